@@ -1,0 +1,70 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+// The list of targets is the architecture: a target imports only targets on floors below its own.
+// ARCHITECTURE.md tells what each floor is for.
+
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableExperimentalFeature("Lifetimes"),
+]
+
+/// A room of the floor plan.
+func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+/// The tests of a room, in `Tests/<Room>Tests`.
+func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .testTarget(name: "\(name)Tests", dependencies: [.byName(name: name)] + dependencies, swiftSettings: strict)
+}
+
+let package = Package(
+    name: "selvage",
+    products: [.executable(name: "selvage", targets: ["selvage"])],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+    ],
+    targets: [
+        // Floor 0: C that Swift cannot see.
+        .target(name: "CLinux"),
+        .systemLibrary(
+            name: "CNetlink", pkgConfig: "libnl-genl-3.0", providers: [.apt(["libnl-3-dev", "libnl-genl-3-dev"])]),
+
+        // Floor 1: words of the wire, and the kernel's doors.
+        room("Wire"),
+        room("Linux", ["CLinux"]),
+        room("Netlink", ["Wire", "Linux", "CNetlink"]),
+
+        // Floor 2: what tenants and operators draw.
+        room("Topology", ["Wire"]),
+
+        // Floor 3: what happens to a packet; who carries it out; how a drawing is read.
+        room("Simulation", ["Wire", "Topology"]),
+        room("Datapath", ["Wire", "Linux", "Netlink", "CLinux", "CNetlink"]),
+        room("Manifest", ["Wire", "Topology", .product(name: "Yams", package: "Yams")]),
+
+        // Floor 4: the forwarding engine.
+        room("Agent", ["Wire", "Topology", "Simulation", "Datapath", "Linux"]),
+
+        // Floor 5: one node.
+        room("Node", ["Wire", "Topology", "Simulation", "Datapath", "Manifest", "Agent", "Linux", "Netlink", "CLinux"]),
+
+        // Floor 6: a whole cluster on one host.
+        room("Lab", ["Wire", "Topology", "Manifest", "Node", "Linux", "Netlink", "CLinux"]),
+
+        // Floor 7: the command.
+        .executableTarget(
+            name: "selvage",
+            dependencies: [
+                "Wire", "Topology", "Simulation", "Datapath", "Manifest", "Agent", "Node", "Lab", "Linux",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+
+        tests("Wire"),
+    ]
+)

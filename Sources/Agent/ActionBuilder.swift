@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+import Datapath
+import Simulation
+import Wire
+
+/// Turns a verdict's outputs into datapath actions: the shortest steps from one output's header to the next one's.
+struct ActionBuilder {
+    private var actions: [Action] = []
+    private var current: Verdict.Header
+    private let original: FlowKey
+    /// Bits that the actions rely on beyond those that the simulation read.
+    private(set) var mask: FlowMask
+
+    private init(_ header: Verdict.Header, mask: FlowMask) {
+        current = header
+        original = header.key
+        self.mask = mask
+    }
+
+    /// The actions and the final mask of a verdict. Ports that are not present yield nothing.
+    static func actions(of verdict: borrowing Verdict, _ epoch: Epoch) -> (actions: [Action], mask: FlowMask) {
+        guard let first = verdict.headers.first, !verdict.outputs.isEmpty else { return ([], verdict.mask) }
+        var builder = ActionBuilder(first, mask: verdict.mask)
+        for output in verdict.outputs {
+            switch output.destination {
+            case .local(let port):
+                guard let number = epoch.number(of: port) else { continue }
+                builder.rewrite(to: verdict.headers[Int(output.header)])
+                builder.actions.append(.output(number))
+            case .remote(let host, let key):
+                guard let tunnel = epoch.tunnel(to: host) else { continue }
+                builder.rewrite(to: verdict.headers[Int(output.header)])
+                builder.actions.append(
+                    .setTunnel(TunnelHeader(id: key, source: tunnel.local, destination: tunnel.remote)))
+                builder.actions.append(.output(tunnel.port))
+            }
+        }
+        if verdict.lengthLimit > 0, !builder.actions.isEmpty {
+            let check = Action.checkLength(
+                limit: Int(verdict.lengthLimit), tooLong: [.userspace(cookie: ActionCookies.tooLong)],
+                fits: builder.actions)
+            return ([check], builder.mask)
+        }
+        return (builder.actions, builder.mask)
+    }
+
+    private mutating func rewrite(to target: Verdict.Header) {
+        setTags(target.key)
+        setEthernet(target)
+        setIP(target)
+        current = target
+    }
+
+    /// Makes the VLAN tags those of `target`. Tags differ by one push, one pop or a changed outer tag.
+    private mutating func setTags(_ target: FlowKey) {
+        let have = current.key
+        if have.vlanTCI == target.vlanTCI, have.vlanTPID == target.vlanTPID, have.innerVLANTCI == target.innerVLANTCI {
+            return
+        }
+        if have.hasVLAN {
+            // The inner tag that shows after the pop may already be what is wanted.
+            actions.append(.popVLAN)
+            if target.vlanTCI == have.innerVLANTCI, target.vlanTPID == have.innerVLANTPID { return }
+        }
+        if target.hasVLAN { actions.append(.pushVLAN(tpid: target.vlanTPID, tci: target.vlanTCI)) }
+    }
+
+    /// Bits to set for a field so that it becomes `target`'s: those written for it, and those written for an earlier
+    /// output that must be as they came in again, which then have to be matched.
+    private mutating func bits(_ target: Verdict.Header, word: Int, field: UInt64) -> UInt64 {
+        let wanted = target.written.bits.words[word] & field
+        let restored = current.written.bits.words[word] & field & ~wanted
+        if restored != 0 { mask.bits.words[word] |= restored }
+        let all = wanted | restored
+        // What an earlier step wrote already needs no second writing.
+        let same = ~(current.key.words[word] ^ target.key.words[word])
+        return all & ~(same & current.written.bits.words[word])
+    }
+
+    private mutating func setEthernet(_ target: Verdict.Header) {
+        let destination = bits(target, word: 7, field: 0xffff_ffff_ffff)
+        let source = bits(target, word: 8, field: 0xffff_ffff_ffff)
+        guard source | destination != 0 else { return }
+        actions.append(
+            .setEthernet(
+                source: MACAddress(bits: target.key.etherSource.bits & source), sourceMask: source,
+                destination: MACAddress(bits: target.key.etherDestination.bits & destination),
+                destinationMask: destination))
+    }
+
+    private mutating func setIP(_ target: Verdict.Header) {
+        var value = FlowKey()
+        var bits = FlowKey()
+        var any: UInt64 = 0
+        for word in 10...14 {
+            let set = self.bits(target, word: word, field: word == 10 ? 0x00ff_ff00 : ~0)
+            bits.words[word] = set
+            value.words[word] = target.key.words[word] & set
+            any |= set
+        }
+        guard any != 0 else { return }
+        if target.key.etherType == EtherType.ipv6 {
+            actions.append(.setIPv6(value: IPFields(value), mask: IPFields(bits)))
+        } else {
+            actions.append(.setIPv4(value: IPFields(value), mask: IPFields(bits)))
+        }
+    }
+}
+
+/// Cookies of actions that hand packets up.
+public enum ActionCookies {
+    /// Longer than the tunnel takes.
+    public static let tooLong: UInt64 = 1
+    /// A message between agents.
+    public static let state: UInt64 = 2
+}

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+import Datapath
+import Linux
+import Simulation
+import Synchronization
+import Topology
+import Wire
+
+/// The forwarding engine of one host: it binds virtual ports to interfaces, gives the packet threads each new topology,
+/// and answers what tools ask.
+///
+/// Its methods block for as long as a datapath call takes; call them from a thread of their own, never from a packet
+/// thread.
+public final class Agent: Sendable {
+    /// The host's name in the topology.
+    public let host: String
+    /// The engine below.
+    public let datapath: any Datapath
+    /// What packets taught.
+    public let state = LocalState()
+
+    private struct Control {
+        var topology = Topology()
+        var fabric: Fabric
+        var threads: [PacketThread] = []
+        var numbers: [PortPath: PortNumber] = [:]
+        var interfaces: [PortPath: String] = [:]
+        var problems: [PortPath: String] = [:]
+        var tunnels: [TunnelZone.Encapsulation: (specification: PortSpecification, number: PortNumber)] = [:]
+        var tunnelProblem: String?
+    }
+
+    private let control: Mutex<Control>
+
+    /// An engine that knows an empty topology.
+    public init(host: String, datapath: any Datapath) {
+        self.host = host
+        self.datapath = datapath
+        control = Mutex(Control(fabric: Fabric(Topology(), localHost: host)))
+    }
+
+    /// Starts the packet threads.
+    public func start() throws {
+        let announcer = Announcer(datapath: datapath)
+        try control.withLock { control in
+            let epoch = Epoch(fabric: control.fabric, bound: [:], tunnelPorts: [:])
+            var threads: [PacketThread] = []
+            try datapath.start { index in
+                let thread = PacketThread(
+                    index: index, epoch: epoch, state: state,
+                    installsStanding: index == 0 || !datapath.sharesFlows, announce: { announcer.announce($0) })
+                threads.append(thread)
+                return thread
+            }
+            control.threads = threads
+            announcer.threads.withLock { $0 = threads }
+        }
+    }
+
+    /// Ends the packet threads.
+    public func stop() { datapath.stop() }
+
+    /// The topology that is in force.
+    public var topology: Topology { control.withLock { $0.topology } }
+
+    /// Puts a topology in force: binds, unbinds, and has every flow that it concerns decided again.
+    ///
+    /// The topology must have no ``Topology/problems()``.
+    public func apply(_ topology: Topology) {
+        control.withLock { control in
+            let difference = TopologyDifference(from: control.topology, to: topology)
+            let tags = difference.tags(from: control.topology, to: topology)
+            control.topology = topology
+            control.fabric = Fabric(topology, localHost: host)
+            reconcileTunnels(&control)
+            reconcileBindings(&control, gone: [])
+            publish(control, changed: tags)
+        }
+    }
+
+    /// Tells that interfaces came or went, so that ports bound to them follow.
+    ///
+    /// - Parameter gone: names of interfaces that went, even if one of the same name is there again.
+    public func interfacesChanged(gone: Set<String> = []) {
+        control.withLock { control in
+            let changed = reconcileBindings(&control, gone: gone)
+            if !changed.isEmpty { publish(control, changed: Set(changed.map(Tag.port))) }
+        }
+    }
+
+    // MARK: - Bindings
+
+    @discardableResult
+    private func reconcileBindings(_ control: inout Control, gone: Set<String>) -> [PortPath] {
+        var wanted: [PortPath: String] = [:]
+        for port in control.topology.ports.values {
+            if case .exterior(host, let interface) = port.attachment { wanted[port.path] = interface }
+        }
+        var changed: [PortPath] = []
+        for (path, number) in control.numbers {
+            let interface = control.interfaces[path] ?? ""
+            if wanted[path] != interface || gone.contains(interface) || !interfaceExists(interface) {
+                try? datapath.removePort(number)
+                control.numbers[path] = nil
+                control.interfaces[path] = nil
+                changed.append(path)
+            }
+        }
+        for path in control.problems.keys where wanted[path] == nil { control.problems[path] = nil }
+        for (path, interface) in wanted where control.numbers[path] == nil {
+            guard interfaceExists(interface) else {
+                control.problems[path] = "interface \(interface) does not exist"
+                continue
+            }
+            do {
+                control.numbers[path] = try datapath.addPort(.interface(interface))
+                control.interfaces[path] = interface
+                control.problems[path] = nil
+                changed.append(path)
+            } catch {
+                control.problems[path] = "\(error)"
+            }
+        }
+        return changed
+    }
+
+    private func reconcileTunnels(_ control: inout Control) {
+        var wanted: [TunnelZone.Encapsulation: PortSpecification] = [:]
+        for (zone, address) in control.topology.hosts[host]?.tunnelAddresses ?? [:] {
+            guard let encapsulation = control.topology.zones[zone]?.encapsulation, let local = address.v4 else {
+                continue
+            }
+            switch encapsulation {
+            case .gre: wanted[.gre] = .gre(local: local)
+            case .vxlan: wanted[.vxlan] = .vxlan(local: local, port: VXLAN.port)
+            }
+        }
+        control.tunnelProblem = nil
+        for (encapsulation, tunnel) in control.tunnels where wanted[encapsulation] != tunnel.specification {
+            try? datapath.removePort(tunnel.number)
+            control.tunnels[encapsulation] = nil
+        }
+        for (encapsulation, specification) in wanted where control.tunnels[encapsulation] == nil {
+            do {
+                control.tunnels[encapsulation] = (specification, try datapath.addPort(specification))
+            } catch {
+                control.tunnelProblem = "\(error)"
+            }
+        }
+    }
+
+    private func publish(_ control: borrowing Control, changed: Set<Tag>) {
+        let epoch = Epoch(
+            fabric: control.fabric, bound: control.numbers, tunnelPorts: control.tunnels.mapValues(\.number))
+        for thread in control.threads { thread.post(.epoch(epoch, changed: changed)) }
+        datapath.wake()
+    }
+
+    // MARK: - Reports
+
+    /// All flows of all threads.
+    public func flows() -> [FlowReport] {
+        ask { PacketThread.Message.report($0) }.flatMap(\.self)
+    }
+
+    /// The counters of all threads together.
+    public func counters() -> AgentCounters {
+        var sum = AgentCounters()
+        for one in ask({ PacketThread.Message.count($0) }) { sum.add(one) }
+        return sum
+    }
+
+    /// The datapath's ports and what is bound to them.
+    public func ports() throws -> [PortReport] {
+        let bound = control.withLock { control in
+            Dictionary(control.numbers.map { ($0.value, $0.key) }, uniquingKeysWith: { a, _ in a })
+        }
+        return try datapath.ports().map { PortReport(status: $0, bound: bound[$0.number]) }
+    }
+
+    /// The virtual ports of this host.
+    public func bindings() -> [BindingReport] {
+        control.withLock { control in
+            control.topology.ports.values.compactMap { port in
+                guard case .exterior(host, let interface) = port.attachment else { return nil }
+                return BindingReport(
+                    port: port.path, interface: interface, number: control.numbers[port.path],
+                    problem: control.problems[port.path])
+            }
+            .sorted { $0.port < $1.port }
+        }
+    }
+
+    /// Why tunnels do not work, if they do not.
+    public var tunnelProblem: String? { control.withLock { $0.tunnelProblem } }
+
+    /// Simulates a packet as if it had come in at a port of this host, and tells each step. Nothing is sent.
+    ///
+    /// - Returns: `nil` when this topology has no such port.
+    public func trace(_ frame: [UInt8], at path: PortPath) -> Verdict? {
+        let fabric = control.withLock { $0.fabric }
+        guard let port = fabric.port(path) else { return nil }
+        var simulator = Simulator(fabric: fabric, state: state)
+        simulator.isTracing = true
+        frame.withUnsafeBytes { bytes in
+            var layout = PacketLayout()
+            let key = FlowKey(parsing: bytes.bytes, layout: &layout)
+            let length = layout.networkLength > 0 ? layout.networkLength : max(0, bytes.count - Int(layout.network))
+            simulator.simulate(
+                SimulatedPacket(key: key, layout: layout, bytes: bytes.bytes, length: length), at: port)
+        }
+        return simulator.verdict
+    }
+
+    private func ask<Answer: Sendable>(_ message: (Reply<Answer>) -> PacketThread.Message) -> [Answer] {
+        let threads = control.withLock { $0.threads }
+        let replies = threads.map { thread in
+            let reply = Reply<Answer>()
+            thread.post(message(reply))
+            return reply
+        }
+        datapath.wake()
+        return replies.map { $0.take() }
+    }
+}
+
+/// Tells all packet threads what one of them learned.
+private final class Announcer: Sendable {
+    let threads = Mutex<[PacketThread]>([])
+    private let datapath: any Datapath
+
+    init(datapath: any Datapath) { self.datapath = datapath }
+
+    func announce(_ tags: Set<Tag>) {
+        for thread in threads.withLock({ $0 }) { thread.post(.invalidate(tags)) }
+        datapath.wake()
+    }
+}

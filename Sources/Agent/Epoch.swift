@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+import Datapath
+import Simulation
+import Topology
+import Wire
+
+/// A compiled topology together with where its ports are in the datapath: what a packet thread works with until it is
+/// given the next one. Immutable.
+final class Epoch: Sendable {
+    /// How to reach a host.
+    struct Tunnel: Sendable {
+        var port: PortNumber
+        var local: IPAddress
+        var remote: IPAddress
+    }
+    /// What comes in by a datapath port.
+    enum Ingress: Sendable {
+        case exterior(PortIndex)
+        case tunnel
+    }
+
+    let fabric: Fabric
+    /// Datapath port of each exterior port that is bound and present here.
+    private let portNumbers: [PortIndex: PortNumber]
+    private let ingresses: [UInt32: Ingress]
+    private let tunnels: [HostIndex: Tunnel]
+    let tunnelPorts: [PortNumber]
+
+    init(
+        fabric: Fabric, bound: [PortPath: PortNumber], tunnelPorts: [TunnelZone.Encapsulation: PortNumber]
+    ) {
+        self.fabric = fabric
+        var portNumbers: [PortIndex: PortNumber] = [:]
+        var ingresses: [UInt32: Ingress] = [:]
+        for (path, number) in bound {
+            guard let index = fabric.port(path) else { continue }
+            portNumbers[index] = number
+            ingresses[number.value] = .exterior(index)
+        }
+        for number in tunnelPorts.values { ingresses[number.value] = .tunnel }
+        var tunnels: [HostIndex: Tunnel] = [:]
+        for host in fabric.reachableHosts {
+            guard let tunnel = fabric.topology.tunnel(from: fabric.localHost, to: fabric.name(host)),
+                let port = tunnelPorts[tunnel.zone.encapsulation]
+            else { continue }
+            tunnels[host] = Tunnel(port: port, local: tunnel.local, remote: tunnel.remote)
+        }
+        self.portNumbers = portNumbers
+        self.ingresses = ingresses
+        self.tunnels = tunnels
+        self.tunnelPorts = tunnelPorts.values.sorted()
+    }
+
+    func number(of port: PortIndex) -> PortNumber? { portNumbers[port] }
+    func ingress(_ number: UInt32) -> Ingress? { ingresses[number] }
+    func tunnel(to host: HostIndex) -> Tunnel? { tunnels[host] }
+    var allTunnels: [Tunnel] { Array(tunnels.values) }
+}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Bounds of the forwarding engine, each with a counter for what it turned away.
+public enum AgentLimits {
+    /// Flows that one packet thread keeps. Past it packets are still forwarded, one by one.
+    public static let flowsPerThread = 200_000
+    /// A flow that carried nothing for this long goes.
+    public static let idleNanoseconds: UInt64 = 10_000_000_000
+    /// How often flow counters are read to find the idle ones.
+    public static let expiryIntervalNanoseconds: UInt64 = 1_000_000_000
+    /// Packets that wait for one neighbor.
+    public static let parkedPerNeighbor = 16
+    /// Packets that wait on one packet thread.
+    public static let parkedPerThread = 1024
+    /// How often a neighbor is asked again while packets wait.
+    public static let askIntervalNanoseconds: UInt64 = 1_000_000_000
+    /// How often a neighbor is asked before it counts as unreachable (RFC 4861: MAX_UNICAST_SOLICIT).
+    public static let asks = 3
+    /// How long a learned MAC is believed without being seen again.
+    public static let macLifetimeNanoseconds: UInt64 = 300_000_000_000
+    /// How long a learned neighbor is believed without being told again.
+    public static let neighborLifetimeNanoseconds: UInt64 = 120_000_000_000
+    /// How long a neighbor that did not answer counts as unreachable.
+    public static let unreachableNanoseconds: UInt64 = 3_000_000_000
+    /// Learned entries of each kind on one host.
+    public static let learnedEntries = 65_536
+    /// ICMP errors a second towards one port.
+    public static let errorsPerSecond = 1000
+    /// Answers (ARP, ND, echo) a second towards one port.
+    public static let answersPerSecond = 20_000
+    /// Packets that come of a packet that comes of a packet.
+    public static let generations = 4
+    /// Distinct tags of one flow that are kept; past it a flow is not installed.
+    public static let tagsPerFlow = 512
+}
+
+/// Tunnel keys that name no port and no bridge.
+public enum ReservedKeys {
+    /// Messages between agents: what one host learned, told to the others.
+    public static let state: UInt32 = 0xff_ffff
+}

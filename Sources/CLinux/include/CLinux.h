@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// What Swift cannot see of Linux: macros, variadic calls and structures that glibc shows under _GNU_SOURCE only.
+#ifndef CLINUX_H
+#define CLINUX_H
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+// struct mmsghdr; its layout is checked against the system's in packet.c.
+struct cl_message {
+    void *name;
+    uint32_t name_length;
+    struct iovec *iov;
+    size_t iov_count;
+    void *control;
+    size_t control_length;
+    int32_t flags;
+    uint32_t padding;
+    uint32_t length;
+};
+
+// struct virtio_net_hdr: how the checksum and the segmentation of a frame were left to be done.
+struct cl_offload {
+    uint8_t flags;
+    uint8_t gso_type;
+    uint16_t header_length;
+    uint16_t gso_size;
+    uint16_t checksum_start;
+    uint16_t checksum_offset;
+};
+
+enum { CL_CONTROL_SIZE = 64 };
+
+// All return -errno on failure.
+int cl_packet_socket(int ifindex, int buffer_size);
+int cl_raw_socket(int ip_protocol, uint32_t local_ipv4, int buffer_size);
+int cl_udp_socket(uint32_t local_ipv4, uint16_t port, int buffer_size);
+int cl_receive(int fd, struct cl_message *messages, unsigned count);
+int cl_send(int fd, struct cl_message *messages, unsigned count);
+// The VLAN tag that a packet socket took off a frame: tpid << 16 | tci, or -1.
+int64_t cl_vlan_of(const struct cl_message *message);
+// The size of the datagrams that UDP_GRO joined into one; 0 when it is one.
+int cl_gro_size_of(const struct cl_message *message);
+// Writes the control message that asks for UDP_SEGMENT; returns its length.
+size_t cl_put_gso(void *control, uint16_t size);
+// Fills a struct sockaddr_in of 16 bytes.
+void cl_ipv4_address(void *storage, uint32_t address, uint16_t port);
+
+int cl_epoll_create(void);
+int cl_epoll_add(int epoll, int fd, uint64_t data);
+int cl_epoll_remove(int epoll, int fd);
+// Waits; stores up to count data words and the events of each.
+int cl_epoll_wait(int epoll, uint64_t *data, uint32_t *events, int count, int timeout_ms);
+int cl_eventfd(void);
+void cl_eventfd_signal(int fd);
+void cl_eventfd_drain(int fd);
+uint64_t cl_monotonic_ns(void);
+
+int cl_interface_index(const char *name);
+int cl_interface_mtu(const char *name);
+int cl_interface_up(const char *name);
+int cl_interface_promiscuous(int fd, int ifindex);
+uint64_t cl_interface_mac(const char *name);
+
+// A process that begins in given namespaces.
+struct cl_spawn {
+    const char *path;
+    char *const *arguments;
+    char *const *environment;
+    // Namespaces to enter before the program starts, in order.
+    const int *namespaces;
+    size_t namespace_count;
+    // Descriptors for standard input, output and error; -1 leaves the caller's.
+    int stdio[3];
+    // Kill the process when the thread that started it ends.
+    int dies_with_parent;
+    // Fork once more behind the namespaces, so that a process namespace among them takes effect; the process in between
+    // waits and passes the exit status on.
+    int relays;
+    // A session of its own, so that a terminal's signals do not reach it.
+    int own_session;
+};
+// Starts a process; returns its id or -errno. Only async-signal-safe calls are made between fork and exec.
+int cl_spawn_process(const struct cl_spawn *spawn);
+
+// Splits off the first process of a new world: user namespace (when map_user), mounts, network, processes, IPC, names.
+// It runs the program as process 1 of that world; the id in the caller's world is returned, or -errno.
+// `stage` receives what failed: 1 user namespace, 2 id maps, 3 the others, 4 the program.
+int cl_spawn_world(const struct cl_spawn *spawn, int map_user, int *stage);
+
+// Blocks the signals that a supervisor waits for, and waits for one of them: returns its number.
+void cl_block_signals(void);
+int cl_wait_signal(void);
+int cl_enter(int namespace_fd);
+int cl_unshare_network(void);
+int cl_mount_private(void);
+int cl_mount_bind(const char *source, const char *target);
+int cl_mount_proc(void);
+int cl_open_path(const char *path);
+// Waits for any child; returns its id, 0 when none ended (with no_hang) or -errno. `status` is the exit status, 128 + n
+// for a signal.
+int cl_wait(int pid, int no_hang, int *status);
+
+// Starts a joinable thread with all signals blocked; returns 0 or -errno.
+int cl_thread_start(const char *name, void *(*body)(void *), void *context, uint64_t *thread);
+void cl_thread_join(uint64_t thread);
+static inline void cl_prefetch_read(const void *address) { __builtin_prefetch(address); }
+#endif

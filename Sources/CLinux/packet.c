@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+#define _GNU_SOURCE
+#include "CLinux.h"
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+_Static_assert(sizeof(struct cl_message) == sizeof(struct mmsghdr), "struct mmsghdr");
+_Static_assert(offsetof(struct cl_message, length) == offsetof(struct mmsghdr, msg_len), "struct mmsghdr");
+_Static_assert(offsetof(struct cl_message, control) == offsetof(struct mmsghdr, msg_hdr.msg_control), "struct mmsghdr");
+_Static_assert(sizeof(struct cl_offload) == 10, "struct virtio_net_hdr");
+
+#ifndef PACKET_IGNORE_OUTGOING
+#define PACKET_IGNORE_OUTGOING 23
+#endif
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
+
+static int fail(int fd)
+{
+    int error = errno;
+    if (fd >= 0) close(fd);
+    return -error;
+}
+
+// Large buffers where the kernel allows it, the most that it allows elsewhere.
+static void set_buffers(int fd, int size)
+{
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) < 0)
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+    if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size) < 0)
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+}
+
+int cl_packet_socket(int ifindex, int buffer_size)
+{
+    // Protocol 0 until bound, so that no frame of another interface slips in.
+    int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) return -errno;
+    int one = 1;
+    set_buffers(fd, buffer_size);
+    if (setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof one) < 0) return fail(fd);
+    if (setsockopt(fd, SOL_PACKET, PACKET_AUXDATA, &one, sizeof one) < 0) return fail(fd);
+    if (setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof one) < 0) return fail(fd);
+    struct sockaddr_ll address = {
+        .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = ifindex};
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0) return fail(fd);
+    return fd;
+}
+
+int cl_raw_socket(int ip_protocol, uint32_t local_ipv4, int buffer_size)
+{
+    int fd = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, ip_protocol);
+    if (fd < 0) return -errno;
+    set_buffers(fd, buffer_size);
+    // Outer packets may be fragmented: what is too big for the path is told to the sender before it comes here.
+    int discover = IP_PMTUDISC_DONT;
+    setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &discover, sizeof discover);
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(local_ipv4)};
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0) return fail(fd);
+    return fd;
+}
+
+int cl_udp_socket(uint32_t local_ipv4, uint16_t port, int buffer_size)
+{
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) return -errno;
+    set_buffers(fd, buffer_size);
+    int one = 1, discover = IP_PMTUDISC_DONT;
+    setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &discover, sizeof discover);
+    setsockopt(fd, IPPROTO_UDP, UDP_GRO, &one, sizeof one);
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(local_ipv4)};
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0) return fail(fd);
+    return fd;
+}
+
+int cl_receive(int fd, struct cl_message *messages, unsigned count)
+{
+    int n = recvmmsg(fd, (struct mmsghdr *)messages, count, MSG_DONTWAIT, NULL);
+    return n < 0 ? -errno : n;
+}
+
+int cl_send(int fd, struct cl_message *messages, unsigned count)
+{
+    int n = sendmmsg(fd, (struct mmsghdr *)messages, count, MSG_DONTWAIT);
+    return n < 0 ? -errno : n;
+}
+
+int64_t cl_vlan_of(const struct cl_message *message)
+{
+    struct msghdr *header = &((struct mmsghdr *)message)->msg_hdr;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c; c = CMSG_NXTHDR(header, c)) {
+        if (c->cmsg_level != SOL_PACKET || c->cmsg_type != PACKET_AUXDATA) continue;
+        struct tpacket_auxdata aux;
+        memcpy(&aux, CMSG_DATA(c), sizeof aux);
+        if (!(aux.tp_status & TP_STATUS_VLAN_VALID)) return -1;
+        uint16_t tpid = aux.tp_status & TP_STATUS_VLAN_TPID_VALID ? aux.tp_vlan_tpid : ETH_P_8021Q;
+        return (int64_t)tpid << 16 | aux.tp_vlan_tci;
+    }
+    return -1;
+}
+
+int cl_gro_size_of(const struct cl_message *message)
+{
+    struct msghdr *header = &((struct mmsghdr *)message)->msg_hdr;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c; c = CMSG_NXTHDR(header, c)) {
+        if (c->cmsg_level != IPPROTO_UDP || c->cmsg_type != UDP_GRO) continue;
+        int size;
+        memcpy(&size, CMSG_DATA(c), sizeof size);
+        return size;
+    }
+    return 0;
+}
+
+size_t cl_put_gso(void *control, uint16_t size)
+{
+    struct cmsghdr *c = control;
+    c->cmsg_level = IPPROTO_UDP;
+    c->cmsg_type = UDP_SEGMENT;
+    c->cmsg_len = CMSG_LEN(sizeof size);
+    memcpy(CMSG_DATA(c), &size, sizeof size);
+    return CMSG_SPACE(sizeof size);
+}
+
+void cl_ipv4_address(void *storage, uint32_t address, uint16_t port)
+{
+    struct sockaddr_in value = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(address)};
+    memcpy(storage, &value, sizeof value);
+}

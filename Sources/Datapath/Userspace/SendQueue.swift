@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+import CLinux
+import Wire
+
+/// Frames on their way out of one port of one packet thread: sent together when the burst is through.
+struct SendQueue {
+    /// What a port does to a frame before it is on the wire.
+    enum Encapsulation: UInt8 {
+        /// A packet socket: the frame itself, checksum and segmentation left to the kernel.
+        case none
+        /// A raw socket of protocol 47.
+        case gre
+        /// A UDP socket.
+        case vxlan
+    }
+
+    static let capacity = UserspaceLimits.burst
+
+    private let messages: UnsafeMutablePointer<cl_message>
+    private let pieces: UnsafeMutablePointer<iovec>
+    /// A virtio header or an outer header for each frame.
+    private let heads: UnsafeMutableRawPointer
+    private let names: UnsafeMutableRawPointer
+    private let controls: UnsafeMutableRawPointer
+    private(set) var count = 0
+
+    private static let headSize = 16
+    private static let nameSize = 16
+    private static let controlSize = 24
+
+    init() {
+        let n = SendQueue.capacity
+        messages = .allocate(capacity: n)
+        pieces = .allocate(capacity: 2 * n)
+        heads = .allocate(byteCount: n * SendQueue.headSize, alignment: 16)
+        names = .allocate(byteCount: n * SendQueue.nameSize, alignment: 16)
+        controls = .allocate(byteCount: n * SendQueue.controlSize, alignment: 16)
+        for index in 0..<n {
+            (pieces + 2 * index).initialize(to: iovec(iov_base: heads + index * SendQueue.headSize, iov_len: 0))
+            (pieces + 2 * index + 1).initialize(to: iovec(iov_base: nil, iov_len: 0))
+            (messages + index).initialize(
+                to: cl_message(
+                    name: nil, name_length: 0, iov: pieces + 2 * index, iov_count: 2, control: nil, control_length: 0,
+                    flags: 0, padding: 0, length: 0))
+        }
+    }
+
+    func free() {
+        messages.deallocate()
+        pieces.deallocate()
+        heads.deallocate()
+        names.deallocate()
+        controls.deallocate()
+    }
+
+    var isFull: Bool { count == SendQueue.capacity }
+
+    /// Queues a frame for a packet socket. The bytes must stay as they are until ``flush(_:)``.
+    @inline(__always)
+    mutating func add(_ start: UnsafeMutableRawPointer, _ length: Int, _ offload: Offload) {
+        let head = heads + count * SendQueue.headSize
+        head.storeBytes(of: offload.flags & 1, as: UInt8.self)
+        head.storeBytes(of: offload.segmentation, toByteOffset: 1, as: UInt8.self)
+        head.storeBytes(of: offload.headerLength, toByteOffset: 2, as: UInt16.self)
+        head.storeBytes(of: offload.segmentSize, toByteOffset: 4, as: UInt16.self)
+        head.storeBytes(of: offload.checksumStart, toByteOffset: 6, as: UInt16.self)
+        head.storeBytes(of: offload.checksumOffset, toByteOffset: 8, as: UInt16.self)
+        pieces[2 * count].iov_len = 10
+        pieces[2 * count + 1].iov_base = start
+        pieces[2 * count + 1].iov_len = length
+        count += 1
+    }
+
+    /// Queues a frame for a tunnel socket.
+    mutating func add(
+        _ start: UnsafeMutableRawPointer, _ length: Int, _ encapsulation: Encapsulation, id: UInt32,
+        destination: UInt32, port: UInt16
+    ) {
+        let head = UnsafeMutableRawBufferPointer(start: heads + count * SendQueue.headSize, count: 8)
+        switch encapsulation {
+        case .gre: GRE.write(key: id, to: head)
+        case .vxlan: VXLAN.write(vni: id, to: head)
+        case .none: preconditionFailure("a packet socket needs no outer header")
+        }
+        let name = names + count * SendQueue.nameSize
+        cl_ipv4_address(name, destination, port)
+        messages[count].name = name
+        messages[count].name_length = 16
+        pieces[2 * count].iov_len = 8
+        pieces[2 * count + 1].iov_base = start
+        pieces[2 * count + 1].iov_len = length
+        count += 1
+    }
+
+    /// Sends all; returns how many frames and bytes went out and how many did not.
+    mutating func flush(_ descriptor: Int32) -> (sent: Int, bytes: Int, failed: Int) {
+        var at = 0
+        var bytes = 0
+        var failed = 0
+        while at < count {
+            let result = Int(cl_send(descriptor, messages + at, UInt32(count - at)))
+            if result > 0 {
+                for index in at..<at + result { bytes += pieces[2 * index + 1].iov_len }
+                at += result
+            } else {
+                // One frame that the kernel does not take, as when the interface is down, must not hold the others.
+                failed += 1
+                at += 1
+            }
+        }
+        let sent = count - failed
+        count = 0
+        return (sent, bytes, failed)
+    }
+}

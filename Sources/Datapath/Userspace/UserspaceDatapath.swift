@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+import CLinux
+import Linux
+import Synchronization
+import Wire
+
+/// The userspace engine: packet sockets on interfaces, a raw socket for GRE, a UDP socket for VXLAN.
+public final class UserspaceDatapath: Datapath {
+    /// Userspace.
+    public var kind: DatapathKind { .userspace }
+
+    /// Each packet thread has flows of its own.
+    public var sharesFlows: Bool { false }
+
+    private struct Port {
+        var specification: PortSpecification
+        var descriptor: Descriptor
+    }
+
+    private struct State {
+        var ports: [PortNumber: Port] = [:]
+        var threads: [NamedThread] = []
+        var nextNumber: UInt32 = 1
+    }
+
+    private let workers: [Worker]
+    private let state = Mutex(State())
+
+    /// An engine with a number of packet threads, at least one.
+    public init(threads: Int) throws {
+        precondition(threads > 0, "a datapath needs a packet thread")
+        workers = try (0..<threads).map { _ in try Worker() }
+    }
+
+    /// Starts the threads.
+    public func start(_ makeHandler: (Int) -> any UpcallHandler) throws {
+        for (index, worker) in workers.enumerated() { worker.handler = makeHandler(index) }
+        try state.withLock { state in
+            precondition(state.threads.isEmpty, "started twice")
+            for (index, worker) in workers.enumerated() {
+                state.threads.append(try NamedThread("sel-packets-\(index)") { worker.run() })
+            }
+        }
+    }
+
+    /// Ends the threads; flows and ports go with the process.
+    public func stop() {
+        for worker in workers { worker.isStopping.store(true, ordering: .relaxed) }
+        wake()
+        let threads = state.withLock { state in
+            let threads = state.threads
+            state.threads = []
+            return threads
+        }
+        for thread in threads { thread.join() }
+    }
+
+    /// Nothing outlives the process.
+    public func destroy() throws { stop() }
+
+    /// Wakes all workers.
+    public func wake() {
+        for worker in workers { cl_eventfd_signal(worker.wakeup.number) }
+    }
+
+    /// Opens a socket for the port and reads from it.
+    public func addPort(_ specification: PortSpecification) throws -> PortNumber {
+        var record = WorkerPort()
+        switch specification {
+        case .interface(let name):
+            let index = try SystemError.check(cl_interface_index(name), "find interface \(name)")
+            try SystemError.check(cl_interface_up(name), "bring interface \(name) up")
+            record.descriptor = try SystemError.check(
+                cl_packet_socket(index, Int32(UserspaceLimits.socketBuffer)), "open a packet socket on \(name)")
+            _ = cl_interface_promiscuous(record.descriptor, index)
+        case .gre(let local):
+            record.encapsulation = .gre
+            record.local = local.bits
+            record.descriptor = try SystemError.check(
+                cl_raw_socket(Int32(IPProtocol.gre), local.bits, Int32(UserspaceLimits.socketBuffer)),
+                "open a raw socket for GRE on \(local)")
+        case .vxlan(let local, let port):
+            record.encapsulation = .vxlan
+            record.local = local.bits
+            record.udpPort = port
+            record.descriptor = try SystemError.check(
+                cl_udp_socket(local.bits, port, Int32(UserspaceLimits.socketBuffer)),
+                "open UDP port \(port) for VXLAN on \(local)")
+        }
+        let descriptor = Descriptor(record.descriptor)
+        let number = try state.withLock { state throws(SystemError) -> PortNumber in
+            guard state.ports.count < UserspaceLimits.ports - 2 else {
+                throw SystemError(28, "add \(specification): all \(UserspaceLimits.ports) ports are taken")
+            }
+            while state.ports[PortNumber(state.nextNumber)] != nil {
+                state.nextNumber = state.nextNumber % UInt32(UserspaceLimits.ports - 1) + 1
+            }
+            let number = PortNumber(state.nextNumber)
+            state.nextNumber = state.nextNumber % UInt32(UserspaceLimits.ports - 1) + 1
+            state.ports[number] = Port(specification: specification, descriptor: descriptor)
+            return number
+        }
+        let reader = Int(number.value) % workers.count
+        let port = UncheckedBox(record)
+        for (index, worker) in workers.enumerated() {
+            let result = perform(on: worker) { worker in
+                do throws(SystemError) {
+                    try worker.addPort(number, port.value, reads: index == reader)
+                    return nil as SystemError?
+                } catch { return error }
+            }
+            if let result { throw result }
+        }
+        return number
+    }
+
+    /// Closes the port's socket.
+    public func removePort(_ port: PortNumber) throws {
+        guard let removed = state.withLock({ $0.ports.removeValue(forKey: port) }) else { return }
+        for worker in workers {
+            perform(on: worker) { $0.removePort(port) }
+        }
+        _ = removed
+    }
+
+    /// Ports with the counters of all workers.
+    public func ports() throws -> [PortStatus] {
+        let list = state.withLock { state in
+            state.ports.map { PortStatus(number: $0.key, specification: $0.value.specification) }
+        }
+        .sorted { $0.number < $1.number }
+        var result = list
+        for worker in workers {
+            let numbers = list.map(\.number)
+            let counts = perform(on: worker) { worker in
+                numbers.map { number in
+                    let port = worker.ports[Int(number.value)]
+                    return [
+                        port.receivedPackets, port.receivedBytes, port.sentPackets, port.sentBytes, port.sendErrors,
+                    ]
+                }
+            }
+            for (index, count) in counts.enumerated() {
+                result[index].receivedPackets += count[0]
+                result[index].receivedBytes += count[1]
+                result[index].sentPackets += count[2]
+                result[index].sentBytes += count[3]
+                result[index].sendErrors += count[4]
+            }
+        }
+        return result
+    }
+
+    /// Sums over all workers.
+    public func statistics() throws -> DatapathStatistics {
+        var sum = DatapathStatistics()
+        for worker in workers {
+            let one = perform(on: worker) { worker in
+                var one = DatapathStatistics()
+                one.hits = worker.hits
+                one.misses = worker.misses
+                one.flows = UInt64(worker.table.count)
+                one.masks = UInt64(worker.table.subtableCount)
+                return one
+            }
+            sum.hits += one.hits
+            sum.misses += one.misses
+            sum.flows += one.flows
+            sum.masks = max(sum.masks, one.masks)
+        }
+        return sum
+    }
+
+    /// Runs `body` on a worker's thread and waits for it; directly while the threads are not running.
+    @discardableResult
+    private func perform<Result: Sendable>(
+        on worker: Worker, _ body: @escaping @Sendable (Worker) -> Result
+    ) -> Result {
+        let isRunning = state.withLock { !$0.threads.isEmpty }
+        guard isRunning else { return body(worker) }
+        let reply = Reply<Result>()
+        worker.mailbox.withLock { $0.append { reply.put(body($0)) } }
+        cl_eventfd_signal(worker.wakeup.number)
+        return reply.take()
+    }
+}
+
+/// Carries a value of plain records to a worker thread.
+private struct UncheckedBox<Value>: @unchecked Sendable {
+    // @unchecked: the value is handed over before the worker reads it and not touched afterwards.
+    let value: Value
+    init(_ value: Value) { self.value = value }
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+import CLinux
+import Foundation
+import Linux
+
+/// A process to start, in namespaces other than ours where wanted.
+struct Spawn {
+    var program: String
+    var arguments: [String]
+    /// Descriptors of namespaces to enter first, in order.
+    var namespaces: [Int32] = []
+    /// Descriptors for standard input, output and error; -1 leaves ours.
+    var input: Int32 = -1
+    var output: Int32 = -1
+    var error: Int32 = -1
+    /// Whether a process namespace is among the namespaces.
+    var relays = false
+    var ownSession = false
+
+    /// Starts it; returns the process id.
+    func start() throws -> Int32 {
+        try withSpawn { spawn in
+            try SystemError.check(cl_spawn_process(&spawn), "start \(arguments.first ?? program)")
+        }
+    }
+
+    /// Starts it as process 1 of a world of its own; returns its id in ours.
+    ///
+    /// - Parameter stage: receives what failed: 1 user namespace, 2 id maps, 3 other namespaces, 4 the program.
+    func startWorld(mapUser: Bool, stage: inout Int32) -> Int32 {
+        (try? withSpawn { spawn in cl_spawn_world(&spawn, mapUser ? 1 : 0, &stage) }) ?? -5
+    }
+
+    private func withSpawn<Value>(_ body: (inout cl_spawn) throws -> Value) throws -> Value {
+        let environment = ProcessInfo.processInfo.environment.map { "\($0.key)=\($0.value)" }
+        return try withStrings(arguments) { arguments in
+            try withStrings(environment) { environment in
+                try program.withCString { program in
+                    try namespaces.withUnsafeBufferPointer { namespaces in
+                        var spawn = cl_spawn()
+                        spawn.path = program
+                        spawn.arguments = UnsafePointer(arguments)
+                        spawn.environment = UnsafePointer(environment)
+                        spawn.namespaces = namespaces.baseAddress
+                        spawn.namespace_count = namespaces.count
+                        spawn.stdio = (input, output, error)
+                        spawn.relays = relays ? 1 : 0
+                        spawn.own_session = ownSession ? 1 : 0
+                        return try body(&spawn)
+                    }
+                }
+            }
+        }
+    }
+
+    /// A null-terminated array of C strings for the time of a call.
+    private func withStrings<Value>(
+        _ strings: [String], _ body: (UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>) throws -> Value
+    ) rethrows -> Value {
+        let list = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>.allocate(capacity: strings.count + 1)
+        for (index, string) in strings.enumerated() { list[index] = strdup(string) }
+        list[strings.count] = nil
+        defer {
+            for index in strings.indices { free(list[index]) }
+            list.deallocate()
+        }
+        return try body(list)
+    }
+}

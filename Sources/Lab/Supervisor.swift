@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: Apache-2.0
+import CLinux
+import Foundation
+import Glibc
+import Linux
+import Manifest
+import Netlink
+import Node
+import Synchronization
+import Topology
+import Wire
+
+/// Process 1 of a lab's world. It makes hosts, machines and the underlay between them, runs a node for each host, and
+/// answers tools. When it ends, by whatever cause, the kernel ends every process of the lab, and the namespaces go with
+/// them: nothing is left behind.
+public final class Supervisor: Sendable {
+    private let directory: LabDirectory
+
+    private struct World {
+        var file = ""
+        var manifest: Manifest?
+        var hosts: [String: NetworkNamespace] = [:]
+        var machines: [PortPath: (namespace: NetworkNamespace, plan: LabPlan.Machine)] = [:]
+        var nodes: [String: Int32] = [:]
+    }
+    private let world = Mutex(World())
+
+    private init(_ directory: LabDirectory) { self.directory = directory }
+
+    /// Runs a lab until a signal ends it. To be called as process 1 of a world of its own.
+    ///
+    /// - Parameters:
+    ///   - file: how the user called the manifest.
+    ///   - ready: descriptor that receives one line: `ready`, or why not.
+    public static func run(name: String, file: String, ready: Int32) -> Int32 {
+        cl_block_signals()
+        let supervisor = Supervisor(LabDirectory(name: name))
+        func say(_ line: String) -> Bool {
+            let bytes = Array((line + "\n").utf8)
+            return write(ready, bytes, bytes.count) == bytes.count
+        }
+        do {
+            try SystemError.check(cl_mount_private(), "keep mounts to the lab")
+            // Where /proc may not be mounted anew, tools inside see the outer one: no harm.
+            _ = cl_mount_proc()
+            try supervisor.build(file)
+            let server = try ControlServer<LabRequest, LabResponse>(path: supervisor.directory.socket) { request in
+                supervisor.answer(request)
+            }
+            // Whoever began the lab is gone: so is the lab.
+            guard say("ready") else { return 1 }
+            close(ready)
+            supervisor.waitForEnd()
+            server.stop()
+            return 0
+        } catch {
+            _ = say("\(error)")
+            return 1
+        }
+    }
+
+    private func waitForEnd() {
+        while true {
+            guard cl_wait_signal() == SIGCHLD else { return }
+            var status: Int32 = 0
+            while true {
+                let pid = cl_wait(-1, 1, &status)
+                if pid <= 0 { break }
+                world.withLock { world in
+                    for (host, node) in world.nodes where node == pid {
+                        world.nodes[host] = 0
+                        log("the node of \(host) ended with status \(status); its log is \(directory.nodeLog(host))")
+                    }
+                }
+            }
+        }
+    }
+
+    private func log(_ line: String) { FileHandle.standardError.write(Data((line + "\n").utf8)) }
+
+    // MARK: - Building
+
+    private func build(_ file: String) throws {
+        let route = try RouteNetlink()
+        try route.setUp("lo")
+        try route.addBridge("underlay")
+        try route.setUp("underlay")
+        let manifest = try ManifestReader.read(path: directory.manifest)
+        try world.withLock { world in
+            world.file = file
+            try conform(&world, to: manifest)
+        }
+        try waitForNodes()
+    }
+
+    /// Makes what the manifest has and the world has not, and removes what it has not any more.
+    private func conform(_ world: inout World, to manifest: Manifest) throws {
+        let plan = manifest.lab ?? LabPlan()
+        for (path, machine) in world.machines where plan.machines[path] != machine.plan {
+            try removeMachine(path, machine.plan.host, machine.plan.interface, &world)
+        }
+        for host in world.hosts.keys where !plan.hosts.contains(host) { try removeHost(host, &world) }
+        world.manifest = manifest
+        for host in plan.hosts where world.hosts[host] == nil { try addHost(host, manifest.topology, &world) }
+        for (path, machine) in plan.machines.sorted(by: { $0.key < $1.key }) where world.machines[path] == nil {
+            try addMachine(path, machine, manifest.topology, &world)
+        }
+        for host in plan.hosts where (world.nodes[host] ?? 0) == 0 { try startNode(host, &world) }
+    }
+
+    private func addHost(_ host: String, _ topology: Topology, _ world: inout World) throws {
+        let namespace = try NetworkNamespace.create(at: directory.hostNamespace(host))
+        world.hosts[host] = namespace
+        guard let address = topology.hosts[host]?.tunnelAddresses["default"] else { return }
+        let mtu = topology.zones["default"]?.underlayMTU ?? 1500
+        let cable = Supervisor.cableName(host)
+        let route = try RouteNetlink()
+        try route.addVeth(cable, mtu: mtu, peer: "eth0", peerNamespace: namespace.descriptor.number)
+        try route.setMaster(cable, bridge: "underlay")
+        try route.setUp(cable)
+        try namespace.inside {
+            Supervisor.quietIPv6(on: "eth0")
+            let route = try RouteNetlink()
+            try route.setUp("lo")
+            try route.setUp("eth0")
+            try route.addAddress(InterfaceAddress(address, length: 24), to: "eth0")
+        }
+    }
+
+    /// An interface name for a host's cable to the underlay: its own where it fits.
+    private static func cableName(_ host: String) -> String {
+        host.utf8.count <= 15 ? host : String(host.prefix(10)) + String(stableHash(host) & 0xffff, radix: 16)
+    }
+
+    /// Addresses of the lab are unique by construction: no waiting for duplicates, no announcements of our own.
+    private static func quietIPv6(on interface: String) {
+        for (name, value) in [("accept_dad", "0"), ("router_solicitations", "0")] {
+            let file = Glibc.open("/proc/sys/net/ipv6/conf/\(interface)/\(name)", O_WRONLY | O_CLOEXEC)
+            if file >= 0 {
+                _ = write(file, value, 1)
+                close(file)
+            }
+        }
+    }
+
+    private func addMachine(
+        _ path: PortPath, _ machine: LabPlan.Machine, _ topology: Topology, _ world: inout World
+    ) throws {
+        guard let host = world.hosts[machine.host] else { return }
+        let namespace = try NetworkNamespace.create(at: directory.machineNamespace(path))
+        world.machines[path] = (namespace, machine)
+        let mtu = topology.zones["default"]?.overlayMTU(underlay: .ipv4) ?? 1450
+        let number = namespace.descriptor.number
+        try host.inside {
+            let route = try RouteNetlink()
+            try route.addVeth(
+                machine.interface, mtu: mtu, peer: "eth0", peerNamespace: number, peerMAC: machine.mac)
+            Supervisor.quietIPv6(on: machine.interface)
+            try route.setUp(machine.interface)
+        }
+        try namespace.inside {
+            Supervisor.quietIPv6(on: "eth0")
+            let route = try RouteNetlink()
+            try route.setUp("lo")
+            try route.setUp("eth0")
+            for address in machine.addresses { try route.addAddress(address, to: "eth0") }
+            for gateway in machine.gateways { try route.addRoute(to: .all(gateway.family), via: gateway) }
+        }
+    }
+
+    private func removeMachine(_ path: PortPath, _ host: String, _ interface: String, _ world: inout World) throws {
+        world.machines[path] = nil
+        try? world.hosts[host]?.inside { try RouteNetlink().remove(interface) }
+        remove(directory.machineNamespace(path))
+    }
+
+    private func removeHost(_ host: String, _ world: inout World) throws {
+        if let node = world.nodes.removeValue(forKey: host), node > 0 { kill(node, SIGTERM) }
+        world.hosts[host] = nil
+        try? RouteNetlink().remove(Supervisor.cableName(host))
+        remove(directory.hostNamespace(host))
+    }
+
+    private func remove(_ mounted: String) {
+        umount2(mounted, Int32(MNT_DETACH))
+        unlink(mounted)
+    }
+
+    private func startNode(_ host: String, _ world: inout World) throws {
+        guard let namespace = world.hosts[host] else { return }
+        let log = Glibc.open(directory.nodeLog(host), O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0o600)
+        if log < 0 { throw SystemError(errno, "open \(directory.nodeLog(host))") }
+        defer { close(log) }
+        world.nodes[host] = try Spawn(
+            program: "/proc/self/exe",
+            arguments: [
+                "selvage", "node", "--host", host, "--manifest", directory.manifest, "--socket",
+                directory.nodeSocket(host),
+            ], namespaces: [namespace.descriptor.number], input: -1, output: log, error: log
+        )
+        .start()
+    }
+
+    private func waitForNodes() throws {
+        let hosts = world.withLock { Array($0.hosts.keys).sorted() }
+        for host in hosts {
+            let deadline = monotonicNanoseconds() + 10_000_000_000
+            while nodeStatus(host) == nil {
+                if monotonicNanoseconds() > deadline || world.withLock({ $0.nodes[host] ?? 0 }) <= 0 || !isRunning(host)
+                {
+                    let log = (try? String(contentsOfFile: directory.nodeLog(host), encoding: .utf8)) ?? ""
+                    throw LabError("the node of \(host) did not start", log.isEmpty ? "it said nothing" : log)
+                }
+                usleep(10_000)
+            }
+        }
+    }
+
+    private func isRunning(_ host: String) -> Bool {
+        let pid = world.withLock { $0.nodes[host] ?? 0 }
+        return pid > 0 && kill(pid, 0) == 0 && LabDirectory.startTime(pid) != nil
+    }
+
+    private func nodeStatus(_ host: String) -> StatusAnswer? {
+        guard
+            case .status(let status)? = try? ControlClient.ask(
+                NodeRequest.status, at: directory.nodeSocket(host), as: NodeResponse.self)
+        else { return nil }
+        return status
+    }
+
+    // MARK: - Answers
+
+    private func answer(_ request: LabRequest) -> LabResponse {
+        switch request {
+        case .status: return .status(status())
+        case .check: return .check(check())
+        case .apply(let text, let file): return apply(text, file)
+        case .restart(let host): return restart(host)
+        }
+    }
+
+    private func restart(_ host: String) -> LabResponse {
+        do {
+            try world.withLock { world in
+                guard world.hosts[host] != nil else {
+                    throw LabError("\(host): no such host", "selvage lab status lists them")
+                }
+                if (world.nodes[host] ?? 0) == 0 { try startNode(host, &world) }
+            }
+            try waitForNodes()
+            return .done
+        } catch {
+            return .failure("\(error)")
+        }
+    }
+
+    private func apply(_ text: String, _ file: String) -> LabResponse {
+        do {
+            let previous = world.withLock { $0.manifest }
+            let manifest = try ManifestReader.read(text, file: file, previous: previous?.topology)
+            guard manifest.lab != nil else {
+                throw LabError("\(file): has no lab part", "add lab: with hosts and machines")
+            }
+            try text.write(toFile: directory.manifest, atomically: true, encoding: .utf8)
+            try world.withLock { world in
+                world.file = file
+                try conform(&world, to: manifest)
+            }
+            try waitForNodes()
+            for host in manifest.lab?.hosts ?? [] {
+                let response: NodeResponse = try ControlClient.ask(
+                    NodeRequest.apply(file: directory.manifest), at: directory.nodeSocket(host))
+                if case .failure(let reason) = response {
+                    throw LabError("\(host): \(reason)", "its log is \(directory.nodeLog(host))")
+                }
+            }
+            return .done
+        } catch {
+            return .failure("\(error)")
+        }
+    }
+
+    private func status() -> LabStatus {
+        let (file, manifest, nodes) = world.withLock { ($0.file, $0.manifest, $0.nodes) }
+        let plan = manifest?.lab ?? LabPlan()
+        return LabStatus(
+            name: directory.name, manifest: file,
+            hosts: plan.hosts.map { host in
+                let status = (nodes[host] ?? 0) > 0 ? nodeStatus(host) : nil
+                return .init(
+                    name: host,
+                    address: manifest?.topology.hosts[host]?.tunnelAddresses["default"]?.description ?? "",
+                    datapath: status?.datapath, revision: status?.revision, processID: nodes[host] ?? 0,
+                    problems: status.map { status in
+                        status.problems + status.ports.compactMap { port in port.problem.map { "\(port.port): \($0)" } }
+                    } ?? ["the node does not run: selvage lab restart \(host)"])
+            },
+            machines: plan.machines.sorted { $0.key < $1.key }.map { path, machine in
+                var addresses = machine.addresses.map(\.description)
+                for (vlan, list) in machine.vlans.sorted(by: { $0.key < $1.key }) {
+                    for address in list { addresses.append("vlan \(vlan) \(address)") }
+                }
+                return LabStatus.Machine(
+                    port: path.description, host: machine.host, addresses: addresses, mac: machine.mac.description)
+            }, expectations: plan.expectations.count)
+    }
+
+    // MARK: - Checks
+
+    private func check() -> [CheckResult] {
+        let (manifest, machines) = world.withLock { ($0.manifest, $0.machines.mapValues(\.namespace)) }
+        guard let plan = manifest?.lab else { return [] }
+        // What listens in one machine must not be asked twice at once: checks run in waves of distinct targets.
+        var results = [CheckResult?](repeating: nil, count: plan.expectations.count)
+        var left = Array(plan.expectations.enumerated())
+        while !left.isEmpty {
+            var busy: Set<String> = []
+            var wave: [(offset: Int, element: Expectation)] = []
+            left.removeAll { item in
+                guard busy.insert("\(item.element.to) \(item.element.probe)").inserted, wave.count < 16 else {
+                    return false
+                }
+                wave.append(item)
+                return true
+            }
+            let replies = wave.map { item in
+                let reply = Reply<CheckResult>()
+                let run: @Sendable () -> Void = { [self] in reply.put(check(item.element, plan, machines)) }
+                if (try? NamedThread("sel-check", run)) == nil { run() }
+                return (item.offset, reply)
+            }
+            for (offset, reply) in replies { results[offset] = reply.take() }
+        }
+        return results.compactMap(\.self)
+    }
+
+    private func check(
+        _ expectation: Expectation, _ plan: LabPlan, _ machines: [PortPath: NetworkNamespace]
+    ) -> CheckResult {
+        var result = CheckResult(
+            from: expectation.from.description, to: expectation.to.description,
+            probe: expectation.probe.description + (expectation.family == .ipv6 ? " ipv6" : ""),
+            expected: expectation.reaches, reached: false, milliseconds: nil, note: "")
+        guard let source = machines[expectation.from] else {
+            result.note = "there is no machine \(expectation.from)"
+            return result
+        }
+        let address: IPAddress?
+        var target: NetworkNamespace?
+        var hosts = [plan.machines[expectation.from]?.host].compactMap(\.self)
+        switch expectation.to {
+        case .address(let literal): address = literal
+        case .machine(let path):
+            target = machines[path]
+            let machine = plan.machines[path]
+            let all = (machine?.addresses ?? []) + (machine?.vlans.sorted { $0.key < $1.key }.flatMap(\.value) ?? [])
+            address = all.map(\.address).first { expectation.family == nil || $0.family == expectation.family }
+            if let host = machine?.host, hosts.last != host { hosts.append(host) }
+        }
+        guard let address else {
+            result.note = "the machine has no such address"
+            return result
+        }
+        let prober = Prober(source: source, target: target, address: address, probe: expectation.probe)
+        do {
+            let milliseconds = try prober.run(patienceMilliseconds: expectation.reaches ? 4000 : 900)
+            result.reached = milliseconds != nil
+            result.milliseconds = milliseconds
+            if milliseconds != nil { result.note = hosts.joined(separator: " -> ") }
+        } catch {
+            result.note = "\(error)"
+        }
+        return result
+    }
+}

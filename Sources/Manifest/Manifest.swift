@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+import Topology
+import Wire
+
+/// A manifest that was read and found right: the topology that it draws, and the lab that it may describe.
+public struct Manifest: Sendable {
+    /// File name as given.
+    public var file: String
+    /// What it draws. Revision 0, tunnel keys assigned.
+    public var topology: Topology
+    /// The `lab` part; `nil` when the file has none.
+    public var lab: LabPlan?
+}
+
+/// The `lab` part of a manifest: machines to put behind the ports, and what is expected of them.
+public struct LabPlan: Sendable, Equatable {
+    /// Hosts to make, in order.
+    public var hosts: [String] = []
+    /// Machines by the port that they are behind.
+    public var machines: [PortPath: Machine] = [:]
+    /// Who reaches whom.
+    public var expectations: [Expectation] = []
+
+    /// A lab of nothing.
+    public init() {}
+
+    /// A machine: a network namespace with one interface.
+    public struct Machine: Sendable, Equatable {
+        /// The host that it runs on.
+        public var host: String
+        /// The host's interface for it.
+        public var interface: String
+        /// Its MAC.
+        public var mac: MACAddress
+        /// Its addresses on the untagged network.
+        public var addresses: [InterfaceAddress] = []
+        /// Its addresses in VLANs, for machines behind trunks.
+        public var vlans: [UInt16: [InterfaceAddress]] = [:]
+        /// Its default gateways, one a family at most.
+        public var gateways: [IPAddress] = []
+        /// Whether the topology is told of its MAC and addresses; otherwise they have to be learned.
+        public var isDeclared = true
+    }
+}
+
+/// Something that the lab checks.
+public struct Expectation: Sendable, Hashable, CustomStringConvertible {
+    /// What is sent.
+    public enum Probe: Sendable, Hashable, CustomStringConvertible {
+        /// An echo request.
+        case icmp
+        /// A connection to a port.
+        case tcp(UInt16)
+        /// A datagram to a port, and one back.
+        case udp(UInt16)
+
+        /// As in a manifest.
+        public var description: String {
+            switch self {
+            case .icmp: "icmp"
+            case .tcp(let port): "tcp \(port)"
+            case .udp(let port): "udp \(port)"
+            }
+        }
+    }
+    /// Who is to be reached.
+    public enum Target: Sendable, Hashable, CustomStringConvertible {
+        /// A machine, at its first address.
+        case machine(PortPath)
+        /// An address.
+        case address(IPAddress)
+
+        /// As in a manifest.
+        public var description: String {
+            switch self {
+            case .machine(let path): path.description
+            case .address(let address): address.description
+            }
+        }
+    }
+
+    /// Who begins.
+    public var from: PortPath
+    /// Who is to be reached.
+    public var to: Target
+    /// With what.
+    public var probe: Probe
+    /// In which family, where the target has both.
+    public var family: AddressFamily?
+    /// Whether it must work, or must not.
+    public var reaches: Bool
+
+    /// As in a manifest.
+    public var description: String {
+        "\(from) \(reaches ? "reaches" : "cannot reach") \(to)"
+            + (probe == .icmp ? "" : " \(probe)") + (family.map { $0 == .ipv4 ? " ipv4" : " ipv6" } ?? "")
+    }
+}
+
+/// Everything that is wrong with a manifest, at once.
+public struct ManifestError: Error, Sendable, CustomStringConvertible {
+    /// One mistake.
+    public struct Item: Sendable, Equatable {
+        /// Line, from 1; 0 when the mistake has no place.
+        public var line: Int
+        /// Column, from 1.
+        public var column: Int
+        /// The object, by its path.
+        public var object: String
+        /// What is wrong.
+        public var reason: String
+        /// What to do.
+        public var remedy: String
+    }
+
+    /// File name as given.
+    public var file: String
+    /// The mistakes, in order of place.
+    public var items: [Item]
+
+    /// `file:line:column: object: reason`, the remedy beneath, and the count at the end.
+    public var description: String {
+        var text = ""
+        for item in items {
+            text += item.line > 0 ? "\(file):\(item.line):\(item.column): " : "\(file): "
+            text += item.object.isEmpty ? item.reason : "\(item.object): \(item.reason)"
+            text += "\n    \(item.remedy)\n"
+        }
+        return text + (items.count == 1 ? "1 error." : "\(items.count) errors.")
+    }
+}
+
+/// Bounds of a manifest.
+public enum ManifestLimits {
+    /// Bytes that are read at most.
+    public static let bytes = 4 << 20
+    /// YAML nodes that are looked at, so that aliases of aliases come to an end.
+    public static let nodes = 500_000
+    /// Mistakes that are told at once.
+    public static let mistakes = 50
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+import Foundation
+import Topology
+
+// Apart from the rest because Foundation has a Port and a Host of its own.
+extension ManifestReader {
+    /// Reads a file.
+    public static func read(path: String, previous: Topology? = nil) throws(ManifestError) -> Manifest {
+        func unreadable(_ reason: String, _ remedy: String) -> ManifestError {
+            ManifestError(file: path, items: [.init(line: 0, column: 0, object: "", reason: reason, remedy: remedy)])
+        }
+        guard let handle = FileHandle(forReadingAtPath: path) else {
+            throw unreadable("the file cannot be read", "check that it exists and that you may read it")
+        }
+        defer { try? handle.close() }
+        // One byte past the bound tells a file that is too long; what it holds further on does not matter.
+        guard let data = try? handle.read(upToCount: ManifestLimits.bytes + 1) else {
+            throw unreadable("the file cannot be read", "name a file, not a directory")
+        }
+        guard let text = String(validating: data, as: UTF8.self) else {
+            throw unreadable("the file is not text", "write the manifest as UTF-8")
+        }
+        return try read(text, file: path, previous: previous)
+    }
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+import CNetlink
+import Glibc
+import Linux
+
+/// A netlink socket, made and owned by libnl; messages are encoded and decoded in place on its descriptor.
+///
+/// Belongs to one thread at a time.
+public final class NetlinkSocket: @unchecked Sendable {
+    // @unchecked: whoever holds it uses it from one thread at a time; nothing in it is shared.
+    private let handle: OpaquePointer
+    /// The descriptor, to wait on.
+    public let descriptor: Int32
+    /// The port id that the kernel knows the socket by.
+    public let portID: UInt32
+    private var sequence: UInt32 = 1
+    private var buffer: UnsafeMutableRawBufferPointer
+
+    /// Largest answer that is read at once, bytes; dumps come in pieces of at most 32 KiB.
+    private static let bufferSize = 128 << 10
+
+    /// Opens a socket of a netlink protocol, `NETLINK_ROUTE` or `NETLINK_GENERIC`, in this thread's network namespace.
+    public init(protocol number: Int32) throws {
+        guard let handle = nl_socket_alloc() else { throw SystemError(ENOMEM, "open a netlink socket") }
+        let result = nl_connect(handle, number)
+        if result < 0 {
+            nl_socket_free(handle)
+            throw NetlinkSocket.error(result, "open a netlink socket")
+        }
+        self.handle = handle
+        descriptor = nl_socket_get_fd(handle)
+        portID = nl_socket_get_local_port(handle)
+        buffer = .allocate(byteCount: NetlinkSocket.bufferSize, alignment: 16)
+        // The reason of a refusal in words (NETLINK_EXT_ACK) and the request left out of it (NETLINK_CAP_ACK).
+        var one: Int32 = 1
+        setsockopt(descriptor, 270, 11, &one, 4)
+        setsockopt(descriptor, 270, 10, &one, 4)
+    }
+
+    deinit {
+        nl_socket_free(handle)
+        buffer.deallocate()
+    }
+
+    /// libnl's error numbers in terms of errno.
+    static func error(_ code: Int32, _ action: String) -> SystemError {
+        switch abs(code) {
+        case 12 /* NLE_OBJ_NOTFOUND */: SystemError(ENOENT, action)
+        case 28 /* NLE_PERM */, 10 /* NLE_NOACCESS */: SystemError(EPERM, action)
+        case 5 /* NLE_NOMEM */: SystemError(ENOMEM, action)
+        default: SystemError(EIO, "\(action) (libnl: \(String(cString: nl_geterror(code))))")
+        }
+    }
+
+    /// The number of a generic netlink family; throws `ENOENT` when the kernel does not have it.
+    public func family(_ name: String) throws -> UInt16 {
+        let id = genl_ctrl_resolve(handle, name)
+        if id < 0 { throw NetlinkSocket.error(id, "find the kernel's \(name)") }
+        return UInt16(id)
+    }
+
+    /// Joins a multicast group of a generic family.
+    public func joinGroup(family: String, group: String) throws {
+        let id = genl_ctrl_resolve_grp(handle, family, group)
+        if id < 0 { throw NetlinkSocket.error(id, "find group \(group) of \(family)") }
+        try join(group: UInt32(id))
+    }
+
+    /// Joins a multicast group by number.
+    public func join(group: UInt32) throws {
+        var number = group
+        if setsockopt(descriptor, 270, 1, &number, 4) < 0 {
+            throw SystemError(errno, "listen to netlink group \(group)")
+        }
+    }
+
+    /// Asks for a receive buffer, bytes; past the system's bound where the caller may.
+    public func setReceiveBuffer(_ size: Int32) {
+        var size = size
+        if setsockopt(descriptor, SOL_SOCKET, 33 /* SO_RCVBUFFORCE */, &size, 4) < 0 {
+            setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &size, 4)
+        }
+    }
+
+    /// Sends a request and waits for its acknowledgement, handing every answer to `body`.
+    ///
+    /// - Throws: what the kernel refused, in its own words where it has some.
+    public func request(
+        _ message: inout NetlinkMessage, _ action: @autoclosure () -> String, _ body: (NetlinkReader) -> Void = { _ in }
+    ) throws {
+        sequence &+= 1
+        message.finish(flags: message.flags | 0x1 | (message.isDump ? 0x300 : 0x4), sequence: sequence)
+        try send(message.bytes, action())
+        try collect(sequence, action(), body)
+    }
+
+    /// Sends bytes as they are.
+    public func send(_ bytes: [UInt8], _ action: @autoclosure () -> String) throws {
+        let sent = bytes.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress, $0.count, 0) }
+        if sent < 0 { throw SystemError(errno, action()) }
+    }
+
+    private func collect(_ expected: UInt32, _ action: String, _ body: (NetlinkReader) -> Void) throws {
+        while true {
+            let count = recv(descriptor, buffer.baseAddress, buffer.count, 0)
+            if count < 0 {
+                if errno == EINTR { continue }
+                throw SystemError(errno, action)
+            }
+            var isDone = false
+            var failure: SystemError?
+            NetlinkReader.forEachMessage(UnsafeRawBufferPointer(rebasing: buffer[..<count])) {
+                type, sequence, payload in
+                guard sequence == expected else { return }
+                switch type {
+                case 2:  // NLMSG_ERROR: an acknowledgement when the code is zero
+                    isDone = true
+                    guard payload.count >= 4 else { return }
+                    let code = payload.loadUnaligned(as: Int32.self)
+                    if code != 0 { failure = SystemError(code, action + NetlinkReader.reason(payload)) }
+                case 3: isDone = true  // NLMSG_DONE
+                default: body(NetlinkReader(payload, type: type))
+                }
+            }
+            if let failure { throw failure }
+            if isDone { return }
+        }
+    }
+
+    /// Reads what has come without a request; returns false when the socket overflowed and something was lost.
+    public func receive(_ body: (NetlinkReader) -> Void) throws -> Bool {
+        let count = recv(descriptor, buffer.baseAddress, buffer.count, Int32(MSG_DONTWAIT))
+        if count < 0 {
+            if errno == EAGAIN || errno == EINTR { return true }
+            if errno == ENOBUFS { return false }
+            throw SystemError(errno, "read a netlink socket")
+        }
+        NetlinkReader.forEachMessage(UnsafeRawBufferPointer(rebasing: buffer[..<count])) { type, _, payload in
+            body(NetlinkReader(payload, type: type))
+        }
+        return true
+    }
+}

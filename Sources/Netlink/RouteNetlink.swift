@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+import CNetlink
+import Glibc
+import Linux
+import Wire
+
+/// Links, addresses and routes of the network namespace in which it was opened (rtnetlink(7)).
+public struct RouteNetlink {
+    private let socket: NetlinkSocket
+
+    /// Opens a socket in this thread's network namespace.
+    public init() throws { socket = try NetlinkSocket(protocol: 0) }
+
+    /// What is known of a link.
+    public struct Link: Sendable, Equatable {
+        /// Index.
+        public var index: Int32
+        /// Name.
+        public var name: String
+        /// `IFF_*` flags.
+        public var flags: UInt32
+        /// MTU, bytes.
+        public var mtu: UInt32
+    }
+
+    private static let create: UInt16 = 0x400
+    private static let exclusive: UInt16 = 0x200
+
+    private func linkMessage(
+        _ type: UInt16, index: Int32 = 0, flags: UInt32 = 0, change: UInt32 = 0, _ extra: UInt16 = 0
+    ) -> NetlinkMessage {
+        var message = NetlinkMessage(type: type, flags: extra)
+        message.append(
+            ifinfomsg(ifi_family: 0, __ifi_pad: 0, ifi_type: 0, ifi_index: index, ifi_flags: flags, ifi_change: change))
+        return message
+    }
+
+    /// Makes a pair of virtual Ethernet interfaces; the second end goes to another namespace.
+    public func addVeth(
+        _ name: String, mtu: Int, peer: String, peerNamespace: Int32, peerMAC: MACAddress? = nil
+    ) throws {
+        var message = linkMessage(16, RouteNetlink.create | RouteNetlink.exclusive)
+        message.attribute(3, name)
+        message.attribute(4, UInt32(mtu))
+        message.nest(18) { info in  // IFLA_LINKINFO
+            info.attribute(1, "veth")
+            info.nest(2) { data in
+                data.nest(1) { end in  // VETH_INFO_PEER
+                    end.append(
+                        ifinfomsg(ifi_family: 0, __ifi_pad: 0, ifi_type: 0, ifi_index: 0, ifi_flags: 0, ifi_change: 0))
+                    end.attribute(3, peer)
+                    end.attribute(4, UInt32(mtu))
+                    end.attribute(28, UInt32(bitPattern: peerNamespace))  // IFLA_NET_NS_FD
+                    if let peerMAC {
+                        end.attribute(
+                            1, bytes: (0..<6).map { UInt8(truncatingIfNeeded: peerMAC.bits >> UInt64(40 - 8 * $0)) })
+                    }
+                }
+            }
+        }
+        try socket.request(&message, "make the cable \(name)")
+    }
+
+    /// Makes a bridge.
+    public func addBridge(_ name: String) throws {
+        var message = linkMessage(16, RouteNetlink.create | RouteNetlink.exclusive)
+        message.attribute(3, name)
+        message.nest(18) { $0.attribute(1, "bridge") }
+        try socket.request(&message, "make bridge \(name)")
+    }
+
+    /// Brings a link up.
+    public func setUp(_ name: String) throws {
+        var message = linkMessage(16, index: try index(of: name), flags: 1, change: 1)
+        try socket.request(&message, "bring \(name) up")
+    }
+
+    /// Puts a link under a bridge.
+    public func setMaster(_ name: String, bridge: String) throws {
+        var message = linkMessage(16, index: try index(of: name))
+        message.attribute(10, UInt32(bitPattern: try index(of: bridge)))
+        try socket.request(&message, "put \(name) under \(bridge)")
+    }
+
+    /// Sets a link's MTU, bytes.
+    public func setMTU(_ name: String, _ mtu: Int) throws {
+        var message = linkMessage(16, index: try index(of: name))
+        message.attribute(4, UInt32(mtu))
+        try socket.request(&message, "set the MTU of \(name)")
+    }
+
+    /// Removes a link.
+    public func remove(_ name: String) throws {
+        var message = linkMessage(17, index: try index(of: name))
+        try socket.request(&message, "remove \(name)")
+    }
+
+    /// Gives a link an address, ready at once: no duplicate detection.
+    public func addAddress(_ address: InterfaceAddress, to name: String) throws {
+        var message = NetlinkMessage(type: 20, flags: RouteNetlink.create | RouteNetlink.exclusive)
+        message.append(
+            ifaddrmsg(
+                ifa_family: address.address.family == .ipv4 ? UInt8(AF_INET) : UInt8(AF_INET6),
+                ifa_prefixlen: UInt8(address.length), ifa_flags: 0, ifa_scope: 0, ifa_index: UInt32(try index(of: name))
+            ))
+        message.attribute(2, bytes: address.address.bytes)  // IFA_LOCAL
+        message.attribute(1, bytes: address.address.bytes)  // IFA_ADDRESS
+        message.attribute(8, UInt32(0x02))  // IFA_FLAGS: IFA_F_NODAD
+        try socket.request(&message, "give \(name) the address \(address)")
+    }
+
+    /// Adds a route by a gateway.
+    public func addRoute(to destination: Prefix, via gateway: IPAddress) throws {
+        var message = NetlinkMessage(type: 24, flags: RouteNetlink.create | RouteNetlink.exclusive)
+        message.append(
+            rtmsg(
+                rtm_family: destination.family == .ipv4 ? UInt8(AF_INET) : UInt8(AF_INET6),
+                rtm_dst_len: UInt8(destination.length), rtm_src_len: 0, rtm_tos: 0, rtm_table: 254, rtm_protocol: 4,
+                rtm_scope: 0, rtm_type: 1, rtm_flags: 0))
+        if destination.length > 0 { message.attribute(1, bytes: destination.address.bytes) }
+        message.attribute(5, bytes: gateway.bytes)
+        try socket.request(&message, "add the route to \(destination) via \(gateway)")
+    }
+
+    /// All links.
+    public func links() throws -> [Link] {
+        var message = linkMessage(18)
+        message.isDump = true
+        var list: [Link] = []
+        try socket.request(&message, "list links") { reader in
+            if let link = RouteNetlink.link(reader) { list.append(link) }
+        }
+        return list
+    }
+
+    /// Reads a link out of a message about one.
+    static func link(_ reader: NetlinkReader) -> Link? {
+        guard reader.payload.count >= 16 else { return nil }
+        var link = Link(
+            index: reader.payload.loadUnaligned(fromByteOffset: 4, as: Int32.self), name: "",
+            flags: reader.payload.loadUnaligned(fromByteOffset: 8, as: UInt32.self), mtu: 0)
+        reader.forEachAttribute(from: 16) { type, value in
+            if type == 3 { link.name = value.text }
+            if type == 4 { link.mtu = value.number() ?? 0 }
+        }
+        return link
+    }
+
+    private func index(of name: String) throws -> Int32 {
+        let index = if_nametoindex(name)
+        if index == 0 { throw SystemError(ENODEV, "find interface \(name)") }
+        return Int32(index)
+    }
+}
+
+/// Tells of links that come, change and go in the namespace where it was opened.
+public struct LinkMonitor: Sendable {
+    private let socket: NetlinkSocket
+    /// Readable when there is news.
+    public var descriptor: Int32 { socket.descriptor }
+
+    /// What happened to a link.
+    public enum Event: Sendable, Equatable {
+        /// It is there, new or changed.
+        case present(RouteNetlink.Link)
+        /// It went.
+        case gone(RouteNetlink.Link)
+        /// News was lost: look at everything again.
+        case lost
+    }
+
+    /// Begins to listen.
+    public init() throws {
+        socket = try NetlinkSocket(protocol: 0)
+        try socket.join(group: 1)  // RTNLGRP_LINK
+    }
+
+    /// What happened since the last call; empty when nothing did.
+    public func events() throws -> [Event] {
+        var events: [Event] = []
+        let isWhole = try socket.receive { reader in
+            guard let link = RouteNetlink.link(reader) else { return }
+            if reader.type == 16 { events.append(.present(link)) }
+            if reader.type == 17 { events.append(.gone(link)) }
+        }
+        if !isWhole { events.append(.lost) }
+        return events
+    }
+}
+
+extension IPAddress {
+    /// The bytes as on the wire, 4 or 16.
+    public var bytes: [UInt8] {
+        (0..<family.width / 8).map { UInt8(truncatingIfNeeded: ($0 < 8 ? high : low) >> UInt64(56 - 8 * ($0 & 7))) }
+    }
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+import Wire
+
+/// What a simulation reads of the state that packets left behind. The state itself lives behind this seam: on one host
+/// now, replicated later. Implementations are called on packet threads and must be quick.
+public protocol FlowStateView: AnyObject, Sendable {
+    /// The port (its tag) at which a MAC was last seen on a bridge.
+    func port(of mac: MACAddress, vlan: UInt16, bridge: Tag) -> Tag?
+    /// What is known of a neighbor of a router port.
+    func neighbor(_ address: IPAddress, port: Tag) -> NeighborState
+}
+
+/// A state that knows nothing.
+public final class EmptyFlowState: FlowStateView {
+    /// No state.
+    public init() {}
+    /// Never seen.
+    public func port(of mac: MACAddress, vlan: UInt16, bridge: Tag) -> Tag? { nil }
+    /// Never told.
+    public func neighbor(_ address: IPAddress, port: Tag) -> NeighborState { .unknown }
+}
+
+/// What is known of a neighbor.
+public enum NeighborState: Sendable, Equatable {
+    /// Nothing: it has to be asked.
+    case unknown
+    /// Its MAC.
+    case at(MACAddress)
+    /// It was asked and did not answer.
+    case unreachable
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+import Topology
+import Wire
+
+/// The far end of a tunnel. Nothing is decided here but which local ports a key stands for, so that the flows can be
+/// installed before the first packet comes and the host need not be asked.
+extension Simulator {
+    /// What happens to a packet that came by tunnel under a key: that of a port bound here, or a bridge's flood key.
+    public mutating func simulateArrival(_ packet: borrowing SimulatedPacket, key tunnelKey: UInt32) {
+        begin(packet)
+        verdict.mask.include(.inPort)
+        verdict.mask.include(.tunnelID)
+        if let index = fabric.portOfKey[tunnelKey] {
+            arrive(at: index)
+        } else if let index = fabric.bridgeOfKey[tunnelKey] {
+            arriveFlooded(on: index)
+        } else {
+            verdict.drop = .unknownKey
+        }
+        finish()
+    }
+
+    private mutating func arrive(at index: Int32) {
+        let port = fabric.ports[Int(index)]
+        verdict.tags.append(port.tag)
+        if isTracing { note("in", Int(index), "by tunnel with key \(hexKey(port.tunnelKey))") }
+        guard port.isEnabled else { return drop(.portDisabled, at: index) }
+        guard port.attachment == .local else { return drop(.notHere, at: index) }
+        if isTracing { note("out", Int(index), "here") }
+        emit(.local(PortIndex(index)))
+    }
+
+    private mutating func arriveFlooded(on device: Int32) {
+        let bridge = fabric.bridges[Int(device)]
+        verdict.tags.append(bridge.tag)
+        verdict.tags.append(bridge.floodTag)
+        if isTracing {
+            noteDevice("flood", fabric.bridgePaths[Int(device)], "by tunnel with key \(hexKey(bridge.floodKey))")
+        }
+        var vlan: UInt16 = 0
+        if bridge.isVLANAware {
+            verdict.mask.bits.words[8] |= UInt64(0x1fff) << 48
+            vlan = key.hasVLAN ? key.vlanTCI & 0x0fff : 0
+        }
+        let savedKey = key
+        for offset in 0..<Int(bridge.floodPortCount) {
+            let out = fabric.floodPorts[Int(bridge.floodPortStart) + offset]
+            let port = fabric.ports[Int(out)]
+            verdict.tags.append(port.tag)
+            guard port.attachment == .local, setTag(for: port, vlan) else { continue }
+            if isTracing { note("out", Int(out), "here") }
+            emit(.local(PortIndex(out)))
+            (key, headerIndex) = (savedKey, 0)
+        }
+        if verdict.outputs.isEmpty { verdict.drop = .nobodyElse }
+    }
+}
+
+extension Fabric {
+    /// What may arrive by tunnel for ports of this host, told apart as far as flows have to tell it: keys of ports, and
+    /// flood keys with the VLANs that local ports name (0: untagged).
+    public var arrivals: [(key: UInt32, vlan: UInt16)] {
+        var list: [(key: UInt32, vlan: UInt16)] = []
+        for port in ports where port.attachment == .local { list.append((port.tunnelKey, 0)) }
+        for bridge in bridges {
+            var vlans: Set<UInt16> = []
+            for offset in 0..<Int(bridge.floodPortCount) {
+                let port = ports[Int(floodPorts[Int(bridge.floodPortStart) + offset])]
+                guard port.attachment == .local else { continue }
+                if port.vlan != PortRecord.noVLAN { vlans.insert(port.vlan) }
+                guard port.vlanKind == .trunk, port.trunkSet >= 0 else { continue }
+                for id in 1..<4095 where trunkSets[Int(port.trunkSet) + id / 64] >> UInt64(id % 64) & 1 == 1 {
+                    vlans.insert(UInt16(id))
+                }
+            }
+            for vlan in vlans.sorted() { list.append((bridge.floodKey, vlan)) }
+        }
+        return list
+    }
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+import Topology
+import Wire
+
+extension Simulator {
+    mutating func bridgeInput(_ index: Int32, _ port: PortRecord, _ packet: borrowing SimulatedPacket) {
+        let bridge = fabric.bridges[Int(port.device)]
+        verdict.tags.append(bridge.tag)
+        guard bridge.isEnabled else { return drop(.bridgeDisabled, at: index) }
+        verdict.mask.include(.etherDestination)
+        verdict.mask.include(.etherSource)
+        let source = key.etherSource
+        if source.isGroup || source == .zero { return drop(.badSource, at: index) }
+        guard let vlan = classify(port, bridge) else { return drop(.vlanNotAllowed, at: index) }
+
+        learn(source, vlan, index, port, bridge)
+        if key.etherType == EtherType.arp, answerARP(index, vlan, port.device, bridge) { return }
+        let destination = key.etherDestination
+        if destination.isGroup {
+            if key.etherType == EtherType.ipv6, answerSolicitation(index, vlan, port.device, bridge, packet) { return }
+            if isTracing {
+                noteDevice("bridge", fabric.bridgePaths[Int(port.device)], "\(destination) is a group: flood")
+            }
+            return flood(bridge, port.device, vlan, from: index, packet)
+        }
+
+        verdict.tags.append(bridge.stationsTag)
+        var out = fabric.stations.lookup(bridge: port.device, vlan: vlan, mac: destination)
+        if out < 0 {
+            verdict.tags.append(.mac(destination, vlan: vlan, bridge: bridge.tag))
+            if let tag = state.port(of: destination, vlan: vlan, bridge: bridge.tag), let known = fabric.port(tag) {
+                out = known.value
+                if isTracing {
+                    noteDevice(
+                        "bridge", fabric.bridgePaths[Int(port.device)],
+                        "\(destination) was seen at port \(fabric.portPaths[Int(out)])")
+                }
+            }
+        } else {
+            if isTracing {
+                noteDevice(
+                    "bridge", fabric.bridgePaths[Int(port.device)],
+                    "\(destination) is at port \(fabric.portPaths[Int(out)])")
+            }
+        }
+        guard out >= 0 else {
+            if isTracing {
+                noteDevice("bridge", fabric.bridgePaths[Int(port.device)], "\(destination) is unknown: flood")
+            }
+            return flood(bridge, port.device, vlan, from: index, packet)
+        }
+        if out == index { return drop(.sameSegment, at: index) }
+        guard setTag(for: fabric.ports[Int(out)], vlan) else { return drop(.vlanNotAllowed, at: out) }
+        leave(out, packet)
+    }
+
+    /// The VLAN that a frame belongs to inside the bridge; `nil` when the port does not take it.
+    private mutating func classify(_ port: PortRecord, _ bridge: BridgeRecord) -> UInt16? {
+        let bits = fieldTagPresent
+        guard bridge.isVLANAware else {
+            verdict.mask.bits.words[bits.word] |= bits.bits
+            return 0
+        }
+        verdict.mask.bits.words[8] |= UInt64(0x1fff) << 48
+        let id = key.vlanTCI & 0x0fff
+        // A tag with VLAN 0 says a priority only (802.1Q section 6.9).
+        let isTagged = key.hasVLAN && id != 0
+        switch port.vlanKind {
+        case .access: return isTagged ? nil : port.vlan
+        case .trunk:
+            if !isTagged { return port.vlan == PortRecord.noVLAN ? nil : port.vlan }
+            return trunkCarries(port, id) ? id : nil
+        }
+    }
+
+    private var fieldTagPresent: (word: Int, bits: UInt64) { (8, UInt64(0x1000) << 48) }
+
+    @inline(__always)
+    private func trunkCarries(_ port: PortRecord, _ vlan: UInt16) -> Bool {
+        if port.vlan == vlan || port.trunkSet < 0 { return true }
+        return fabric.trunkSets[Int(port.trunkSet) + Int(vlan) / 64] >> UInt64(vlan % 64) & 1 == 1
+    }
+
+    /// Puts the tag in place that a port sends a VLAN with; false when the port is not in the VLAN.
+    mutating func setTag(for port: PortRecord, _ vlan: UInt16) -> Bool {
+        guard fabric.bridges[Int(port.device)].isVLANAware else { return true }
+        switch port.vlanKind {
+        case .access:
+            guard port.vlan == vlan else { return false }
+            setTag(0)
+        case .trunk:
+            guard trunkCarries(port, vlan) else { return false }
+            setTag(port.vlan == vlan ? 0 : vlan)
+        }
+        return true
+    }
+
+    /// Makes the outer tag say `vlan`; 0 takes the tag off.
+    mutating func setTag(_ vlan: UInt16) {
+        if vlan == 0 {
+            guard key.hasVLAN else { return }
+            key.vlanTCI = key.innerVLANTCI
+            key.vlanTPID = key.innerVLANTPID
+            key.innerVLANTCI = 0
+            key.innerVLANTPID = 0
+            // The inner tag becomes the outer one: its bits now tell what leaves.
+            verdict.mask.include(.innerVLANTCI)
+            verdict.mask.include(.innerVLANTPID)
+        } else if key.hasVLAN {
+            guard key.vlanTCI & 0x0fff != vlan else { return }
+            verdict.mask.include(.vlanTCI)
+            key.vlanTCI = key.vlanTCI & 0xe000 | 0x1000 | vlan
+        } else {
+            key.vlanTCI = 0x1000 | vlan
+            key.vlanTPID = EtherType.vlan
+        }
+        headerChanged()
+    }
+
+    /// Notes where the sender is, unless the topology declares it.
+    private mutating func learn(
+        _ source: MACAddress, _ vlan: UInt16, _ index: Int32, _ port: PortRecord, _ bridge: BridgeRecord
+    ) {
+        verdict.tags.append(bridge.stationsTag)
+        if fabric.stations.lookup(bridge: port.device, vlan: vlan, mac: source) >= 0 { return }
+        let tag = Tag.mac(source, vlan: vlan, bridge: bridge.tag)
+        verdict.tags.append(tag)
+        if state.port(of: source, vlan: vlan, bridge: bridge.tag) == port.tag { return }
+        verdict.learned.append(.mac(source, vlan: vlan, bridge: bridge.tag, port: port.tag))
+        if isTracing {
+            noteDevice(
+                "bridge", fabric.bridgePaths[Int(port.device)], "learned \(source) at \(fabric.portPaths[Int(index)])")
+        }
+    }
+
+    /// Sends the frame to every other port in the VLAN: the ones here, the bridges linked here, and once to each host
+    /// that has ports of this bridge.
+    mutating func flood(
+        _ bridge: BridgeRecord, _ device: Int32, _ vlan: UInt16, from ingress: Int32,
+        _ packet: borrowing SimulatedPacket
+    ) {
+        verdict.tags.append(bridge.floodTag)
+        let wasFlooding = isFlooding
+        isFlooding = true
+        let savedKey = key
+        let savedWritten = written
+        let savedHeader = headerIndex
+        let before = verdict.outputs.count
+        for offset in 0..<Int(bridge.floodPortCount) {
+            let out = fabric.floodPorts[Int(bridge.floodPortStart) + offset]
+            if out == ingress { continue }
+            let port = fabric.ports[Int(out)]
+            // Routers take no part in floods: their addresses were answered for, and nothing else concerns them.
+            if port.attachment == .peer, fabric.ports[Int(port.peer)].isRouter { continue }
+            guard setTag(for: port, vlan) else { continue }
+            leave(out, packet)
+            (key, written, headerIndex) = (savedKey, savedWritten, savedHeader)
+        }
+        if bridge.floodHostCount > 0 {
+            // On its way to other hosts the frame carries its VLAN, whatever tag it came with.
+            if bridge.isVLANAware { setTag(vlan) }
+            var last: Int32 = -1
+            for offset in 0..<Int(bridge.floodHostCount) {
+                let entry = fabric.floodHosts[Int(bridge.floodHostStart) + offset]
+                if entry.host == last || (entry.vlan != vlan && entry.vlan != FloodHost.anyVLAN) { continue }
+                last = entry.host
+                sendFlood(entry.host, bridge, device, packet)
+            }
+            (key, written, headerIndex) = (savedKey, savedWritten, savedHeader)
+        }
+        if verdict.outputs.count == before { drop(.nobodyElse, at: ingress) }
+        isFlooding = wasFlooding
+    }
+
+    private mutating func sendFlood(
+        _ host: Int32, _ bridge: BridgeRecord, _ device: Int32, _ packet: borrowing SimulatedPacket
+    ) {
+        let record = fabric.hosts[Int(host)]
+        verdict.tags.append(record.tag)
+        guard record.isReachable else { return }
+        if isTracing {
+            noteDevice(
+                "flood", fabric.bridgePaths[Int(device)],
+                "to host \(fabric.hostNames[Int(host)]), by tunnel with key \(hexKey(bridge.floodKey))")
+        }
+        emit(.remote(HostIndex(host), key: bridge.floodKey))
+    }
+}

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+import Wire
+
+/// What routers say themselves: errors (RFC 792, 1812 section 4.3, 4443) and answers at their own addresses.
+extension Simulator {
+    mutating func prohibit(at index: Int32, _ packet: borrowing SimulatedPacket) {
+        sendError(v4: (ICMP.unreachable, 13), v6: (ICMPv6.unreachable, 1), rest: 0, from: index, packet)
+    }
+
+    mutating func unreachable(v4Code: UInt8, v6Code: UInt8, at index: Int32, _ packet: borrowing SimulatedPacket) {
+        sendError(v4: (ICMP.unreachable, v4Code), v6: (ICMPv6.unreachable, v6Code), rest: 0, from: index, packet)
+    }
+
+    mutating func timeExceeded(at index: Int32, _ packet: borrowing SimulatedPacket) {
+        sendError(v4: (ICMP.timeExceeded, 0), v6: (ICMPv6.timeExceeded, 0), rest: 0, from: index, packet)
+    }
+
+    /// Whether a packet that does not fit is answered, rather than left to the tunnel to fragment.
+    func answersTooBig(_ packet: borrowing SimulatedPacket) -> Bool {
+        switch key.etherType {
+        case EtherType.ipv6: return layout.networkLength > 0
+        case EtherType.ipv4:
+            let at = Int(layout.network) + 6
+            guard layout.networkLength > 0, packet.bytes.byteCount > at else { return false }
+            return packet.bytes.unsafeLoad(fromByteOffset: at, as: UInt8.self) & 0x40 != 0
+        default: return false
+        }
+    }
+
+    /// Answers that a packet is too big for the way on. Behind a router the router says so; where the packet was only
+    /// switched there is none, so the answer comes in the name of the destination, as Linux's own tunnels do it.
+    mutating func tooBig(mtu: Int, at port: Int32, _ packet: borrowing SimulatedPacket) {
+        drop(.tooBig, at: port)
+        if lastRouterPort >= 0 {
+            key.etherSource = lastRouterSource
+            key.ipTTL &+= 1
+            sendError(
+                v4: (ICMP.unreachable, 4), v6: (ICMPv6.packetTooBig, 0), rest: UInt32(mtu), from: lastRouterPort, packet
+            )
+            return
+        }
+        verdict.isCacheable = false
+        guard deservesError(packet), ingressPort >= 0 else { return }
+        let isV6 = original.etherType == EtherType.ipv6
+        let frame = Frame.icmp(
+            etherSource: original.etherDestination, etherDestination: original.etherSource,
+            source: original.ipDestination, destination: original.ipSource,
+            type: isV6 ? ICMPv6.packetTooBig : ICMP.unreachable, code: isV6 ? 0 : 4, rest: UInt32(mtu),
+            data: quote(packet, ttl: original.ipTTL))
+        let tag = original.vlanTCI & 0x0fff
+        if isTracing {
+            note("icmp", Int(ingressPort), "too big: tell \(original.ipSource) that the path takes \(mtu) bytes")
+        }
+        verdict.packets.append(
+            GeneratedPacket(
+                frame: tag != 0 ? Frame.tagged(frame, vlan: tag) : frame, port: PortIndex(ingressPort), kind: .error))
+    }
+
+    /// Sends an error to the packet's source, out of the port by which it came into the router.
+    private mutating func sendError(
+        v4: (type: UInt8, code: UInt8), v6: (type: UInt8, code: UInt8), rest: UInt32, from index: Int32,
+        _ packet: borrowing SimulatedPacket
+    ) {
+        // Each such packet gets its own answer, within the limits that the caller keeps.
+        verdict.isCacheable = false
+        let isV6 = key.etherType == EtherType.ipv6
+        // "Packet too big" is the one error that multicast gets too (RFC 4443 section 2.4 e.3); we route none.
+        guard !isFlooding, deservesError(packet), let source = errorSource(index, isV6 ? .ipv6 : .ipv4) else { return }
+        let port = fabric.ports[Int(index)]
+        let message = isV6 ? v6 : v4
+        if isTracing {
+            note("icmp", Int(index), "type \(message.type) code \(message.code) to \(key.ipSource), from \(source)")
+        }
+        let frame = Frame.icmp(
+            etherSource: port.mac, etherDestination: key.etherSource, source: source, destination: key.ipSource,
+            type: message.type, code: message.code, rest: rest, data: quote(packet, ttl: key.ipTTL))
+        verdict.packets.append(GeneratedPacket(frame: frame, port: PortIndex(index), kind: .error))
+    }
+
+    /// The cases in which silence is right (RFC 1812 section 4.3.2.7, RFC 4443 section 2.4 e).
+    private func deservesError(_ packet: borrowing SimulatedPacket) -> Bool {
+        guard layout.networkLength > 0, packet.bytes.byteCount > Int(layout.network) else { return false }
+        if original.etherDestination.isGroup || key.etherSource.isGroup { return false }
+        if key.ipFragment == FragmentKind.later { return false }
+        let source = key.ipSource
+        let destination = key.ipDestination
+        if source.isMulticast || destination.isMulticast || (source.high | source.low) == 0 { return false }
+        if let v4 = destination.v4, v4.isBroadcast { return false }
+        if key.etherType == EtherType.ipv4, key.ipProtocol == IPProtocol.icmp {
+            switch UInt8(truncatingIfNeeded: key.sourcePort) {
+            case ICMP.unreachable, ICMP.sourceQuench, ICMP.redirect, ICMP.timeExceeded, ICMP.parameterProblem:
+                return false
+            default: return layout.transport != 0
+            }
+        }
+        if key.etherType == EtherType.ipv6, key.ipProtocol == IPProtocol.icmpv6 {
+            // Errors are types below 128; a redirect (137) is treated as one.
+            return layout.transport != 0 && key.sourcePort >= 128 && key.sourcePort != 137
+        }
+        return true
+    }
+
+    private func errorSource(_ index: Int32, _ family: AddressFamily) -> IPAddress? {
+        let port = fabric.ports[Int(index)]
+        let own = fabric.addresses[Int(port.addressStart)..<Int(port.addressStart + port.addressCount)]
+        if let near = own.first(where: { $0.network.contains(key.ipSource) }) { return near.address }
+        if let any = own.first(where: { $0.address.family == family }) { return any.address }
+        return family == .ipv6 ? IPAddress(IPv6Address.linkLocal(for: port.mac)) : nil
+    }
+
+    /// The beginning of the packet as the router got it, for the error to quote.
+    private func quote(_ packet: borrowing SimulatedPacket, ttl: UInt8) -> [UInt8] {
+        let start = Int(layout.network)
+        let isV6 = key.etherType == EtherType.ipv6
+        let bound = isV6 ? SimulationLimits.quotedIPv6 : SimulationLimits.quotedIPv4
+        let count = min(packet.bytes.byteCount - start, layout.networkLength, bound)
+        guard count >= 20 else { return [] }
+        var bytes = [UInt8](repeating: 0, count: count)
+        for index in 0..<count { bytes[index] = packet.bytes.unsafeLoad(fromByteOffset: start + index, as: UInt8.self) }
+        if isV6 {
+            bytes[7] = ttl
+        } else if bytes[8] != ttl {
+            let old = UInt16(bytes[8]) << 8 | UInt16(bytes[9])
+            bytes[8] = ttl
+            let new = UInt16(bytes[8]) << 8 | UInt16(bytes[9])
+            let sum = UInt16(bytes[10]) << 8 | UInt16(bytes[11])
+            let updated = InternetChecksum.update(sum, replacing: old, with: new)
+            bytes[10] = UInt8(updated >> 8)
+            bytes[11] = UInt8(updated & 0xff)
+        }
+        return bytes
+    }
+
+    // MARK: - At a router's own address
+
+    mutating func deliverToRouter(_ index: Int32, _ destination: IPAddress, _ packet: borrowing SimulatedPacket) {
+        verdict.isCacheable = false
+        if isTracing {
+            noteDevice(
+                "router", fabric.routerPaths[Int(fabric.ports[Int(index)].device)], "\(destination) is the router's own"
+            )
+        }
+        // Reassembly is for hosts: a router's own address does not answer fragments.
+        guard key.ipFragment == FragmentKind.none, layout.transport != 0 else { return drop(.consumed, at: index) }
+        let isV6 = key.etherType == EtherType.ipv6
+        switch (key.ipProtocol, UInt8(truncatingIfNeeded: key.sourcePort)) {
+        case (IPProtocol.icmp, ICMP.echoRequest) where !isV6:
+            answerEcho(ICMP.echoReply, index, destination, packet)
+        case (IPProtocol.icmpv6, ICMPv6.echoRequest) where isV6:
+            answerEcho(ICMPv6.echoReply, index, destination, packet)
+        case (IPProtocol.icmp, _), (IPProtocol.icmpv6, _): drop(.consumed, at: index)
+        case (IPProtocol.tcp, _): reset(index, destination, packet)
+        case (IPProtocol.udp, _):
+            drop(.consumed, at: index)
+            unreachable(v4Code: 3, v6Code: 4, at: index, packet)
+        default:
+            drop(.consumed, at: index)
+            sendError(v4: (ICMP.unreachable, 2), v6: (4, 1), rest: isV6 ? 6 : 0, from: index, packet)
+        }
+    }
+
+    private mutating func answerEcho(
+        _ type: UInt8, _ index: Int32, _ destination: IPAddress, _ packet: borrowing SimulatedPacket
+    ) {
+        let start = Int(layout.transport)
+        let end = min(packet.bytes.byteCount, Int(layout.network) + layout.networkLength)
+        guard end >= start + 8 else { return drop(.malformed, at: index) }
+        var rest: UInt32 = 0
+        for offset in 4..<8 {
+            rest = rest << 8 | UInt32(packet.bytes.unsafeLoad(fromByteOffset: start + offset, as: UInt8.self))
+        }
+        var data = [UInt8](repeating: 0, count: end - start - 8)
+        for offset in 0..<data.count {
+            data[offset] = packet.bytes.unsafeLoad(fromByteOffset: start + 8 + offset, as: UInt8.self)
+        }
+        if isTracing { note("icmp", Int(index), "echo reply from \(destination)") }
+        answer(
+            Frame.icmp(
+                etherSource: fabric.ports[Int(index)].mac, etherDestination: key.etherSource, source: destination,
+                destination: key.ipSource, type: type, code: 0, rest: rest, data: data),
+            from: index)
+    }
+
+    /// No service listens at a router's address: a connection attempt is refused (RFC 9293 section 3.10.7.1).
+    private mutating func reset(_ index: Int32, _ destination: IPAddress, _ packet: borrowing SimulatedPacket) {
+        drop(.consumed, at: index)
+        let flags = key.tcpFlags
+        guard flags & 0x04 == 0 else { return }
+        let start = Int(layout.transport)
+        func word(_ offset: Int) -> UInt32 {
+            UInt32(bigEndian: packet.bytes.unsafeLoadUnaligned(fromByteOffset: start + offset, as: UInt32.self))
+        }
+        let header = Int(packet.bytes.unsafeLoad(fromByteOffset: start + 12, as: UInt8.self) >> 4) * 4
+        let end = min(packet.bytes.byteCount, Int(layout.network) + layout.networkLength)
+        let dataLength = max(0, end - start - header)
+        let hasACK = flags & 0x10 != 0
+        let segmentLength = UInt32(
+            truncatingIfNeeded: dataLength + (flags & 0x02 != 0 ? 1 : 0) + (flags & 0x01 != 0 ? 1 : 0))
+        let frame = Frame.tcp(
+            etherSource: fabric.ports[Int(index)].mac, etherDestination: key.etherSource, source: destination,
+            destination: key.ipSource, sourcePort: key.destinationPort, destinationPort: key.sourcePort,
+            sequence: hasACK ? word(8) : 0, acknowledgement: hasACK ? 0 : word(4) &+ segmentLength,
+            flags: hasACK ? 0x04 : 0x14)
+        if isTracing { note("tcp", Int(index), "refused: nothing listens at \(destination)") }
+        answer(frame, from: index)
+    }
+}

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+import Topology
+import Wire
+
+/// Bounds of a simulation.
+public enum SimulationLimits {
+    /// Ports that one packet may enter before it is called a loop. A path through three routers and four bridges
+    /// enters twelve; nobody draws eight times that on purpose.
+    public static let portsEntered = 96
+    /// Bytes of the offending IPv4 packet that an ICMP error quotes at most, so that the error has 576 (RFC 1812 4.3.2.3).
+    public static let quotedIPv4 = 576 - 28
+    /// The same for ICMPv6: the error fits the minimum MTU (RFC 4443 section 2.4).
+    public static let quotedIPv6 = 1280 - 48
+}
+
+/// A packet as the simulation sees it.
+public struct SimulatedPacket: ~Escapable {
+    /// The parsed fields.
+    public let key: FlowKey
+    /// Where the layers are in ``bytes``.
+    public let layout: PacketLayout
+    /// The frame; may be empty when a flow is decided again from its key alone.
+    public let bytes: RawSpan
+    /// Layer 3 bytes; for a packet that the sender left to be segmented, those of its largest segment.
+    public let length: Int
+
+    /// A packet of parsed fields and bytes.
+    @_lifetime(copy bytes)
+    public init(key: FlowKey, layout: PacketLayout, bytes: RawSpan, length: Int) {
+        self.key = key
+        self.layout = layout
+        self.bytes = bytes
+        self.length = length
+    }
+}
+
+/// Takes a packet through the virtual devices: bridges, routers and the links between them, all on the host where the
+/// packet came in. Pure: what it knows it is given, what it decides it returns in ``verdict``.
+///
+/// A simulator is reused packet after packet and allocates nothing on the way of one that is just forwarded. It belongs
+/// to one thread.
+public struct Simulator: ~Copyable {
+    /// The result of the last simulation; overwritten by the next.
+    public internal(set) var verdict = Verdict()
+    /// Whether ``Verdict/trace`` is written.
+    public var isTracing = false
+
+    let fabric: Fabric
+    let state: any FlowStateView
+
+    // The packet in hand. `key` is its header as rewritten so far.
+    var original = FlowKey()
+    var key = FlowKey()
+    var written = FlowMask()
+    var headerIndex: Int32 = 0
+    var layout = PacketLayout()
+    var length = 0
+    var portsEntered = 0
+    /// The port by which the packet entered the last router that forwards it: errors further on leave by it.
+    var lastRouterPort: Int32 = -1
+    /// Who handed it that router.
+    var lastRouterSource = MACAddress.zero
+    /// The exterior port where the packet came in; -1 for a packet that a device made.
+    var ingressPort: Int32 = -1
+    /// Set while several copies of the packet are under way: then no copy may end in an error message.
+    var isFlooding = false
+
+    /// A simulator of one snapshot.
+    public init(fabric: Fabric, state: any FlowStateView) {
+        self.fabric = fabric
+        self.state = state
+        verdict.outputs.reserveCapacity(64)
+        verdict.headers.reserveCapacity(8)
+        verdict.tags.reserveCapacity(64)
+    }
+
+    /// Simulates a packet that came in at an exterior port of this host.
+    public mutating func simulate(_ packet: borrowing SimulatedPacket, at port: PortIndex) {
+        begin(packet)
+        ingressPort = port.value
+        verdict.mask.include(.inPort)
+        verdict.mask.include(.etherType)
+        if isTracing { note("in", Int(port.value), "on host \(fabric.localHost)") }
+        enter(port.value, packet)
+        finish()
+    }
+
+    /// Simulates a packet that a device made and sends out of one of its ports.
+    public mutating func simulateGenerated(_ packet: borrowing SimulatedPacket, leaving port: PortIndex) {
+        begin(packet)
+        verdict.isCacheable = false
+        leave(port.value, packet)
+        finish()
+    }
+
+    /// Makes the verdict that of a packet which came from nowhere: dropped, and no flow.
+    public mutating func simulateNothing() {
+        verdict.reset()
+        verdict.isCacheable = false
+        verdict.drop = .unplugged
+    }
+
+    mutating func begin(_ packet: borrowing SimulatedPacket) {
+        verdict.reset()
+        original = packet.key
+        key = packet.key
+        written = FlowMask()
+        headerIndex = 0
+        layout = packet.layout
+        length = packet.length
+        portsEntered = 0
+        lastRouterPort = -1
+        ingressPort = -1
+        isFlooding = false
+        verdict.headers.append(Verdict.Header(key: key, written: written))
+    }
+
+    mutating func finish() {
+        if !verdict.outputs.isEmpty {
+            verdict.drop = nil
+        } else if verdict.drop == nil, verdict.wait == nil {
+            verdict.drop = .consumed
+        }
+    }
+
+    // MARK: - Ports
+
+    /// The packet comes into a device by one of its ports.
+    mutating func enter(_ index: Int32, _ packet: borrowing SimulatedPacket) {
+        let port = fabric.ports[Int(index)]
+        verdict.tags.append(port.tag)
+        portsEntered += 1
+        guard portsEntered <= SimulationLimits.portsEntered else { return drop(.loop, at: index) }
+        guard port.isEnabled else { return drop(.portDisabled, at: index) }
+        if port.isRouter {
+            routerInput(index, port, packet)
+        } else {
+            bridgeInput(index, port, packet)
+        }
+    }
+
+    /// The packet goes out of a device by one of its ports, VLAN tags already as the port wants them.
+    mutating func leave(_ index: Int32, _ packet: borrowing SimulatedPacket) {
+        let port = fabric.ports[Int(index)]
+        verdict.tags.append(port.tag)
+        guard port.isEnabled else { return drop(.portDisabled, at: index) }
+        switch port.attachment {
+        case .none: drop(.unplugged, at: index)
+        case .peer: enter(port.peer, packet)
+        case .local:
+            if isTracing { note("out", Int(index), "here") }
+            emit(.local(PortIndex(index)))
+        case .remote: sendRemote(port.host, key: port.tunnelKey, from: index, packet)
+        }
+    }
+
+    /// Sends through the tunnel to a host, or answers that the packet is too big for it.
+    mutating func sendRemote(
+        _ host: Int32, key tunnelKey: UInt32, from port: Int32, _ packet: borrowing SimulatedPacket
+    ) {
+        guard host >= 0 else { return drop(.noTunnel, at: port) }
+        let record = fabric.hosts[Int(host)]
+        verdict.tags.append(record.tag)
+        guard record.isReachable else { return drop(.noTunnel, at: port) }
+        if !isFlooding {
+            if length > Int(record.mtu), answersTooBig(packet) {
+                return tooBig(mtu: Int(record.mtu), at: port, packet)
+            }
+            verdict.lengthLimit = verdict.lengthLimit == 0 ? record.mtu : min(verdict.lengthLimit, record.mtu)
+        }
+        if length > Int(record.mtu) { verdict.isCacheable = false }
+        if isTracing {
+            note("out", Int(port), "on host \(fabric.hostNames[Int(host)]), by tunnel with key \(hexKey(tunnelKey))")
+        }
+        emit(.remote(HostIndex(host), key: tunnelKey))
+    }
+
+    /// Adds an output with the header as it is now.
+    mutating func emit(_ destination: Verdict.Destination) {
+        if headerIndex < 0 {
+            headerIndex = Int32(verdict.headers.count)
+            verdict.headers.append(Verdict.Header(key: key, written: written))
+        }
+        verdict.outputs.append(Verdict.Output(destination: destination, header: headerIndex))
+    }
+
+    /// To be called after each change of `key`: the next output needs a header of its own.
+    @inline(__always)
+    mutating func headerChanged() { headerIndex = -1 }
+
+    mutating func drop(_ reason: DropReason, at port: Int32) {
+        if verdict.drop == nil || verdict.drop == .consumed { verdict.drop = reason }
+        if isTracing { note("drop", Int(port), reason.rawValue) }
+    }
+
+    // MARK: - Trace
+
+    /// Adds a trace line about a port; to be called only while tracing, since its text costs an allocation.
+    mutating func note(_ stage: String, _ port: Int, _ text: String) {
+        verdict.trace.append(TraceLine(stage: stage, object: fabric.portPaths[port].description, text: text))
+    }
+
+    /// Adds a trace line about a device; to be called only while tracing.
+    mutating func noteDevice(_ stage: String, _ path: DevicePath, _ text: String) {
+        verdict.trace.append(TraceLine(stage: stage, object: path.description, text: text))
+    }
+}
+
+/// A tunnel key as tools print it.
+public func hexKey(_ key: UInt32) -> String {
+    let digits = String(key, radix: 16)
+    return "0x" + String(repeating: "0", count: max(0, 6 - digits.count)) + digits
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+import Topology
+import Wire
+
+/// Names something that a verdict depends on. When that thing changes, every flow with its tag is decided again.
+///
+/// A tag is a hash of the thing's name, the same in all snapshots; a clash of two tags costs a needless second decision,
+/// never a wrong one.
+public struct Tag: Hashable, Sendable {
+    /// The hash.
+    public let bits: UInt64
+
+    /// A tag from its bits.
+    @inlinable
+    public init(bits: UInt64) { self.bits = bits }
+
+    /// A port: its state, attachment, addresses and VLAN handling.
+    public static func port(_ path: PortPath) -> Tag { Tag(bits: stableHash("port \(path)")) }
+    /// A bridge's own record.
+    public static func bridge(_ path: DevicePath) -> Tag { Tag(bits: stableHash("bridge \(path)")) }
+    /// A router's own record.
+    public static func router(_ path: DevicePath) -> Tag { Tag(bits: stableHash("router \(path)")) }
+    /// A host and how to reach it.
+    public static func host(_ name: String) -> Tag { Tag(bits: stableHash("host \(name)")) }
+
+    /// Which ports a flooded frame reaches on a bridge.
+    @inlinable
+    public static func flood(bridge: Tag) -> Tag { Tag(bits: mix(bridge.bits, 0xf100_d000_0000_0001)) }
+    /// Where a MAC is on a bridge.
+    @inlinable
+    public static func mac(_ mac: MACAddress, vlan: UInt16, bridge: Tag) -> Tag {
+        Tag(bits: mix(bridge.bits ^ 0xac00_0000_0000_0003, mac.bits << 12 | UInt64(vlan)))
+    }
+    /// Which MAC an address has behind a router port.
+    @inlinable
+    public static func neighbor(_ address: IPAddress, port: Tag) -> Tag {
+        Tag(
+            bits: mix(
+                mix(port.bits ^ 0xa49_0000_0000_0005, address.high), address.low ^ UInt64(address.family.rawValue)))
+    }
+    /// All routes of a router.
+    @inlinable
+    public static func routes(router: Tag) -> Tag { Tag(bits: mix(router.bits, 0x4073_0000_0000_0007)) }
+    /// Routes of a router to the neighborhood of a destination: its first ``routeBits(_:)`` bits.
+    @inlinable
+    public static func routes(router: Tag, near destination: IPAddress) -> Tag {
+        let shift: UInt64 = destination.family == .ipv4 ? 48 : 16
+        return Tag(
+            bits: mix(
+                router.bits ^ 0x4073_0000_0000_0009,
+                (destination.high >> shift) << 1 | UInt64(destination.family.width >> 7)))
+    }
+    /// Bits that a route's prefix must have to be tagged by neighborhood rather than with all routes of its router.
+    @inlinable
+    public static func routeBits(_ family: AddressFamily) -> Int { family == .ipv4 ? 16 : 48 }
+}
+
+extension TopologyDifference {
+    /// The tags of everything that differs, so that the flows which depend on it can be found.
+    public func tags(from old: Topology, to new: Topology) -> Set<Tag> {
+        var tags: Set<Tag> = []
+        for path in bridges { tags.insert(.bridge(path)) }
+        for path in routers { tags.insert(.router(path)) }
+        for name in hosts { tags.insert(.host(name)) }
+        if !zones.isEmpty {
+            for name in Set(old.hosts.keys).union(new.hosts.keys) { tags.insert(.host(name)) }
+        }
+        for (router, prefixes) in routes {
+            for prefix in prefixes { Self.insertRouteTag(prefix, router: .router(router), &tags) }
+        }
+        // A port's change also moves what lies behind it: its MAC, its addresses, the floods it takes part in and the
+        // networks its router is connected to. Links between bridges carry all that to the bridges beyond.
+        let segments = Segments(old, new)
+        for path in ports {
+            tags.insert(.port(path))
+            for port in [old.ports[path], new.ports[path]].compactMap(\.self) {
+                if port.kind == .router {
+                    for address in port.addresses {
+                        Self.insertRouteTag(address.network, router: .router(path.device), &tags)
+                    }
+                }
+                for bridge in segments.bridges(near: port) {
+                    tags.insert(.flood(bridge: .bridge(bridge)))
+                    tags.insert(.stations(bridge: .bridge(bridge)))
+                }
+            }
+        }
+        return tags
+    }
+
+    private static func insertRouteTag(_ prefix: Prefix, router: Tag, _ tags: inout Set<Tag>) {
+        if prefix.length >= Tag.routeBits(prefix.family) {
+            tags.insert(.routes(router: router, near: prefix.address))
+        } else {
+            tags.insert(.routes(router: router))
+        }
+    }
+}
+
+extension Tag {
+    /// The declared stations of a bridge: which MAC and address is behind which port.
+    @inlinable
+    public static func stations(bridge: Tag) -> Tag { Tag(bits: mix(bridge.bits, 0x57a7_1005_0000_000b)) }
+}
+
+/// Bridges that are joined by links between bridges, in either of two snapshots.
+private struct Segments {
+    private var members: [DevicePath: Set<DevicePath>] = [:]
+    private let both: [Topology]
+
+    init(_ old: Topology, _ new: Topology) {
+        both = [old, new]
+        for topology in both {
+            for port in topology.ports.values where port.kind == .bridge {
+                guard case .peer(let other) = port.attachment, topology.ports[other]?.kind == .bridge else { continue }
+                let joined = (members[port.path.device] ?? [port.path.device]).union(
+                    members[other.device] ?? [other.device])
+                for bridge in joined { members[bridge] = joined }
+            }
+        }
+    }
+
+    func bridges(near port: Port) -> Set<DevicePath> {
+        let device: DevicePath
+        if port.kind == .bridge {
+            device = port.path.device
+        } else if case .peer(let other) = port.attachment, both.contains(where: { $0.ports[other]?.kind == .bridge }) {
+            device = other.device
+        } else {
+            return []
+        }
+        return members[device] ?? [device]
+    }
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+import Topology
+import Wire
+
+/// What happens to a packet, and to all packets like it.
+public struct Verdict: Sendable {
+    /// The field bits that were read: any packet that agrees in them gets the same verdict.
+    public internal(set) var mask = FlowMask()
+    /// Copies of the packet to send, in order.
+    public internal(set) var outputs: [Output] = []
+    /// Headers that outputs leave with; the first is always the packet's own, unchanged.
+    public internal(set) var headers: [Header] = []
+    /// Everything whose change would change the verdict.
+    public internal(set) var tags: [Tag] = []
+    /// What was learned from the packet.
+    public internal(set) var learned: [Learned] = []
+    /// Packets to send besides: ARP and ND requests and answers, ICMP errors, echo replies.
+    public internal(set) var packets: [GeneratedPacket] = []
+    /// Why nothing goes out, when nothing does.
+    public internal(set) var drop: DropReason?
+    /// The neighbor whose MAC must be known before the packet can go on.
+    public internal(set) var wait: NeighborQuery?
+    /// Whether the verdict may be installed as a flow. False when it was made of more than the flow key, or when each
+    /// such packet deserves an answer of its own.
+    public internal(set) var isCacheable = true
+    /// Layer 3 bytes that every tunneled output can carry; larger packets must be simulated one by one. 0: no bound.
+    public internal(set) var lengthLimit: Int32 = 0
+    /// One line for each step, when asked for.
+    public internal(set) var trace: [TraceLine] = []
+
+    /// An empty verdict.
+    public init() {}
+
+    /// A copy of the packet on its way.
+    public struct Output: Sendable, Equatable {
+        /// Where it goes.
+        public var destination: Destination
+        /// Index in ``Verdict/headers``.
+        public var header: Int32
+    }
+
+    /// Where an output goes.
+    public enum Destination: Sendable, Equatable {
+        /// An exterior port that is bound here.
+        case local(PortIndex)
+        /// Through the tunnel to another host under a key: that of a port, or the flood key of a bridge.
+        case remote(HostIndex, key: UInt32)
+    }
+
+    /// A packet's header on its way out.
+    public struct Header: Sendable {
+        /// The fields.
+        public var key: FlowKey
+        /// Bits that were written; the rest is as it came in. VLAN tags are not counted here: their difference to the
+        /// packet's own tells what to push and pop.
+        public var written: FlowMask
+    }
+
+    mutating func reset() {
+        mask = FlowMask()
+        outputs.removeAll(keepingCapacity: true)
+        headers.removeAll(keepingCapacity: true)
+        tags.removeAll(keepingCapacity: true)
+        if !learned.isEmpty { learned.removeAll(keepingCapacity: true) }
+        if !packets.isEmpty { packets.removeAll(keepingCapacity: true) }
+        if !trace.isEmpty { trace.removeAll(keepingCapacity: true) }
+        drop = nil
+        wait = nil
+        isCacheable = true
+        lengthLimit = 0
+    }
+}
+
+/// Something that a packet taught.
+public enum Learned: Sendable, Hashable {
+    /// A station's MAC was seen at a port of a bridge.
+    case mac(MACAddress, vlan: UInt16, bridge: Tag, port: Tag)
+    /// A neighbor of a router port told its MAC.
+    case neighbor(IPAddress, mac: MACAddress, port: Tag)
+
+    /// The tag of the verdicts that this may change.
+    public var tag: Tag {
+        switch self {
+        case .mac(let mac, let vlan, let bridge, _): .mac(mac, vlan: vlan, bridge: bridge)
+        case .neighbor(let address, _, let port): .neighbor(address, port: port)
+        }
+    }
+}
+
+/// A question to the neighbors of a router port.
+public struct NeighborQuery: Sendable, Hashable {
+    /// The router port that asks.
+    public var port: PortIndex
+    /// Whose MAC is wanted.
+    public var address: IPAddress
+}
+
+/// A packet that the simulation made; it leaves `port` and is simulated onward from there.
+public struct GeneratedPacket: Sendable, Equatable {
+    /// What it is for, so that each kind can be limited by itself.
+    public enum Kind: Sendable, Equatable {
+        /// An ARP or ND answer, an echo reply, a TCP reset.
+        case answer
+        /// An ICMP or ICMPv6 error.
+        case error
+        /// An ARP or ND request.
+        case request
+    }
+    /// The whole frame.
+    public var frame: [UInt8]
+    /// The port that it leaves by.
+    public var port: PortIndex
+    /// Answer, error or request.
+    public var kind: Kind
+}
+
+/// Why a packet goes nowhere.
+public enum DropReason: String, Sendable, CaseIterable {
+    /// A port on the way is disabled.
+    case portDisabled = "port disabled"
+    /// A bridge on the way is disabled.
+    case bridgeDisabled = "bridge disabled"
+    /// A router on the way is disabled.
+    case routerDisabled = "router disabled"
+    /// A port on the way has neither interface nor peer.
+    case unplugged = "port not attached"
+    /// The port's host cannot be reached from here: they share no tunnel zone.
+    case noTunnel = "no tunnel to the port's host"
+    /// The Ethernet source is a group address or zero.
+    case badSource = "source MAC not of one station"
+    /// The frame's VLAN is not one of the port's.
+    case vlanNotAllowed = "VLAN not allowed on port"
+    /// The destination is behind the port that the frame came from.
+    case sameSegment = "destination on the port it came from"
+    /// A flood reached nobody.
+    case nobodyElse = "no other port in the network"
+    /// The frame is not for the router's MAC.
+    case notForRouter = "not the router's MAC"
+    /// A router takes IPv4, IPv6 and ARP only.
+    case notIP = "not IP"
+    /// The IP header is malformed or cut off.
+    case malformed = "malformed IP header"
+    /// A source address that no packet may have (RFC 1812 section 5.3.7, RFC 4291 section 2.5).
+    case martian = "impossible source address"
+    /// Multicast and broadcast do not cross routers.
+    case multicast = "multicast not routed"
+    /// Link-local addresses do not cross routers (RFC 3927, 4007).
+    case linkLocal = "link-local not routed"
+    /// Addressed to a network's broadcast address (RFC 2644).
+    case directedBroadcast = "directed broadcast"
+    /// No route.
+    case noRoute = "no route"
+    /// A blackhole route.
+    case blackhole = "blackhole route"
+    /// A reject route.
+    case rejected = "reject route"
+    /// TTL or hop limit reached zero.
+    case ttlExceeded = "TTL exceeded"
+    /// The neighbor does not answer.
+    case neighborUnreachable = "neighbor unreachable"
+    /// Larger than the path takes, and may not be fragmented.
+    case tooBig = "larger than the path MTU"
+    /// A tunnel key that no port and no bridge has.
+    case unknownKey = "unknown tunnel key"
+    /// The port that the tunnel key names is bound to another host.
+    case notHere = "port not on this host"
+    /// More devices than any sane topology has: a loop.
+    case loop = "too many devices: a loop"
+    /// The router or bridge answered it or took note of it.
+    case consumed = "consumed"
+}
+
+/// One step of a simulation, for people.
+public struct TraceLine: Sendable, Equatable {
+    /// What acted: `in`, `bridge`, `router`, `arp`, `out`, `flood`, `icmp`, `drop`.
+    public var stage: String
+    /// Name of the device or port.
+    public var object: String
+    /// What it did.
+    public var text: String
+}

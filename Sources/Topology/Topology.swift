@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+import Wire
+
+/// Everything that tenants and operators have drawn, at one revision. A value: whoever holds one sees it unchanged.
+public struct Topology: Sendable, Equatable {
+    /// Grows with each change; 0 is the empty topology.
+    public var revision: UInt64 = 0
+    /// Bridges by name.
+    public var bridges: [DevicePath: Bridge] = [:]
+    /// Routers by name.
+    public var routers: [DevicePath: Router] = [:]
+    /// Ports of all devices by name.
+    public var ports: [PortPath: Port] = [:]
+    /// Hosts by name.
+    public var hosts: [String: Host] = [:]
+    /// Tunnel zones by name.
+    public var zones: [String: TunnelZone] = [:]
+
+    /// An empty topology.
+    public init() {}
+
+    /// Names of tenants that own a device, in order.
+    public var tenants: [String] { Set(bridges.keys.map(\.tenant) + routers.keys.map(\.tenant)).sorted() }
+
+    /// Ports of one device, in order of name.
+    public func ports(of device: DevicePath) -> [Port] {
+        ports.values.filter { $0.path.device == device }.sorted { $0.path < $1.path }
+    }
+
+    /// The zone and both addresses that two hosts share; the alphabetically first zone where there are several.
+    public func tunnel(from local: String, to remote: String) -> (
+        zone: TunnelZone, local: IPAddress, remote: IPAddress
+    )? {
+        guard let here = hosts[local], let there = hosts[remote] else { return nil }
+        for name in here.tunnelAddresses.keys.sorted() {
+            if let zone = zones[name], let mine = here.tunnelAddresses[name], let theirs = there.tunnelAddresses[name],
+                mine.family == theirs.family
+            {
+                return (zone, mine, theirs)
+            }
+        }
+        return nil
+    }
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Hands out the 24-bit tunnel keys of ports and the flood keys of bridges.
+///
+/// Until keys are allocated by the replicated log, every node must come to the same keys from the same manifest: a key
+/// follows from the object's name, and the rare clash is resolved in order of name. Keys that an earlier revision gave
+/// are kept.
+public enum TunnelKeys {
+    /// Keys lie in `first...last`; what is outside is reserved.
+    public static let first: UInt32 = 0x00_0010
+    /// The last key that is handed out.
+    public static let last: UInt32 = 0xff_ffef
+
+    /// Gives each port and bridge of `topology` that has none a key.
+    public static func assign(_ topology: inout Topology, keeping previous: Topology? = nil) {
+        var taken: Set<UInt32> = []
+        if let previous {
+            for (path, port) in previous.ports where topology.ports[path] != nil {
+                topology.ports[path]?.tunnelKey = port.tunnelKey
+            }
+            for (path, bridge) in previous.bridges where topology.bridges[path] != nil {
+                topology.bridges[path]?.floodKey = bridge.floodKey
+            }
+        }
+        for port in topology.ports.values where port.tunnelKey != 0 { taken.insert(port.tunnelKey) }
+        for bridge in topology.bridges.values where bridge.floodKey != 0 { taken.insert(bridge.floodKey) }
+        func key(_ name: String) -> UInt32 {
+            let span = UInt64(last - first + 1)
+            var candidate = first + UInt32(stableHash(name) % span)
+            while !taken.insert(candidate).inserted {
+                candidate = candidate == last ? first : candidate + 1
+            }
+            return candidate
+        }
+        for path in topology.ports.keys.sorted() where topology.ports[path]?.tunnelKey == 0 {
+            topology.ports[path]?.tunnelKey = key("port \(path)")
+        }
+        for path in topology.bridges.keys.sorted() where topology.bridges[path]?.floodKey == 0 {
+            topology.bridges[path]?.floodKey = key("flood \(path)")
+        }
+    }
+}

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+import Wire
+
+/// Something wrong with a topology: what, why, and what to do about it.
+public struct Problem: Error, Sendable, Equatable {
+    /// Name of the object: a path, a host or a zone.
+    public var object: String
+    /// What is wrong with it.
+    public var reason: String
+    /// What the reader can do.
+    public var remedy: String
+
+    /// A problem of an object.
+    public init(_ object: some CustomStringConvertible, _ reason: String, remedy: String) {
+        self.object = object.description
+        self.reason = reason
+        self.remedy = remedy
+    }
+}
+
+extension Topology {
+    /// Everything that is wrong with the topology as a whole, in order of object; empty when it can be applied.
+    public func problems() -> [Problem] {
+        var found: [Problem] = []
+        for port in ports.values { check(port, &found) }
+        for router in routers.values { check(router, &found) }
+        for device in bridges.keys { checkAddresses(on: device, &found) }
+        checkBindings(&found)
+        checkBridgeLoops(&found)
+        checkTunnels(&found)
+        return found.sorted { ($0.object, $0.reason) < ($1.object, $1.reason) }
+    }
+
+    private func check(_ port: Port, _ found: inout [Problem]) {
+        if port.mac.isGroup || port.mac == .zero {
+            found.append(
+                Problem(
+                    port.path, "MAC \(port.mac) is not that of one station",
+                    remedy: "use an address whose first byte is even, such as \(Port.derivedMAC(for: port.path))"))
+        }
+        let owner = port.kind == .bridge ? bridges[port.path.device] != nil : routers[port.path.device] != nil
+        if !owner {
+            found.append(
+                Problem(port.path, "\(port.path.device) does not exist", remedy: "add the device, or remove the port"))
+        }
+        switch port.vlan {
+        case .access(let id) where id > 4094:
+            found.append(Problem(port.path, "VLAN \(id) does not exist", remedy: "use 1 to 4094"))
+        case .trunk(let allowed, let native):
+            for id in (allowed ?? []).union(native.map { [$0] } ?? []).sorted() where id > 4094 {
+                found.append(Problem(port.path, "VLAN \(id) does not exist", remedy: "use 1 to 4094"))
+            }
+        default: break
+        }
+        if case .peer(let other) = port.attachment {
+            if let peer = ports[other] {
+                if peer.attachment != .peer(port.path) {
+                    found.append(
+                        Problem(
+                            port.path, "is linked to \(other), which is linked elsewhere",
+                            remedy: "a port has one peer: link both to each other, or use another port"))
+                }
+            } else {
+                found.append(
+                    Problem(
+                        port.path, "is linked to \(other), which does not exist", remedy: "add it, or unlink the port"))
+            }
+        }
+        for address in port.addresses {
+            checkAddress(address, port, &found)
+        }
+    }
+
+    private func checkAddress(_ address: InterfaceAddress, _ port: Port, _ found: inout [Problem]) {
+        let ip = address.address
+        let network = address.network
+        if ip.isMulticast || (ip.high | ip.low) == 0 || ip.v4?.isBroadcast == true {
+            found.append(
+                Problem(port.path, "\(ip) is not the address of one station", remedy: "use a unicast address"))
+        } else if ip.family == .ipv4, address.length < 31 {
+            let hostMask = ~UInt32(truncatingIfNeeded: prefixMask(address.length).high >> 32)
+            let host = UInt32(truncatingIfNeeded: ip.high >> 32) & hostMask
+            if host == 0 || host == hostMask {
+                let what = host == 0 ? "network" : "broadcast"
+                found.append(
+                    Problem(
+                        port.path, "\(ip) is the \(what) address of \(network)",
+                        remedy: "use an address between them"))
+            }
+        }
+    }
+
+    private func check(_ router: Router, _ found: inout [Problem]) {
+        let own = ports(of: router.path)
+        var networks: [(Prefix, Port)] = []
+        for port in own {
+            for address in port.addresses {
+                if let (other, holder) = networks.first(where: { $0.0.overlaps(address.network) }) {
+                    let reason =
+                        holder.path == port.path && other == address.network
+                        ? nil : "\(address) overlaps \(holder.path) \(other)"
+                    if let reason {
+                        found.append(
+                            Problem(
+                                port.path, reason,
+                                remedy:
+                                    "two networks of one router must not overlap: narrow one of them, or link them to different routers"
+                            ))
+                    }
+                }
+                networks.append((address.network, port))
+            }
+            if port.addresses.isEmpty {
+                found.append(
+                    Problem(
+                        port.path, "a router port has no address", remedy: "give it one, as in address: 10.0.0.1/24"))
+            }
+        }
+        for route in router.routes {
+            let name = "\(router.path) route to \(route.destination)"
+            if let source = route.source, source.family != route.destination.family {
+                found.append(
+                    Problem(name, "from \(source) is of the other family", remedy: "use IPv4 with IPv4, IPv6 with IPv6")
+                )
+            }
+            switch route.nextHop {
+            case .blackhole, .reject: break
+            case .port(let path):
+                if !own.contains(where: { $0.path == path }) {
+                    found.append(Problem(name, "\(path) is not a port of this router", remedy: knownPorts(own)))
+                }
+            case .gateway(let gateway, let via):
+                if gateway.family != route.destination.family {
+                    found.append(
+                        Problem(
+                            name, "via \(gateway) is of the other family", remedy: "use IPv4 with IPv4, IPv6 with IPv6")
+                    )
+                } else if let via {
+                    if !own.contains(where: { $0.path == via }) {
+                        found.append(Problem(name, "\(via) is not a port of this router", remedy: knownPorts(own)))
+                    }
+                } else if !networks.contains(where: { $0.0.contains(gateway) }) {
+                    let known = networks.map { $0.0.description }.joined(separator: ", ")
+                    found.append(
+                        Problem(
+                            name, "via \(gateway) is in none of the router's networks",
+                            remedy:
+                                "use a neighbor in \(known.isEmpty ? "a network of a port" : known), or name the port"))
+                } else if networks.contains(where: { $0.1.addresses.contains { $0.address == gateway } }) {
+                    found.append(
+                        Problem(
+                            name, "via \(gateway) is the router's own address", remedy: "name the next router's address"
+                        ))
+                }
+            }
+        }
+    }
+
+    private func knownPorts(_ ports: [Port]) -> String {
+        ports.isEmpty ? "the router has no ports" : "it has " + ports.map(\.path.name).joined(separator: ", ")
+    }
+
+    private func checkAddresses(on bridge: DevicePath, _ found: inout [Problem]) {
+        var addresses: [IPAddress: PortPath] = [:]
+        var macs: [MACAddress: PortPath] = [:]
+        for port in ports(of: bridge) {
+            let seen: Port
+            switch port.attachment {
+            case .peer(let path):
+                guard let peer = ports[path], peer.kind == .router else { continue }
+                seen = peer
+            case .exterior, .none: seen = port
+            }
+            // The same MAC or address may live in two VLANs of one bridge; ports of different VLANs never meet.
+            guard case .access = port.vlan else { continue }
+            for address in seen.addresses {
+                if let other = addresses[address.address], ports[other]?.vlan == port.vlan {
+                    found.append(
+                        Problem(
+                            seen.path, "\(address.address) is already the address of \(other)",
+                            remedy: "give each machine and router port on \(bridge) an address of its own"))
+                }
+                addresses[address.address] = port.path
+            }
+            if let other = macs[seen.mac], ports[other]?.vlan == port.vlan {
+                found.append(
+                    Problem(
+                        seen.path, "MAC \(seen.mac) is already that of \(other)",
+                        remedy: "give each station on \(bridge) a MAC of its own, or leave it out"))
+            }
+            macs[seen.mac] = port.path
+        }
+    }
+
+    private func checkBindings(_ found: inout [Problem]) {
+        var taken: [String: PortPath] = [:]
+        for port in ports.values.sorted(by: { $0.path < $1.path }) {
+            guard case .exterior(let host, let interface) = port.attachment else { continue }
+            if hosts[host] == nil {
+                found.append(
+                    Problem(
+                        port.path, "host \(host) does not exist",
+                        remedy: hosts.isEmpty
+                            ? "list it under hosts" : "use one of \(hosts.keys.sorted().joined(separator: ", "))"))
+            }
+            if interface.utf8.count > 15 || interface.isEmpty || interface.contains("/") || interface.contains(" ") {
+                found.append(
+                    Problem(
+                        port.path, "\"\(interface)\" cannot name a network interface",
+                        remedy: "use 1 to 15 characters without space and slash"))
+            }
+            if let other = taken.updateValue(port.path, forKey: "\(host) \(interface)") {
+                found.append(
+                    Problem(
+                        port.path, "interface \(interface) on host \(host) is already bound to \(other)",
+                        remedy: "an interface belongs to one port"))
+            }
+        }
+    }
+
+    /// Bridges linked in a circle would multiply each broadcast for ever: there is no spanning tree inside the fabric.
+    private func checkBridgeLoops(_ found: inout [Problem]) {
+        var parent: [DevicePath: DevicePath] = [:]
+        func root(_ device: DevicePath) -> DevicePath {
+            var at = device
+            while let next = parent[at] { at = next }
+            return at
+        }
+        for port in ports.values.sorted(by: { $0.path < $1.path }) where port.kind == .bridge {
+            guard case .peer(let other) = port.attachment, let peer = ports[other], peer.kind == .bridge,
+                port.path < other
+            else { continue }
+            let a = root(port.path.device)
+            let b = root(other.device)
+            if a == b {
+                found.append(
+                    Problem(
+                        port.path, "the link to \(other) closes a loop of bridges",
+                        remedy: "remove one of the links: a frame would circle for ever"))
+            } else {
+                parent[a] = b
+            }
+        }
+    }
+
+    private func checkTunnels(_ found: inout [Problem]) {
+        var taken: [String: String] = [:]
+        for host in hosts.values.sorted(by: { $0.name < $1.name }) {
+            for (zone, address) in host.tunnelAddresses.sorted(by: { $0.key < $1.key }) {
+                if zones[zone] == nil {
+                    found.append(
+                        Problem(host.name, "tunnel zone \(zone) does not exist", remedy: "list it under zones"))
+                }
+                if let other = taken.updateValue(host.name, forKey: "\(zone) \(address)") {
+                    found.append(
+                        Problem(
+                            host.name, "\(address) is already the address of host \(other)",
+                            remedy: "each host needs a tunnel address of its own"))
+                }
+            }
+        }
+    }
+}

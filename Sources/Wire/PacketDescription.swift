@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// A packet said in words, about as tcpdump prints one:
+///
+///     icmp to 10.0.2.21
+///     tcp 10.0.1.11:40000 > 10.0.2.21:5432 ttl 3
+///     udp to [fd00::2]:53 length 1400
+///     arp who-has 10.0.1.1
+public struct PacketDescription: Sendable, Equatable {
+    /// What kind of packet.
+    public enum Kind: Sendable, Equatable {
+        /// An echo request.
+        case icmp
+        /// A TCP segment, SYN unless said.
+        case tcp
+        /// A UDP datagram.
+        case udp
+        /// An ARP request.
+        case arp
+    }
+    /// Echo request, TCP, UDP or ARP.
+    public var kind = Kind.icmp
+    /// Source; the port's own unless said.
+    public var source: IPAddress?
+    /// Destination.
+    public var destination = IPAddress(IPv4Address(bits: 0))
+    /// Source port, TCP and UDP.
+    public var sourcePort: UInt16 = 40_000
+    /// Destination port, TCP and UDP.
+    public var destinationPort: UInt16 = 80
+    /// TTL or hop limit.
+    public var ttl: UInt8 = 64
+    /// Bytes of the layer 3 packet; 0: as short as can be.
+    public var length = 0
+    /// VLAN tag; 0: none.
+    public var vlan: UInt16 = 0
+    /// Ethernet source; the port's own unless said.
+    public var etherSource: MACAddress?
+    /// Ethernet destination; as the machine would resolve it unless said.
+    public var etherDestination: MACAddress?
+
+    /// Why a description is none.
+    public struct Failure: Error, Sendable, CustomStringConvertible {
+        /// What is wrong, and how to say it.
+        public let description: String
+    }
+
+    /// How to describe a packet, for error messages and help.
+    public static let usage = """
+        icmp to ADDRESS | tcp|udp [ADDRESS:PORT >] ADDRESS:PORT | tcp|udp to ADDRESS:PORT | arp who-has ADDRESS, \
+        then any of: from ADDRESS, ttl N, length BYTES, vlan ID, eth-src MAC, eth-dst MAC
+        """
+
+    /// Reads a description.
+    public init(parsing text: String) throws(Failure) {
+        var words = text.split(whereSeparator: { $0 == " " || $0 == "," }).map(String.init)[...]
+        func fail(_ reason: String) -> Failure { Failure(description: "\(reason); say \(PacketDescription.usage)") }
+        func next(_ what: String) throws(Failure) -> String {
+            guard let word = words.popFirst() else { throw fail("\(what) is missing") }
+            return word
+        }
+        let first = try next("the kind of packet")
+        switch first.lowercased() {
+        case "icmp", "icmp6", "ping": kind = .icmp
+        case "tcp": kind = .tcp
+        case "udp": kind = .udp
+        case "arp": kind = .arp
+        default: throw fail("\"\(first)\" is no kind of packet")
+        }
+        var hasDestination = false
+        while let word = words.popFirst() {
+            switch word.lowercased() {
+            case "to", ">", "who-has":
+                try setDestination(try next("the destination"), fail)
+                hasDestination = true
+            case "from": source = try address(try next("the source"), fail)
+            case "ttl": ttl = try number(try next("ttl"), fail)
+            case "length": length = Int(try number(try next("length"), fail) as UInt16)
+            case "vlan": vlan = try number(try next("vlan"), fail)
+            case "eth-src": etherSource = try mac(try next("eth-src"), fail)
+            case "eth-dst": etherDestination = try mac(try next("eth-dst"), fail)
+            default:
+                if words.first == ">" {
+                    let (address, port) = try endpoint(word, fail)
+                    source = address
+                    if let port { sourcePort = port }
+                } else if !hasDestination {
+                    try setDestination(word, fail)
+                    hasDestination = true
+                } else {
+                    throw fail("\"\(word)\" is not understood")
+                }
+            }
+        }
+        guard hasDestination else { throw fail("the destination is missing") }
+        if let source, source.family != destination.family { throw fail("source and destination are of two families") }
+        guard vlan <= 4094 else { throw fail("VLAN \(vlan) does not exist") }
+    }
+
+    private mutating func setDestination(_ text: String, _ fail: (String) -> Failure) throws(Failure) {
+        let (address, port) = try endpoint(text, fail)
+        destination = address
+        if let port { destinationPort = port }
+    }
+
+    private func address(_ text: String, _ fail: (String) -> Failure) throws(Failure) -> IPAddress {
+        guard let address = IPAddress(text) else { throw fail("\"\(text)\" is not an address") }
+        return address
+    }
+
+    private func mac(_ text: String, _ fail: (String) -> Failure) throws(Failure) -> MACAddress {
+        guard let mac = MACAddress(text) else { throw fail("\"\(text)\" is not a MAC") }
+        return mac
+    }
+
+    private func number<Value: FixedWidthInteger>(_ text: String, _ fail: (String) -> Failure) throws(Failure) -> Value
+    {
+        guard let value = Value(text) else { throw fail("\"\(text)\" is not a number from 0 to \(Value.max)") }
+        return value
+    }
+
+    /// `10.0.0.1`, `10.0.0.1:80`, `fd00::1`, `[fd00::1]:80`.
+    private func endpoint(_ text: String, _ fail: (String) -> Failure) throws(Failure) -> (IPAddress, UInt16?) {
+        if let plain = IPAddress(text) { return (plain, nil) }
+        guard let colon = text.lastIndex(of: ":") else { throw fail("\"\(text)\" is not an address") }
+        let head = text[..<colon].filter { $0 != "[" && $0 != "]" }
+        return (try address(head, fail), try number(String(text[text.index(after: colon)...]), fail))
+    }
+
+    /// The frame, once Ethernet addresses and source are known.
+    public func frame(etherSource: MACAddress, etherDestination: MACAddress, source: IPAddress) -> [UInt8] {
+        let header = source.family == .ipv4 ? 20 : 40
+        let frame: [UInt8]
+        switch kind {
+        case .arp:
+            guard let sender = source.v4, let target = destination.v4 else { return [] }
+            frame = Frame.arp(
+                operation: 1, sender: (etherSource, sender), target: (.zero, target), etherDestination: .broadcast)
+        case .icmp:
+            frame = Frame.icmp(
+                etherSource: etherSource, etherDestination: etherDestination, source: source, destination: destination,
+                type: source.family == .ipv4 ? ICMP.echoRequest : ICMPv6.echoRequest, code: 0, rest: 0x0001_0001,
+                data: [UInt8](repeating: 0, count: max(0, length - header - 8)), ttl: ttl)
+        case .udp:
+            frame = Frame.udp(
+                etherSource: etherSource, etherDestination: etherDestination, source: source, destination: destination,
+                sourcePort: sourcePort, destinationPort: destinationPort, ttl: ttl,
+                data: [UInt8](repeating: 0, count: max(0, length - header - 8)))
+        case .tcp:
+            frame = Frame.tcp(
+                etherSource: etherSource, etherDestination: etherDestination, source: source, destination: destination,
+                sourcePort: sourcePort, destinationPort: destinationPort, ttl: ttl,
+                data: [UInt8](repeating: 0, count: max(0, length - header - 20)))
+        }
+        return vlan == 0 ? frame : Frame.tagged(frame, vlan: vlan)
+    }
+}

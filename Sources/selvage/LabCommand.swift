@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+import ArgumentParser
+import Foundation
+import Glibc
+import Lab
+import Manifest
+import Topology
+import Wire
+
+/// `selvage lab`: a whole cluster on this machine.
+struct LabCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "lab", abstract: "A whole cluster on this machine, without root and without kernel modules.",
+        discussion: """
+            Hosts and machines become network namespaces inside one user namespace; each host runs a node of its own.
+
+              selvage lab up cluster-examples/two-tenants.yaml
+              selvage lab check
+              selvage lab exec acme/web/vm1 -- ping 10.0.2.21
+              selvage lab down
+            """,
+        subcommands: [
+            Up.self, Down.self, Status.self, Check.self, Apply.self, Exec.self, Ping.self, Restart.self, Supervise.self,
+        ])
+
+    struct Options: ParsableArguments {
+        @Option(name: .customLong("lab"), help: "Name of the lab, where several run.")
+        var name: String?
+    }
+
+    /// A name for a lab made of its file's name.
+    static func defaultName(_ file: String) -> String {
+        let base = URL(fileURLWithPath: file).deletingPathExtension().lastPathComponent
+        let name = String(base.map { $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "-") ? $0 : "-" }.prefix(32))
+        return name.first.map { $0.isLetter || $0.isNumber } == true ? name : "lab"
+    }
+
+    struct Up: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Start a lab, check what its manifest expects, and leave it running.")
+        @Argument(help: "A manifest with a lab part.") var file: String
+        @Option(name: .customLong("lab"), help: "Name of the lab; the file's name unless said.") var name: String?
+        @Flag(help: "Start only; do not check.") var noCheck = false
+        @Flag(help: "Stay, and end the lab on Ctrl-C.") var attach = false
+
+        mutating func run() throws {
+            var signals = sigset_t()
+            if attach {
+                sigemptyset(&signals)
+                for number in [SIGTERM, SIGINT, SIGHUP] { sigaddset(&signals, number) }
+                sigprocmask(SIG_BLOCK, &signals, nil)
+            }
+            let lab = try Lab.up(file: file, name: name ?? LabCommand.defaultName(file))
+            var isRight = true
+            do {
+                if case .status(let status) = try lab.ask(.status) { LabPrinter.headline(status) }
+                if !noCheck { isRight = try LabPrinter.check(lab) }
+            } catch {
+                lab.down()
+                throw error
+            }
+            LabPrinter.hints(lab)
+            if attach {
+                var number: Int32 = 0
+                sigwait(&signals, &number)
+                lab.down()
+            }
+            if !isRight { throw ExitCode(1) }
+        }
+    }
+
+    struct Down: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "End a lab. Nothing is left behind.")
+        @OptionGroup var options: Options
+        @Flag(help: "End all labs.") var all = false
+
+        mutating func run() throws {
+            let names = LabDirectory.all()
+            if all {
+                for name in names { Lab(name: name).down() }
+            } else if let name = options.name {
+                Lab(name: name).down()
+            } else if names.count > 1 {
+                throw ValidationError(
+                    "there are several labs: \(names.joined(separator: ", ")); say --lab NAME or --all")
+            } else if let only = names.first {
+                Lab(name: only).down()
+            }
+        }
+    }
+
+    struct Status: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Show hosts and machines.")
+        @OptionGroup var options: Options
+        @Flag(help: "Print JSON.") var json = false
+
+        mutating func run() throws {
+            guard case .status(let status) = try Lab.running(options.name).ask(.status) else { return }
+            if json { return try printJSON(status) }
+            LabPrinter.status(status)
+        }
+    }
+
+    struct Check: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Run what the manifest expects: who reaches whom, and who must not.",
+            discussion: "Exit status 0 when everything is as expected, 1 when something is not.")
+        @OptionGroup var options: Options
+        @Flag(help: "Print JSON.") var json = false
+
+        mutating func run() throws {
+            let lab = try Lab.running(options.name)
+            if json {
+                guard case .check(let results) = try lab.ask(.check) else { return }
+                try printJSON(results)
+                if !results.allSatisfy(\.isRight) { throw ExitCode(1) }
+            } else if try !LabPrinter.check(lab) {
+                throw ExitCode(1)
+            }
+        }
+    }
+
+    struct Apply: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Change the running lab to what a manifest says.",
+            discussion: "The whole manifest is checked first; if anything is wrong, nothing changes.")
+        @Argument(help: "The manifest.") var file: String
+        @OptionGroup var options: Options
+
+        mutating func run() throws {
+            let lab = try Lab.running(options.name)
+            _ = try ManifestReader.read(path: file)
+            _ = try lab.ask(.apply(text: try String(contentsOfFile: file, encoding: .utf8), file: file))
+            print("applied")
+        }
+    }
+
+    struct Exec: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Run a command in a machine or on a host.",
+            discussion: "selvage lab exec acme/web/vm1 -- ping 10.0.2.21\nselvage lab exec h1 -- tcpdump -ni eth0")
+        @OptionGroup var options: Options
+        @Argument(help: "A machine, as tenant/device/port, or a host.") var place: String
+        @Argument(parsing: .postTerminator, help: "The command; a shell unless said.") var command: [String] = []
+
+        mutating func run() throws {
+            let status = try Lab.running(options.name).execute(in: place, command.isEmpty ? ["sh"] : command)
+            if status != 0 { throw ExitCode(status) }
+        }
+    }
+
+    struct Ping: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Ping one machine from another.")
+        @OptionGroup var options: Options
+        @Argument(help: "Who pings.") var from: String
+        @Argument(help: "A machine or an address.") var to: String
+        @Option(name: .shortAndLong, help: "How many times.") var count = 4
+
+        mutating func run() throws {
+            let lab = try Lab.running(options.name)
+            let machines = try lab.manifest().lab?.machines ?? [:]
+            let address =
+                machines.first { $0.key.description == to }?.value.addresses.first.map { $0.address.description } ?? to
+            let status = try lab.execute(in: from, ["ping", "-c", "\(count)", "-i", "0.2", address])
+            if status != 0 { throw ExitCode(status) }
+        }
+    }
+
+    struct Restart: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Start the node of a host again after it ended.")
+        @OptionGroup var options: Options
+        @Argument(help: "The host.") var host: String
+
+        mutating func run() throws { _ = try Lab.running(options.name).ask(.restart(host: host)) }
+    }
+
+    struct Supervise: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Process 1 of a lab; lab up runs it.", shouldDisplay: false)
+        @Option var name: String
+        @Option var file: String
+        @Option var ready: Int32
+
+        mutating func run() throws { throw ExitCode(Supervisor.run(name: name, file: file, ready: ready)) }
+    }
+}
