@@ -72,7 +72,7 @@ public struct Lab: Sendable {
         let spawn = Spawn(
             program: "/proc/self/exe",
             arguments: [
-                "selvage", "lab", "supervise", "--name", directory.name, "--file", file, "--ready", "\(ends[1])",
+                "selvage", "lab", "supervise", "--directory", directory.path, "--file", file, "--ready", "\(ends[1])",
             ],
             input: null, output: log, error: log, ownSession: true)
         var stage: Int32 = 0

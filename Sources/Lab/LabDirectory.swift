@@ -16,6 +16,12 @@ public struct LabDirectory: Sendable {
         path = LabDirectory.base + "/" + name
     }
 
+    /// A lab's directory by its path, as seen from inside the lab, where everyone is root.
+    public init(path: String) {
+        self.path = path
+        name = path.split(separator: "/").last.map(String.init) ?? path
+    }
+
     /// Where this user's labs are: below `XDG_RUNTIME_DIR` where that is set, else below /tmp.
     public static var base: String {
         if getuid() != 0, let runtime = ProcessInfo.processInfo.environment["XDG_RUNTIME_DIR"], runtime.hasPrefix("/") {

@@ -30,11 +30,12 @@ public final class Supervisor: Sendable {
     /// Runs a lab until a signal ends it. To be called as process 1 of a world of its own.
     ///
     /// - Parameters:
+    ///   - directory: path of the lab's files.
     ///   - file: how the user called the manifest.
     ///   - ready: descriptor that receives one line: `ready`, or why not.
-    public static func run(name: String, file: String, ready: Int32) -> Int32 {
+    public static func run(directory: String, file: String, ready: Int32) -> Int32 {
         cl_block_signals()
-        let supervisor = Supervisor(LabDirectory(name: name))
+        let supervisor = Supervisor(LabDirectory(path: directory))
         func say(_ line: String) -> Bool {
             let bytes = Array((line + "\n").utf8)
             return write(ready, bytes, bytes.count) == bytes.count

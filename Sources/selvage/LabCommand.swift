@@ -177,10 +177,10 @@ struct LabCommand: ParsableCommand {
     struct Supervise: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Process 1 of a lab; lab up runs it.", shouldDisplay: false)
-        @Option var name: String
+        @Option var directory: String
         @Option var file: String
         @Option var ready: Int32
 
-        mutating func run() throws { throw ExitCode(Supervisor.run(name: name, file: file, ready: ready)) }
+        mutating func run() throws { throw ExitCode(Supervisor.run(directory: directory, file: file, ready: ready)) }
     }
 }
