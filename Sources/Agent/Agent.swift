@@ -28,6 +28,7 @@ public final class Agent: Sendable {
         var problems: [PortPath: String] = [:]
         var tunnels: [TunnelZone.Encapsulation: (specification: PortSpecification, number: PortNumber)] = [:]
         var tunnelProblem: String?
+        var hasInherited = false
     }
 
     private let control: Mutex<Control>
@@ -75,6 +76,23 @@ public final class Agent: Sendable {
             reconcileTunnels(&control)
             reconcileBindings(&control, gone: [])
             publish(control, changed: tags)
+            if !control.hasInherited {
+                control.hasInherited = true
+                inherit(control)
+            }
+        }
+    }
+
+    /// Takes over what an earlier run left in the datapath: flows that are still right stay, ports that are no longer
+    /// wanted go.
+    private func inherit(_ control: borrowing Control) {
+        let wanted = Set(control.numbers.values).union(control.tunnels.values.map(\.number))
+        for port in (try? datapath.ports()) ?? [] where !wanted.contains(port.number) {
+            try? datapath.removePort(port.number)
+        }
+        if let inherited = try? datapath.inheritedFlows(), !inherited.isEmpty {
+            control.threads.first?.post(.inherit(inherited))
+            datapath.wake()
         }
     }
 

@@ -58,6 +58,8 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {
         case epoch(Epoch, changed: Set<Tag>)
         /// The flows with these tags may be wrong.
         case invalidate(Set<Tag>)
+        /// Flows that an earlier run left: keep those that are still right, remove the others.
+        case inherit([InheritedFlow])
         /// Tell what is installed.
         case report(Reply<[FlowReport]>)
         /// Tell the counters.
@@ -268,6 +270,7 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {
             case .invalidate(let tags):
                 decideAgain(flows.flows(with: tags), thread)
                 resume(lot.take(tags), thread)
+            case .inherit(let inherited): inherit(inherited, thread)
             case .report(let reply): reply.put(report(thread))
             case .count(let reply): reply.put(counters)
             }
@@ -310,7 +313,7 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {
                 key.inPort = number.value
                 key.tunnelID = UInt64(arrival.key)
                 if arrival.vlan != 0 {
-                    key.vlanTCI = 0x1000 | arrival.vlan
+                    key.vlanTCI = arrival.vlan == Fabric.anyTag ? 0x1000 : 0x1000 | arrival.vlan
                     key.vlanTPID = EtherType.vlan
                 }
                 let flow = standingFlow(key)
@@ -389,6 +392,27 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {
                 updated.actions = flow.actions
                 flows.put(updated, tags: simulator.verdict.tags)
             }
+        }
+    }
+
+    /// Decides flows of an earlier run again, from their keys. What comes out the same is installed over itself, which
+    /// leaves no gap; the rest goes.
+    private func inherit(_ inherited: [InheritedFlow], _ thread: any DatapathThread) {
+        for old in inherited {
+            guard let id = old.id, flows.find(id) == nil else { continue }
+            if epoch.ingress(old.key.inPort) != nil {
+                resimulate(old.key)
+                if simulator.verdict.isCacheable, simulator.verdict.wait == nil {
+                    let (actions, mask) = ActionBuilder.actions(of: simulator.verdict, epoch)
+                    let flow = Flow(key: old.key, mask: mask, actions: actions)
+                    if flow.id == id {
+                        install(flow, sample: old.key, thread)
+                        flows.setStatistics(old.statistics, of: id)
+                        continue
+                    }
+                }
+            }
+            thread.remove(id)
         }
     }
 

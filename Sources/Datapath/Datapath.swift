@@ -33,6 +33,9 @@ public protocol Datapath: AnyObject, Sendable {
     /// Counters of the whole datapath.
     func statistics() throws -> DatapathStatistics
 
+    /// Flows that were there before this process installed any: what an earlier run left.
+    func inheritedFlows() throws -> [InheritedFlow]
+
     /// Starts the packet threads; `makeHandler` is called once for each, with its number, on the caller's thread.
     func start(_ makeHandler: (Int) -> any UpcallHandler) throws
 
@@ -118,6 +121,14 @@ public struct Flow: Sendable {
 
     /// The flow of all packets that agree with `key` in the bits of `mask`.
     public init(key: FlowKey, mask: FlowMask, actions: [Action]) {
+        // No kernel flow holds tagged and untagged frames alike, or frames of two tag protocols.
+        var mask = mask
+        mask.bits.words[8] |= UInt64(0x1000) << 48
+        if key.hasVLAN {
+            mask.include(.vlanTPID)
+            mask.bits.words[9] |= UInt64(0x1000) << 16
+            if key.innerVLANTCI & 0x1000 != 0 { mask.include(.innerVLANTPID) }
+        }
         self.key = mask.apply(key)
         self.mask = mask
         self.actions = actions
@@ -136,6 +147,16 @@ public struct FlowStatistics: Sendable, Equatable {
 
     /// Nothing carried.
     public init() {}
+}
+
+/// A flow that an earlier run left.
+public struct InheritedFlow: Sendable {
+    /// Its id; `nil` when it was installed without one.
+    public var id: FlowID?
+    /// The masked key.
+    public var key: FlowKey
+    /// What it has carried.
+    public var statistics: FlowStatistics
 }
 
 /// A port to add.

@@ -82,6 +82,14 @@ public final class NetlinkSocket: @unchecked Sendable {
         }
     }
 
+    /// Asks for a send buffer, bytes.
+    public func setSendBuffer(_ size: Int32) {
+        var size = size
+        if setsockopt(descriptor, SOL_SOCKET, 32 /* SO_SNDBUFFORCE */, &size, 4) < 0 {
+            setsockopt(descriptor, SOL_SOCKET, SO_SNDBUF, &size, 4)
+        }
+    }
+
     /// Sends a request and waits for its acknowledgement, handing every answer to `body`.
     ///
     /// - Throws: what the kernel refused, in its own words where it has some.

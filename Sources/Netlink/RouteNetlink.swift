@@ -69,6 +69,33 @@ public struct RouteNetlink {
         try socket.request(&message, "make bridge \(name)")
     }
 
+    /// Makes a GRE interface whose header is said with each packet.
+    public func addGRE(_ name: String) throws {
+        var message = linkMessage(16, RouteNetlink.create | RouteNetlink.exclusive)
+        message.attribute(3, name)
+        message.nest(18) { info in
+            info.attribute(1, "gretap")
+            info.nest(2) { $0.flag(18) }  // IFLA_GRE_COLLECT_METADATA
+        }
+        try socket.request(&message, "make the GRE interface \(name)")
+    }
+
+    /// Makes a VXLAN interface whose header is said with each packet.
+    public func addVXLAN(_ name: String, port: UInt16) throws {
+        var message = linkMessage(16, RouteNetlink.create | RouteNetlink.exclusive)
+        message.attribute(3, name)
+        message.nest(18) { info in
+            info.attribute(1, "vxlan")
+            info.nest(2) { data in
+                data.attribute(25, UInt8(1))  // IFLA_VXLAN_COLLECT_METADATA
+                data.attribute(7, UInt8(0))  // IFLA_VXLAN_LEARNING
+                data.attribute(20, UInt8(1))  // IFLA_VXLAN_UDP_ZERO_CSUM6_RX
+                data.attribute(15, port.bigEndian)  // IFLA_VXLAN_PORT
+            }
+        }
+        try socket.request(&message, "make the VXLAN interface \(name)")
+    }
+
     /// Brings a link up.
     public func setUp(_ name: String) throws {
         var message = linkMessage(16, index: try index(of: name), flags: 1, change: 1)

@@ -59,8 +59,19 @@ public final class Node: Sendable {
 
     private static func openDatapath(_ configuration: NodeConfiguration, _ say: (String) -> Void) throws -> any Datapath
     {
-        try UserspaceDatapath(threads: configuration.threads)
+        if configuration.datapath != .userspace {
+            do {
+                return try KernelDatapath(name: Node.datapathName)
+            } catch let error as SystemError {
+                if configuration.datapath == .kernel { throw error }
+                say("using the userspace datapath: \(error)")
+            }
+        }
+        return try UserspaceDatapath(threads: configuration.threads)
     }
+
+    /// Name of the kernel datapath and its internal interface.
+    public static let datapathName = "selvage"
 
     /// Starts everything; returns when the node is ready to forward.
     public func start() throws {

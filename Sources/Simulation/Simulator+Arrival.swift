@@ -57,17 +57,24 @@ extension Simulator {
 }
 
 extension Fabric {
-    /// What may arrive by tunnel for ports of this host, told apart as far as flows have to tell it: keys of ports, and
-    /// flood keys with the VLANs that local ports name (0: untagged).
+    /// Any VLAN in ``arrivals``: the tag is there, its number does not matter.
+    public static let anyTag: UInt16 = 0xffff
+
+    /// What may arrive by tunnel for ports of this host, told apart as far as flows have to tell it: keys of ports, with and
+    /// without a tag, and flood keys with the VLANs that local ports name. VLAN 0 is untagged.
     public var arrivals: [(key: UInt32, vlan: UInt16)] {
         var list: [(key: UInt32, vlan: UInt16)] = []
-        for port in ports where port.attachment == .local { list.append((port.tunnelKey, 0)) }
+        for port in ports where port.attachment == .local {
+            list.append((port.tunnelKey, 0))
+            list.append((port.tunnelKey, Fabric.anyTag))
+        }
         for bridge in bridges {
             var vlans: Set<UInt16> = []
             for offset in 0..<Int(bridge.floodPortCount) {
                 let port = ports[Int(floodPorts[Int(bridge.floodPortStart) + offset])]
                 guard port.attachment == .local else { continue }
                 if port.vlan != PortRecord.noVLAN { vlans.insert(port.vlan) }
+                if !bridge.isVLANAware { vlans.insert(Fabric.anyTag) }
                 guard port.vlanKind == .trunk, port.trunkSet >= 0 else { continue }
                 for id in 1..<4095 where trunkSets[Int(port.trunkSet) + id / 64] >> UInt64(id % 64) & 1 == 1 {
                     vlans.insert(UInt16(id))

@@ -32,6 +32,9 @@ public final class UserspaceDatapath: Datapath {
         workers = try (0..<threads).map { _ in try Worker() }
     }
 
+    /// None: flows live and end with the process.
+    public func inheritedFlows() throws -> [InheritedFlow] { [] }
+
     /// Starts the threads.
     public func start(_ makeHandler: (Int) -> any UpcallHandler) throws {
         for (index, worker) in workers.enumerated() { worker.handler = makeHandler(index) }

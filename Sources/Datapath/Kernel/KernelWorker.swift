@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+import CLinux
+import Glibc
+import Linux
+import Netlink
+import Synchronization
+import Wire
+
+/// Bounds of the kernel engine.
+enum KernelLimits {
+    /// Upcalls read in one go.
+    static let batch = 64
+    /// Upcalls taken in before they are served: what a port has beyond its share of them is dropped.
+    static let window = 256
+    /// Upcalls of one port in a window while other ports have some.
+    static let perPort = 64
+    /// Bytes of one upcall: 64 KiB of packet and its attributes.
+    static let upcallSize = 68 << 10
+    /// Receive buffer of an upcall socket, bytes.
+    static let receiveBuffer: Int32 = 4 << 20
+    /// Bytes of requests that are sent at once.
+    static let sendBuffer = 96 << 10
+}
+
+/// One upcall thread of the kernel engine: it reads upcalls, lets its handler decide, and sends what was decided in as
+/// few system calls as it can.
+final class KernelWorker: DatapathThread, @unchecked Sendable {
+    // @unchecked: every member but the wake-up descriptor, `isStopping` and the counters belongs to the worker's thread.
+    let wakeup: Descriptor
+    let isStopping = Atomic<Bool>(false)
+    /// Times the upcall socket overflowed.
+    let overflows = Atomic<UInt64>(0)
+    /// Upcalls over their port's share.
+    let unfair = Atomic<UInt64>(0)
+    /// Requests that the kernel refused.
+    let refused = Atomic<UInt64>(0)
+    /// Upcalls read.
+    let upcalls = Atomic<UInt64>(0)
+
+    let upcallSocket: NetlinkSocket
+    private let requestSocket: NetlinkSocket
+    private let control: KernelControl
+    private let families: KernelControl.Families
+    private var datapath: Int32 = 0
+    var handler: (any UpcallHandler)?
+
+    private var requests: MessageBuffer
+    private let memory: UnsafeMutableRawPointer
+    private let messages: UnsafeMutablePointer<cl_message>
+    private let pieces: UnsafeMutablePointer<iovec>
+
+    init() throws {
+        wakeup = Descriptor(try SystemError.check(cl_eventfd(), "create an event descriptor"))
+        upcallSocket = try NetlinkSocket(protocol: 16)
+        upcallSocket.setReceiveBuffer(KernelLimits.receiveBuffer)
+        requestSocket = try NetlinkSocket(protocol: 16)
+        requestSocket.setSendBuffer(Int32(KernelLimits.sendBuffer) * 4)
+        control = try KernelControl()
+        families = control.families
+        requests = MessageBuffer(capacity: KernelLimits.sendBuffer)
+        let size = KernelLimits.upcallSize
+        memory = .allocate(byteCount: KernelLimits.window * size, alignment: 64)
+        messages = .allocate(capacity: KernelLimits.window)
+        pieces = .allocate(capacity: KernelLimits.window)
+        for index in 0..<KernelLimits.window {
+            (pieces + index).initialize(to: iovec(iov_base: memory + index * size, iov_len: size))
+            (messages + index).initialize(
+                to: cl_message(
+                    name: nil, name_length: 0, iov: pieces + index, iov_count: 1, control: nil, control_length: 0,
+                    flags: 0, padding: 0, length: 0))
+        }
+    }
+
+    deinit {
+        requests.free()
+        memory.deallocate()
+        messages.deallocate()
+        pieces.deallocate()
+    }
+
+    func attach(to datapath: Int32) {
+        self.datapath = datapath
+        control.attach(to: datapath)
+    }
+
+    // MARK: - The loop
+
+    func run() {
+        var nextTick: UInt64 = 0
+        while !isStopping.load(ordering: .relaxed) {
+            var polls = [
+                pollfd(fd: upcallSocket.descriptor, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: wakeup.number, events: Int16(POLLIN), revents: 0),
+            ]
+            poll(&polls, 2, UpcallHandlerTiming.tickMilliseconds)
+            let isWoken = polls[1].revents != 0
+            if isWoken { cl_eventfd_drain(wakeup.number) }
+            if polls[0].revents != 0 { serve() }
+            let now = cl_monotonic_ns()
+            if isWoken || now >= nextTick {
+                nextTick = now + UInt64(UpcallHandlerTiming.tickMilliseconds) * 1_000_000
+                handler?.wake(self)
+                send()
+                drainRefusals()
+            }
+        }
+    }
+
+    /// Reads what is there, up to a window, and serves it.
+    private func serve() {
+        var count = 0
+        while count < KernelLimits.window {
+            let wanted = min(KernelLimits.batch, KernelLimits.window - count)
+            let got = Int(cl_receive(upcallSocket.descriptor, messages + count, UInt32(wanted)))
+            if got == -Int(ENOBUFS) {
+                overflows.add(1, ordering: .relaxed)
+                continue
+            }
+            guard got > 0 else { break }
+            count += got
+            if got < wanted { break }
+        }
+        upcalls.add(UInt64(count), ordering: .relaxed)
+        serve(count)
+        send()
+        drainRefusals()
+    }
+
+    /// Serves a window of upcalls in order of arrival. While several ports have some, none gets more than its share: what
+    /// a flooding port has beyond it is dropped here, where it costs next to nothing.
+    private func serve(_ count: Int) {
+        var perPort: [UInt32: Int] = [:]
+        var parsed: [(key: FlowKey, cookie: UInt64, packet: UnsafeMutableRawBufferPointer)] = []
+        parsed.reserveCapacity(count)
+        for index in 0..<count {
+            guard let upcall = parse(index) else { continue }
+            parsed.append(upcall)
+            perPort[upcall.key.inPort, default: 0] += 1
+        }
+        let isShared = perPort.count > 1
+        var served: [UInt32: Int] = [:]
+        for upcall in parsed {
+            if isShared {
+                let before = served[upcall.key.inPort, default: 0]
+                served[upcall.key.inPort] = before + 1
+                if before >= KernelLimits.perPort {
+                    unfair.add(1, ordering: .relaxed)
+                    continue
+                }
+            }
+            decide(upcall.key, upcall.cookie, upcall.packet)
+        }
+    }
+
+    private func parse(_ index: Int) -> (key: FlowKey, cookie: UInt64, packet: UnsafeMutableRawBufferPointer)? {
+        let length = Int(messages[index].length)
+        let start = memory + index * KernelLimits.upcallSize
+        // Netlink header 16, generic header 4, ovs header 4.
+        guard length >= 24 else { return nil }
+        let type = start.loadUnaligned(fromByteOffset: 4, as: UInt16.self)
+        guard type == families.packet else { return nil }
+        var key: FlowKey?
+        var packet: UnsafeMutableRawBufferPointer?
+        var cookie: UInt64 = 0
+        let attributes = UnsafeRawBufferPointer(start: start + 24, count: length - 24)
+        NetlinkReader.forEachAttribute(attributes) { type, value in
+            switch type {
+            case 1: packet = UnsafeMutableRawBufferPointer(mutating: value)
+            case 2: key = KeyCodec.decode(value)
+            case 4: cookie = value.number() ?? 0
+            default: break
+            }
+        }
+        guard let key, let packet else { return nil }
+        return (key, cookie, packet)
+    }
+
+    private func decide(_ kernelKey: FlowKey, _ cookie: UInt64, _ packet: UnsafeMutableRawBufferPointer) {
+        // The layers are found here; the fields that the kernel says are its own parsing of the same bytes.
+        var layout = PacketLayout()
+        _ = FlowKey(parsing: UnsafeRawBufferPointer(packet).bytes, layout: &layout)
+        handler?.upcall(
+            UpcallPacket(
+                cookie: cookie, key: kernelKey, layout: layout, bytes: packet, offload: Offload(),
+                length: layer3Length(layout, frameLength: packet.count, offload: Offload()), slot: 0),
+            self)
+    }
+
+    // MARK: - Requests
+
+    private func send() {
+        guard requests.count > 0 else { return }
+        let result = Glibc.send(requestSocket.descriptor, requests.base, requests.count, 0)
+        if result < 0 { refused.add(1, ordering: .relaxed) }
+        requests.reset()
+    }
+
+    /// Requests are not acknowledged, but what the kernel refuses it says.
+    private func drainRefusals() {
+        var more = true
+        while more {
+            more = false
+            let isWhole = try? requestSocket.receive { reader in
+                more = true
+                if reader.type == 2, reader.payload.count >= 4, reader.payload.loadUnaligned(as: Int32.self) != 0 {
+                    refused.add(1, ordering: .relaxed)
+                }
+            }
+            if isWhole == nil { return }
+        }
+    }
+
+    private func room(for bytes: Int) {
+        if !requests.hasRoom(for: bytes) { send() }
+    }
+
+    func install(_ flow: borrowing Flow) {
+        room(for: 1024 + flow.actions.count * 256)
+        requests.begin(family: families.flow, command: 1, version: 1, flags: 1, datapath: datapath)
+        requests.attribute(9, (flow.id.high, flow.id.low))
+        let key = requests.beginNest(1)
+        KeyCodec.encode(flow.key, shape: flow.key, isMask: false, into: &requests)
+        requests.endNest(key)
+        let mask = requests.beginNest(7)
+        KeyCodec.encode(flow.mask.bits, shape: flow.key, isMask: true, into: &requests)
+        requests.endNest(mask)
+        let actions = requests.beginNest(2)
+        ActionCodec.encode(flow.actions, upcallPort: upcallSocket.portID, into: &requests)
+        requests.endNest(actions)
+        requests.end()
+    }
+
+    func remove(_ id: FlowID) {
+        room(for: 64)
+        requests.begin(family: families.flow, command: 2, version: 1, flags: 1, datapath: datapath)
+        requests.attribute(9, (id.high, id.low))
+        requests.end()
+    }
+
+    func execute(_ actions: [Action], on packet: borrowing UpcallPacket) {
+        execute(actions, packet.key, UnsafeRawBufferPointer(packet.bytes))
+    }
+
+    func execute(_ actions: [Action], on packet: OwnedPacket) {
+        packet.bytes.withUnsafeBytes { execute(actions, packet.key, $0) }
+    }
+
+    private func execute(_ actions: [Action], _ key: FlowKey, _ packet: UnsafeRawBufferPointer) {
+        // A packet that goes nowhere needs no telling, and one that is larger than a netlink attribute cannot be told.
+        guard !actions.isEmpty, (14..<65_500).contains(packet.count) else { return }
+        room(for: packet.count + 512 + actions.count * 256)
+        requests.begin(family: families.packet, command: 3, version: 1, flags: 1, datapath: datapath)
+        requests.attribute(1, bytes: packet)
+        let nest = requests.beginNest(2)
+        requests.attribute(OVS.Key.inPort, key.inPort)
+        requests.endNest(nest)
+        let list = requests.beginNest(3)
+        ActionCodec.encode(actions, upcallPort: upcallSocket.portID, into: &requests)
+        requests.endNest(list)
+        requests.end()
+    }
+
+    func forEachFlow(_ body: (FlowID, FlowStatistics) -> Void) {
+        send()
+        try? control.forEachFlow(body)
+    }
+}

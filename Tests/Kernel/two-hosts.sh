@@ -1,0 +1,43 @@
+#!/bin/bash
+# Two hosts with a kernel datapath each and a tunnel between them: what crosses it, and what stays.
+#   two-hosts.sh gre|vxlan      (root, a kernel with openvswitch; SELVAGE=path of the binary)
+set -u
+cd "$(dirname "$0")" && . ./lib.sh
+TUNNEL=$1
+sed "s/^tunnel:.*/tunnel: $TUNNEL/" two-hosts.yaml >"$WORK/net.yaml"
+MTU=1458; [ "$TUNNEL" = vxlan ] && MTU=1450
+hypervisor h1; hypervisor h2; cable h1 h2
+machine a h1 va 0e:00:00:00:00:0a $MTU 10.0.1.11/24 fd00:1::11/64
+machine b h2 vb 0e:00:00:00:00:0b $MTU 10.0.1.12/24 fd00:1::12/64
+machine c h2 vc 0e:00:00:00:00:0c $MTU 10.0.2.21/24 fd00:2::21/64
+for m in a b; do ip -n $m route add default via 10.0.1.1; ip -n $m -6 route add default via fd00:1::1; done
+ip -n c route add default via 10.0.2.1; ip -n c -6 route add default via fd00:2::1
+node h1 "$WORK/net.yaml" --datapath kernel
+node h2 "$WORK/net.yaml" --datapath kernel
+at() { ip netns exec "$@"; }
+
+check "$TUNNEL: the node drives the kernel's datapath" grep -q '"kind" : "kernel"' <("$SELVAGE" datapath --socket "$WORK/h1.sock" --json)
+check "$TUNNEL: the egress flow of each port is installed before the first packet" \
+    grep -q 'tun_id' <(at h2 ovs-dpctl dump-flows selvage)
+before=$(upcalls h2)
+check "$TUNNEL: ping across a bridge" at a ping -c 3 -i 0.2 -W 2 10.0.1.12
+check "$TUNNEL: ping across a router" at a ping -c 3 -i 0.2 -W 2 10.0.2.21
+check "$TUNNEL: ping -6 across a bridge" at a ping -6 -c 3 -i 0.2 -W 2 fd00:1::12
+check "$TUNNEL: ping -6 across a router" at a ping -6 -c 3 -i 0.2 -W 2 fd00:2::21
+check "$TUNNEL: fragments across a bridge" at a ping -c 2 -i 0.2 -W 2 -s 4000 -M dont 10.0.1.12
+check "$TUNNEL: fragments across a router" at a ping -c 2 -i 0.2 -W 2 -s 4000 -M dont 10.0.2.21
+check "$TUNNEL: IPv6 fragments across a router" at a ping -6 -c 2 -i 0.2 -W 2 -s 4000 fd00:2::21
+check "$TUNNEL: tracepath finds the tunnel's MTU" grep -q "pmtu $MTU" <(at a tracepath -n 10.0.2.21)
+check "$TUNNEL: traceroute sees the router" grep -q '10\.0\.1\.1 ' <(at a traceroute -n -w 2 10.0.2.21)
+at b iperf3 -s -D --pidfile "$WORK/iperf-b" >/dev/null; at c iperf3 -s -D --pidfile "$WORK/iperf-c" >/dev/null
+wait_for 5 test -s "$WORK/iperf-b"; wait_for 5 test -s "$WORK/iperf-c"
+check "$TUNNEL: TCP across a bridge" at a iperf3 -c 10.0.1.12 -t 2
+check "$TUNNEL: TCP across a router" at a iperf3 -c 10.0.2.21 -t 2
+check "$TUNNEL: TCP over IPv6 across a router" at a iperf3 -6 -c fd00:2::21 -t 1
+check "$TUNNEL: UDP across a router" at a iperf3 -u -b 20M -c 10.0.2.21 -t 1
+
+echo "        upcalls at h2: $before before, $(upcalls h2) after"
+at h2 ovs-dpctl dump-flows selvage | head -20
+at h2 ovs-dpctl show
+kill "$(tr -d '\0' <"$WORK/iperf-b")" "$(tr -d '\0' <"$WORK/iperf-c")"
+finish
