@@ -18,7 +18,9 @@ func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
 
 /// The tests of a room, in `Tests/<Room>Tests`.
 func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
-    .testTarget(name: "\(name)Tests", dependencies: [.byName(name: name)] + dependencies, swiftSettings: strict)
+    .testTarget(
+        name: "\(name)Tests", dependencies: [.byName(name: name), "TestSupport"] + dependencies,
+        swiftSettings: strict)
 }
 
 let package = Package(
@@ -51,7 +53,8 @@ let package = Package(
         room("Agent", ["Wire", "Topology", "Simulation", "Datapath", "Linux"]),
 
         // Floor 5: one node.
-        room("Node", ["Wire", "Topology", "Simulation", "Datapath", "Manifest", "Agent", "Linux", "Netlink", "CLinux"]),
+        room(
+            "Node", ["Wire", "Topology", "Simulation", "Datapath", "Manifest", "Agent", "Linux", "Netlink", "CLinux"]),
 
         // Floor 6: a whole cluster on one host.
         room("Lab", ["Wire", "Topology", "Manifest", "Node", "Linux", "Netlink", "CLinux"]),
@@ -65,6 +68,13 @@ let package = Package(
             ],
             swiftSettings: strict),
 
+        // What tests share, and the tests, a target a room.
+        .target(
+            name: "TestSupport", dependencies: ["Wire", "Topology", "Manifest"], path: "Tests/TestSupport",
+            swiftSettings: strict),
         tests("Wire"),
+        tests("Topology", ["Wire"]),
+        tests("Manifest", ["Wire", "Topology"]),
+        tests("Simulation", ["Wire", "Topology"]),
     ]
 )

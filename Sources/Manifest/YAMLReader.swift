@@ -225,8 +225,11 @@ struct YAMLReader {
 
     /// The nearest known word, or all of them.
     func suggestion(_ name: String, _ known: [String]) -> String {
-        let near = known.min { distance(name, $0) < distance(name, $1) }
-        if let near, distance(name, near) <= 2 { return "did you mean \(near)?" }
+        // A device may be named without its tenant.
+        func score(_ candidate: String) -> Int {
+            min(distance(name, candidate), distance(name, candidate.split(separator: "/").last.map(String.init) ?? ""))
+        }
+        if let near = known.min(by: { score($0) < score($1) }), score(near) <= 2 { return "did you mean \(near)?" }
         return "known here: " + known.joined(separator: ", ")
     }
 

@@ -127,7 +127,7 @@ struct FabricBuilder {
     /// VLANs that a port takes part in; one ``FloodHost/anyVLAN`` for a trunk of all.
     private func vlans(of port: PortRecord) -> [UInt16] {
         guard port.vlanKind == .trunk else { return [port.vlan] }
-        guard port.trunkSet >= 0 else { return [FloodHost.anyVLAN] }
+        guard port.trunkSet >= 0 else { return port.vlan == 0 ? [0, FloodHost.anyVLAN] : [FloodHost.anyVLAN] }
         var list = port.vlan == PortRecord.noVLAN ? [] : [port.vlan]
         for id in 0..<4096
         where trunkSets[Int(port.trunkSet) + id / 64] >> UInt64(id % 64) & 1 == 1 && UInt16(id) != port.vlan {
@@ -203,7 +203,9 @@ struct FabricBuilder {
 
     private func carries(_ port: PortRecord, _ vlan: UInt16) -> Bool {
         guard port.vlanKind == .trunk else { return port.vlan == vlan }
-        if port.vlan == vlan || port.trunkSet < 0 { return true }
+        if port.vlan == vlan { return true }
+        if vlan == 0 { return false }
+        if port.trunkSet < 0 { return true }
         return trunkSets[Int(port.trunkSet) + Int(vlan) / 64] >> UInt64(vlan % 64) & 1 == 1
     }
 

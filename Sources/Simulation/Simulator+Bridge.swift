@@ -77,7 +77,10 @@ extension Simulator {
 
     @inline(__always)
     private func trunkCarries(_ port: PortRecord, _ vlan: UInt16) -> Bool {
-        if port.vlan == vlan || port.trunkSet < 0 { return true }
+        if port.vlan == vlan { return true }
+        // The untagged network has no tag to travel with: only a trunk whose native VLAN it is carries it.
+        if vlan == 0 { return false }
+        if port.trunkSet < 0 { return true }
         return fabric.trunkSets[Int(port.trunkSet) + Int(vlan) / 64] >> UInt64(vlan % 64) & 1 == 1
     }
 
@@ -162,7 +165,8 @@ extension Simulator {
             var last: Int32 = -1
             for offset in 0..<Int(bridge.floodHostCount) {
                 let entry = fabric.floodHosts[Int(bridge.floodHostStart) + offset]
-                if entry.host == last || (entry.vlan != vlan && entry.vlan != FloodHost.anyVLAN) { continue }
+                if entry.host == last { continue }
+                guard entry.vlan == vlan || (entry.vlan == FloodHost.anyVLAN && vlan != 0) else { continue }
                 last = entry.host
                 sendFlood(entry.host, bridge, device, packet)
             }

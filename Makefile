@@ -1,0 +1,55 @@
+# Selvage. `make help` lists what there is.
+
+CONFIG ?= release
+BUILD_FLAGS_release = -c release --static-swift-stdlib
+BUILD_FLAGS_debug = -c debug
+BUILD_FLAGS = $(BUILD_FLAGS_$(CONFIG))
+BIN = .build/$(CONFIG)/selvage
+PREFIX ?= /usr/local
+LAB ?= cluster-examples/two-tenants.yaml
+
+.PHONY: build help lab test unit lint examples kernel bench fuzz install clean setup-build setup-test
+
+build: setup-build   ## build the binary (CONFIG=debug for a debug one)
+	swift build $(BUILD_FLAGS) --product selvage
+
+help:                ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## /  \1: /p' $(MAKEFILE_LIST) | column -t -s:
+
+lab: build           ## start the two-tenants lab and check it (LAB=FILE for another)
+	@$(BIN) lab down --lab $(basename $(notdir $(LAB))) >/dev/null 2>&1 || true
+	$(BIN) lab up $(LAB)
+
+test: setup-test lint unit examples kernel   ## everything that CI runs
+
+unit: setup-build    ## the tests of the rooms
+	swift test --parallel
+
+lint:                ## formatting and file rules
+	swift format lint --strict --recursive --parallel --configuration .swift-format Package.swift Sources Tests
+
+examples: build setup-test   ## every example in a lab, with real clients, as this user and as an unprivileged one
+	Tests/Lab/run.sh $(abspath $(BIN))
+
+kernel: build setup-test     ## the kernel lane: openvswitch under User-Mode Linux
+	SELVAGE=$(abspath $(BIN)) Tests/Kernel/run.sh
+
+install: build       ## put binary, completions and systemd unit in place (PREFIX, DESTDIR)
+	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/selvage
+	strip --strip-debug $(DESTDIR)$(PREFIX)/bin/selvage
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
+		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d $(DESTDIR)/etc/selvage
+	$(BIN) --generate-completion-script bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/selvage
+	$(BIN) --generate-completion-script zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_selvage
+	$(BIN) --generate-completion-script fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/selvage.fish
+	sed 's|@PREFIX@|$(PREFIX)|' .ci/selvage.service.in | install -D -m 644 /dev/stdin $(DESTDIR)/lib/systemd/system/selvage.service
+
+clean:               ## remove what was built
+	swift package clean
+	rm -rf .build bench.json
+
+setup-build:
+	@.ci/setup build
+
+setup-test:
+	@.ci/setup test

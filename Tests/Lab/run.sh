@@ -1,0 +1,41 @@
+#!/bin/bash
+# Every example in a lab of its own, checked by its own expectations and by clients that are not ours; as this user and,
+# where this is root, once more as an unprivileged one.
+#   run.sh BINARY
+set -u
+binary=$1
+here=$(cd "$(dirname "$0")/../.." && pwd)
+passed=0 failed=0
+work=$(mktemp -d); chmod 755 "$work"
+trap 'rm -rf "$work"' EXIT
+# A place that an unprivileged user can read, wherever the repository is.
+cp "$binary" "$work/selvage"; cp -r "$here/cluster-examples" "$here/Tests/Lab/clients.sh" "$work/"; chmod -R a+rX "$work"
+
+run() {     # run NAME COMMAND...
+    local name=$1; shift
+    if "$@" >"$work/out" 2>&1; then
+        passed=$((passed + 1)); echo "ok      $name"
+    else
+        failed=$((failed + 1)); echo "FAILED  $name"; sed 's/^/        /' "$work/out" | tail -n 40
+    fi
+}
+
+for user in self nobody; do
+    as=
+    if [ $user = nobody ]; then
+        [ "$(id -u)" = 0 ] || continue
+        as="setpriv --reuid=nobody --regid=nogroup --clear-groups --no-new-privs env -u XDG_RUNTIME_DIR HOME=/nonexistent"
+    fi
+    for example in "$work"/cluster-examples/*.yaml; do
+        name=$(basename "$example" .yaml)
+        # shellcheck disable=SC2086
+        run "$name: all expectations, as $user" $as "$work/selvage" lab up "$example" --lab "test-$name"
+        # shellcheck disable=SC2086
+        [ -n "$as" ] || run "$name: real clients" bash "$work/clients.sh" "$work/selvage" "$name" "test-$name"
+        # shellcheck disable=SC2086
+        run "$name: down leaves nothing, as $user" $as bash -c \
+            "'$work/selvage' lab down --lab test-$name && ! pgrep -f 'lab [s]upervise.*test-$name ' && ! ls -d /tmp/selvage-labs-*/test-$name 2>/dev/null"
+    done
+done
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]

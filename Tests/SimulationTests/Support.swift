@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+import Simulation
+import Synchronization
+import TestSupport
+import Topology
+import Wire
+
+/// A host's simulation of a drawing: packets in, verdicts in words out.
+final class Host {
+    let fabric: Fabric
+    let state = TableState()
+
+    init(_ text: String, host: String = "h1") throws {
+        fabric = Fabric(try draw(text), localHost: host)
+    }
+
+    func port(_ name: String) -> PortIndex {
+        guard let path = PortPath(name), let index = fabric.port(path) else { preconditionFailure("no port \(name)") }
+        return index
+    }
+
+    func mac(_ name: String) -> MACAddress {
+        PortPath(name).flatMap { fabric.topology.ports[$0]?.mac } ?? .zero
+    }
+
+    /// Simulates a frame that comes in at a port.
+    func send(_ frame: [UInt8], at name: String) -> Verdict {
+        var simulator = Simulator(fabric: fabric, state: state)
+        simulator.isTracing = true
+        frame.withUnsafeBytes { bytes in
+            var layout = PacketLayout()
+            let key = FlowKey(parsing: bytes.bytes, layout: &layout)
+            let length = layout.networkLength > 0 ? layout.networkLength : max(0, bytes.count - Int(layout.network))
+            simulator.simulate(
+                SimulatedPacket(key: key, layout: layout, bytes: bytes.bytes, length: length), at: port(name))
+        }
+        return simulator.verdict
+    }
+
+    /// Simulates a key alone.
+    func decide(_ key: FlowKey, at index: PortIndex) -> Verdict {
+        var simulator = Simulator(fabric: fabric, state: state)
+        var layout = PacketLayout()
+        layout.networkLength = 20
+        simulator.simulate(SimulatedPacket(key: key, layout: layout, bytes: RawSpan(), length: 0), at: index)
+        return simulator.verdict
+    }
+
+    /// Outputs as `port` or `host key`.
+    func outputs(_ verdict: Verdict) -> [String] {
+        verdict.outputs.map { output in
+            switch output.destination {
+            case .local(let port): return fabric.path(port).description
+            case .remote(let host, let key):
+                let port = fabric.topology.ports.values.first { $0.tunnelKey == key }?.path.description
+                let bridge = fabric.topology.bridges.values.first { $0.floodKey == key }.map { "flood \($0.path)" }
+                return "\(fabric.name(host)) \(port ?? bridge ?? "?")"
+            }
+        }
+    }
+
+    /// An IPv4 or IPv6 echo request from a port's machine to its neighbor or gateway.
+    func ping(
+        _ from: String, to destination: String, via gateway: String? = nil, ttl: UInt8 = 64, source: String? = nil
+    ) -> [UInt8] {
+        let target = address(destination)
+        let own = PortPath(from).flatMap { fabric.topology.ports[$0] }
+        let from = source.map(address) ?? own?.addresses.map(\.address).first { $0.family == target.family } ?? target
+        return Frame.icmp(
+            etherSource: own?.mac ?? .zero, etherDestination: gateway.map(mac) ?? .zero, source: from,
+            destination: target,
+            type: target.family == .ipv4 ? 8 : 128, code: 0, rest: 1, data: [1, 2, 3, 4], ttl: ttl)
+    }
+}
+
+func address(_ text: String) -> IPAddress {
+    guard let address = IPAddress(text) else { preconditionFailure("no address \(text)") }
+    return address
+}
+
+/// The key of a frame.
+func parse(_ frame: [UInt8]) -> FlowKey {
+    var layout = PacketLayout()
+    return frame.withUnsafeBytes { FlowKey(parsing: $0.bytes, layout: &layout) }
+}
+
+/// A state that tests fill.
+final class TableState: FlowStateView {
+    private let macs = Mutex<[Tag: Tag]>([:])
+    private let neighbors = Mutex<[Tag: NeighborState]>([:])
+
+    func learn(_ learned: Learned) {
+        switch learned {
+        case .mac(_, _, _, let port): macs.withLock { $0[learned.tag] = port }
+        case .neighbor(_, let mac, _): neighbors.withLock { $0[learned.tag] = .at(mac) }
+        }
+    }
+
+    func set(_ neighbor: NeighborState, _ address: IPAddress, port: Tag) {
+        neighbors.withLock { $0[.neighbor(address, port: port)] = neighbor }
+    }
+
+    func port(of mac: MACAddress, vlan: UInt16, bridge: Tag) -> Tag? {
+        macs.withLock { $0[.mac(mac, vlan: vlan, bridge: bridge)] }
+    }
+
+    func neighbor(_ address: IPAddress, port: Tag) -> NeighborState {
+        neighbors.withLock { $0[.neighbor(address, port: port)] ?? .unknown }
+    }
+}

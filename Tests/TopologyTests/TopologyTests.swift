@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+import TestSupport
+import Testing
+import Topology
+import Wire
+
+@Suite struct TopologyTests {
+    @Test func `tunnel keys are unique, fit 24 bits, and follow from names`() throws {
+        let topology = try draw(Drawings.routers)
+        let keys = topology.ports.values.map(\.tunnelKey) + topology.bridges.values.map(\.floodKey)
+        #expect(Set(keys).count == keys.count)
+        #expect(keys.allSatisfy { (TunnelKeys.first...TunnelKeys.last).contains($0) })
+        let again = try draw(Drawings.routers)
+        #expect(again == topology)
+    }
+
+    @Test func `clashing names get different keys and keep them`() {
+        var topology = Topology()
+        let device = DevicePath(tenant: "t", name: "b")
+        topology.bridges[device] = Bridge(path: device)
+        // 24 bits and 20,000 names: by the birthday bound some clash.
+        for index in 0..<20_000 {
+            let path = PortPath(device: device, name: "p\(index)")
+            topology.ports[path] = Port(path: path, kind: .bridge)
+        }
+        TunnelKeys.assign(&topology)
+        #expect(Set(topology.ports.values.map(\.tunnelKey)).count == 20_000)
+        var next = topology
+        for path in next.ports.keys { next.ports[path]?.tunnelKey = 0 }
+        next.ports[PortPath(device: device, name: "p0")] = nil
+        TunnelKeys.assign(&next, keeping: topology)
+        #expect(next.ports.allSatisfy { topology.ports[$0.key]?.tunnelKey == $0.value.tunnelKey })
+    }
+
+    @Test func `a difference names what changed and nothing else`() throws {
+        let old = try draw(Drawings.routers)
+        #expect(TopologyDifference(from: old, to: old).isEmpty)
+        var new = old
+        let port = try #require(PortPath("t/a/vm"))
+        let gw = DevicePath(tenant: "t", name: "gw")
+        new.ports[port]?.isEnabled = false
+        let added = try Prefix(parsing: "192.168.0.0/16")
+        new.routers[gw]?.routes.append(Route(destination: added, nextHop: .blackhole))
+        let difference = TopologyDifference(from: old, to: new)
+        #expect(difference.ports == [port])
+        #expect(difference.routes == [gw: [added]])
+        #expect(difference.routers.isEmpty)
+        #expect(difference.bridges.isEmpty)
+        #expect(difference.hosts.isEmpty)
+    }
+
+    @Test func `what would not work is a problem with a remedy`() throws {
+        var topology = try draw(Drawings.bridge)
+        let one = try #require(PortPath("t/b/one"))
+        let two = try #require(PortPath("t/b/two"))
+        topology.ports[one]?.attachment = .exterior(host: "h9", interface: "two")
+        topology.ports[two]?.attachment = .exterior(host: "h1", interface: "a-name-that-is-too-long")
+        topology.ports[two]?.addresses = [try InterfaceAddress(parsing: "10.0.1.0/24")]
+        topology.ports[two]?.mac = MACAddress(bits: 0x0100_0000_0000)
+        let reasons = topology.problems().map(\.reason)
+        #expect(reasons.contains("host h9 does not exist"))
+        #expect(reasons.contains("\"a-name-that-is-too-long\" cannot name a network interface"))
+        #expect(reasons.contains("10.0.1.0 is the network address of 10.0.1.0/24"))
+        #expect(reasons.contains("MAC 01:00:00:00:00:00 is not that of one station"))
+        #expect(topology.problems().allSatisfy { !$0.remedy.isEmpty })
+    }
+
+    @Test func `the overlay's MTU is what outer headers leave`() {
+        #expect(TunnelZone(name: "z", encapsulation: .gre).overlayMTU(underlay: .ipv4) == 1458)
+        #expect(TunnelZone(name: "z", encapsulation: .vxlan).overlayMTU(underlay: .ipv4) == 1450)
+        #expect(TunnelZone(name: "z", encapsulation: .vxlan).overlayMTU(underlay: .ipv6) == 1430)
+    }
+}
