@@ -76,5 +76,6 @@ let package = Package(
         tests("Topology", ["Wire"]),
         tests("Manifest", ["Wire", "Topology"]),
         tests("Simulation", ["Wire", "Topology"]),
+        tests("Datapath", ["Wire", "Linux", "Netlink", "CLinux"]),
     ]
 )

@@ -136,6 +136,18 @@ public struct RouteNetlink {
         try socket.request(&message, "give \(name) the address \(address)")
     }
 
+    /// Says for good which MAC an address on a link has.
+    public func addNeighbor(_ address: IPAddress, mac: MACAddress, on name: String) throws {
+        var message = NetlinkMessage(type: 28, flags: RouteNetlink.create | 0x100)
+        message.append(
+            ndmsg(
+                ndm_family: address.family == .ipv4 ? UInt8(AF_INET) : UInt8(AF_INET6), ndm_pad1: 0, ndm_pad2: 0,
+                ndm_ifindex: try index(of: name), ndm_state: 0x80, ndm_flags: 0, ndm_type: 0))
+        message.attribute(1, bytes: address.bytes)
+        message.attribute(2, bytes: (0..<6).map { UInt8(truncatingIfNeeded: mac.bits >> UInt64(40 - 8 * $0)) })
+        try socket.request(&message, "say that \(address) is \(mac)")
+    }
+
     /// Adds a route by a gateway.
     public func addRoute(to destination: Prefix, via gateway: IPAddress) throws {
         var message = NetlinkMessage(type: 24, flags: RouteNetlink.create | RouteNetlink.exclusive)
