@@ -57,7 +57,8 @@ public enum DatapathKind: String, Sendable, CaseIterable {
     case userspace
 }
 
-/// One packet thread's door into its datapath. Not to be kept or used outside of the handler's calls.
+/// One packet thread's door into its datapath. Not to be kept or used outside of the handler's calls. What is asked is
+/// done in order, at the latest when the handler's call returns or asks for flows.
 public protocol DatapathThread: AnyObject {
     /// Installs a flow, or replaces the actions of the flow with that id.
     func install(_ flow: borrowing Flow)
@@ -205,6 +206,10 @@ public struct DatapathStatistics: Sendable, Equatable {
     public var flows: UInt64 = 0
     /// Distinct masks.
     public var masks: UInt64 = 0
+    /// Requests that the engine below refused; each is a fault of ours.
+    public var refused: UInt64 = 0
+    /// The last refusal in words; empty when there was none.
+    public var lastRefusal = ""
 
     /// All zeros.
     public init() {}

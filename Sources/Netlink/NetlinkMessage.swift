@@ -128,6 +128,8 @@ public struct NetlinkReader {
     }
 
     /// The kernel's own words in an error message (`NLMSGERR_ATTR_MSG`), if it has some.
+    public var reason: String { NetlinkReader.reason(payload) }
+
     static func reason(_ payload: UnsafeRawBufferPointer) -> String {
         guard payload.count >= 20 else { return "" }
         var text = ""

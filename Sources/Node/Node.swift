@@ -181,6 +181,7 @@ public final class Node: Sendable {
             let counters = agent.counters()
             let rows: [(String, UInt64)] = [
                 ("flow hits", statistics.hits), ("flow misses", statistics.misses), ("upcalls lost", statistics.lost),
+                ("refused", statistics.refused),
                 ("flows", statistics.flows), ("masks", statistics.masks), ("simulated", counters.simulated),
                 ("installed", counters.installed), ("replaced", counters.replaced), ("expired", counters.expired),
                 ("parked", counters.parked), ("parking full", counters.parkingFull),

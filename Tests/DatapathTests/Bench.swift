@@ -92,7 +92,10 @@ final class Bench {
             if Bench.isChatter(frame) || !isWanted(frame) { continue }
             return frame
         }
-        throw Silence(description: "nothing came out of port \(port) \(note)")
+        let statistics = try datapath.statistics()
+        throw Silence(
+            description:
+                "nothing came out of port \(port) \(note); refused \(statistics.refused): \(statistics.lastRefusal)")
     }
 
     /// One frame with its VLAN tag in place, which the kernel keeps beside it.
@@ -133,6 +136,8 @@ final class Bench {
         handler.tasks.withLock {
             $0.append { thread in
                 body(thread)
+                // Reading the flows has what was asked before it done.
+                thread.forEachFlow { _, _ in }
                 reply.put(true)
             }
         }

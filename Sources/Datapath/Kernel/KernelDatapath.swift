@@ -153,7 +153,12 @@ public final class KernelDatapath: Datapath, @unchecked Sendable {
     /// The kernel's counters; lost are also the upcalls over a port's share.
     public func statistics() throws -> DatapathStatistics {
         var statistics = try state.withLock { _ in try control.statistics() }
-        for worker in workers { statistics.lost += worker.unfair.load(ordering: .relaxed) }
+        for worker in workers {
+            statistics.lost += worker.unfair.load(ordering: .relaxed)
+            statistics.refused += worker.refused.load(ordering: .relaxed)
+            let refusal = worker.lastRefusal.withLock { $0 }
+            if !refusal.isEmpty { statistics.lastRefusal = refusal }
+        }
         return statistics
     }
 

@@ -34,6 +34,8 @@ final class KernelWorker: DatapathThread, @unchecked Sendable {
     let unfair = Atomic<UInt64>(0)
     /// Requests that the kernel refused.
     let refused = Atomic<UInt64>(0)
+    /// The last refusal in words.
+    let lastRefusal = Mutex("")
     /// Upcalls read.
     let upcalls = Atomic<UInt64>(0)
 
@@ -202,9 +204,11 @@ final class KernelWorker: DatapathThread, @unchecked Sendable {
             more = false
             let isWhole = try? requestSocket.receive { reader in
                 more = true
-                if reader.type == 2, reader.payload.count >= 4, reader.payload.loadUnaligned(as: Int32.self) != 0 {
-                    refused.add(1, ordering: .relaxed)
-                }
+                guard reader.type == 2, let code = reader.payload.number(Int32.self), code != 0 else { return }
+                // Flows that another thread or an earlier change removed are no fault.
+                if code == -ENOENT { return }
+                refused.add(1, ordering: .relaxed)
+                lastRefusal.withLock { $0 = SystemError(code, "install or execute").description + reader.reason }
             }
             if isWhole == nil { return }
         }

@@ -105,7 +105,8 @@ enum KeyCodec {
         _ fields: FlowKey, shape: FlowKey, isMask: Bool, into out: inout MessageBuffer
     ) {
         guard fields.etherType != 0 else { return }
-        out.attribute(OVS.Key.etherType, fields.etherType.bigEndian)
+        // A frame with a length field has no EtherType in its key, but one in its mask.
+        if isMask || shape.etherType != EtherType.llc { out.attribute(OVS.Key.etherType, fields.etherType.bigEndian) }
         switch shape.etherType {
         case EtherType.ipv4:
             let addresses = (
@@ -190,7 +191,7 @@ enum KeyCodec {
     }
 
     private static func decode(_ bytes: UnsafeRawBufferPointer, depth: Int, into key: inout FlowKey) {
-        var type: UInt16 = 0
+        var type = EtherType.llc
         var tag: UInt16?
         var inner: UnsafeRawBufferPointer?
         NetlinkReader.forEachAttribute(bytes) { attribute, value in
