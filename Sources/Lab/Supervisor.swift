@@ -165,7 +165,29 @@ public final class Supervisor: Sendable {
             try route.setUp("lo")
             try route.setUp("eth0")
             for address in machine.addresses { try route.addAddress(address, to: "eth0") }
+            try Supervisor.addVLANs(machine, mtu: mtu)
             for gateway in machine.gateways { try route.addRoute(to: .all(gateway.family), via: gateway) }
+        }
+    }
+
+    /// The interfaces of a machine behind a trunk: the kernel's where it has 802.1Q, taps and a splitter of ours elsewhere.
+    private static func addVLANs(_ machine: LabPlan.Machine, mtu: Int) throws {
+        if machine.vlans.isEmpty { return }
+        let route = try RouteNetlink()
+        let ids = machine.vlans.keys.sorted()
+        do {
+            for id in ids { try route.addVLAN("vlan\(id)", of: "eth0", id: id) }
+        } catch let error as SystemError where error.code == EOPNOTSUPP {
+            try VLANSplitter.start(on: "eth0", ids: ids)
+            for id in ids {
+                try route.setMAC("vlan\(id)", machine.mac)
+                try route.setMTU("vlan\(id)", mtu)
+            }
+        }
+        for id in ids {
+            quietIPv6(on: "vlan\(id)")
+            try route.setUp("vlan\(id)")
+            for address in machine.vlans[id] ?? [] { try route.addAddress(address, to: "vlan\(id)") }
         }
     }
 

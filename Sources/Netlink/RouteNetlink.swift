@@ -69,6 +69,25 @@ public struct RouteNetlink {
         try socket.request(&message, "make bridge \(name)")
     }
 
+    /// Makes the interface of a VLAN of another interface; `EOPNOTSUPP` where the kernel has no 802.1Q.
+    public func addVLAN(_ name: String, of parent: String, id: UInt16) throws {
+        var message = linkMessage(16, RouteNetlink.create | RouteNetlink.exclusive)
+        message.attribute(3, name)
+        message.attribute(5, UInt32(bitPattern: try index(of: parent)))  // IFLA_LINK
+        message.nest(18) { info in
+            info.attribute(1, "vlan")
+            info.nest(2) { $0.attribute(1, id) }
+        }
+        try socket.request(&message, "make the VLAN interface \(name)")
+    }
+
+    /// Sets a link's MAC.
+    public func setMAC(_ name: String, _ mac: MACAddress) throws {
+        var message = linkMessage(16, index: try index(of: name))
+        message.attribute(1, bytes: (0..<6).map { UInt8(truncatingIfNeeded: mac.bits >> UInt64(40 - 8 * $0)) })
+        try socket.request(&message, "set the MAC of \(name)")
+    }
+
     /// Makes a GRE interface whose header is said with each packet.
     public func addGRE(_ name: String) throws {
         var message = linkMessage(16, RouteNetlink.create | RouteNetlink.exclusive)
