@@ -1,11 +1,14 @@
 #!/bin/bash
-# The kernel lane: every test here runs in a fresh guest. SELVAGE names the binary.
+# The kernel lane: every test here runs in a fresh guest. SELVAGE names the binary, SELVAGE_TESTS the test bundle.
 set -u
 cd "$(dirname "$0")" || exit 1
 failed=0
-for arguments in "two-hosts.sh gre" "two-hosts.sh vxlan" "restart.sh"; do
-    echo "== $arguments"
-    # shellcheck disable=SC2086
-    ./uml -t 240 bash $arguments || { failed=1; echo "FAILED  $arguments"; }
-done
+run() {
+    echo "== $*"
+    ./uml -t 240 "$@" || { failed=1; echo "FAILED  $*"; }
+}
+SELVAGE_ENGINE=kernel run "$SELVAGE_TESTS" --testing-library swift-testing --filter ConformanceTests
+run bash two-hosts.sh gre
+run bash two-hosts.sh vxlan
+run bash restart.sh
 exit $failed
