@@ -44,7 +44,7 @@ struct Prober: Sendable {
     private var family: Int32 { address.family == .ipv4 ? AF_INET : AF_INET6 }
 
     private func open(_ type: Int32, _ number: Int32) throws -> Descriptor {
-        let number = socket(family, type | 0o2000000 | 0o4000, number)
+        let number = socket(family, type | LinuxConstant.closeOnExec | LinuxConstant.nonBlocking, number)
         if number < 0 { throw SystemError(errno, "open a socket") }
         return Descriptor(number)
     }
@@ -155,11 +155,12 @@ private final class Listener: Sendable {
     init?(in namespace: NetworkNamespace, family: AddressFamily, port: UInt16, isTCP: Bool) throws {
         let number = try namespace.inside { () -> Int32 in
             let type = Int32((isTCP ? SOCK_STREAM : SOCK_DGRAM).rawValue)
-            let number = Glibc.socket(family == .ipv4 ? AF_INET : AF_INET6, type | 0o2000000 | 0o4000, 0)
+            let number = Glibc.socket(
+                family == .ipv4 ? AF_INET : AF_INET6, type | LinuxConstant.closeOnExec | LinuxConstant.nonBlocking, 0)
             if number < 0 { throw SystemError(errno, "open a socket") }
             var one: Int32 = 1
             setsockopt(number, SOL_SOCKET, SO_REUSEADDR, &one, 4)
-            if family == .ipv6 { setsockopt(number, 41, 26 /* IPV6_V6ONLY */, &one, 4) }
+            if family == .ipv6 { setsockopt(number, LinuxConstant.ipv6Level, LinuxConstant.ipv6Only, &one, 4) }
             let any = socketAddress(IPAddress(high: 0, low: 0, family: family), port)
             let bound = any.withUnsafeBytes { raw in
                 raw.withMemoryRebound(to: sockaddr.self) { bind(number, $0.baseAddress, socklen_t(any.count)) }

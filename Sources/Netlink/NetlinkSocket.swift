@@ -33,8 +33,8 @@ public final class NetlinkSocket: @unchecked Sendable {
         buffer = .allocate(byteCount: NetlinkSocket.bufferSize, alignment: 16)
         // The reason of a refusal in words (NETLINK_EXT_ACK) and the request left out of it (NETLINK_CAP_ACK).
         var one: Int32 = 1
-        setsockopt(descriptor, 270, 11, &one, 4)
-        setsockopt(descriptor, 270, 10, &one, 4)
+        setsockopt(descriptor, LinuxConstant.netlinkLevel, LinuxConstant.netlinkExtAck, &one, 4)
+        setsockopt(descriptor, LinuxConstant.netlinkLevel, LinuxConstant.netlinkCapAck, &one, 4)
     }
 
     deinit {
@@ -45,9 +45,10 @@ public final class NetlinkSocket: @unchecked Sendable {
     /// libnl's error numbers in terms of errno.
     static func error(_ code: Int32, _ action: String) -> SystemError {
         switch abs(code) {
-        case 12 /* NLE_OBJ_NOTFOUND */: SystemError(ENOENT, action)
-        case 28 /* NLE_PERM */, 10 /* NLE_NOACCESS */: SystemError(EPERM, action)
-        case 5 /* NLE_NOMEM */: SystemError(ENOMEM, action)
+        // NLE_OBJ_NOTFOUND; NLE_PERM and NLE_NOACCESS; NLE_NOMEM.
+        case 12: SystemError(ENOENT, action)
+        case 28, 10: SystemError(EPERM, action)
+        case 5: SystemError(ENOMEM, action)
         default: SystemError(EIO, "\(action) (libnl: \(String(cString: nl_geterror(code))))")
         }
     }
@@ -69,7 +70,7 @@ public final class NetlinkSocket: @unchecked Sendable {
     /// Joins a multicast group by number.
     public func join(group: UInt32) throws {
         var number = group
-        if setsockopt(descriptor, 270, 1, &number, 4) < 0 {
+        if setsockopt(descriptor, LinuxConstant.netlinkLevel, LinuxConstant.netlinkAddMembership, &number, 4) < 0 {
             throw SystemError(errno, "listen to netlink group \(group)")
         }
     }
@@ -77,7 +78,7 @@ public final class NetlinkSocket: @unchecked Sendable {
     /// Asks for a receive buffer, bytes; past the system's bound where the caller may.
     public func setReceiveBuffer(_ size: Int32) {
         var size = size
-        if setsockopt(descriptor, SOL_SOCKET, 33 /* SO_RCVBUFFORCE */, &size, 4) < 0 {
+        if setsockopt(descriptor, SOL_SOCKET, LinuxConstant.forceReceiveBuffer, &size, 4) < 0 {
             setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &size, 4)
         }
     }
@@ -85,7 +86,7 @@ public final class NetlinkSocket: @unchecked Sendable {
     /// Asks for a send buffer, bytes.
     public func setSendBuffer(_ size: Int32) {
         var size = size
-        if setsockopt(descriptor, SOL_SOCKET, 32 /* SO_SNDBUFFORCE */, &size, 4) < 0 {
+        if setsockopt(descriptor, SOL_SOCKET, LinuxConstant.forceSendBuffer, &size, 4) < 0 {
             setsockopt(descriptor, SOL_SOCKET, SO_SNDBUF, &size, 4)
         }
     }

@@ -14,7 +14,7 @@ public final class ControlServer<Request: Decodable & Sendable, Response: Encoda
     ///
     /// - Parameter answer: may block.
     public init(path: String, _ answer: @escaping @Sendable (Request) -> Response) throws {
-        let number = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | 0o2000000 /* SOCK_CLOEXEC */, 0)
+        let number = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | LinuxConstant.closeOnExec, 0)
         if number < 0 { throw SystemError(errno, "make a socket") }
         let descriptor = Descriptor(number)
         unlink(path)
@@ -69,7 +69,7 @@ public enum ControlClient {
     public static func ask<Request: Encodable, Response: Decodable>(
         _ request: Request, at path: String, timeoutSeconds: Int = 10, as type: Response.Type = Response.self
     ) throws -> Response {
-        let number = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | 0o2000000, 0)
+        let number = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | LinuxConstant.closeOnExec, 0)
         if number < 0 { throw SystemError(errno, "make a socket") }
         let connection = Descriptor(number)
         var patience = timeval(tv_sec: timeoutSeconds, tv_usec: 0)
