@@ -37,6 +37,11 @@ kernel: build setup-test     ## the kernel lane: openvswitch under User-Mode Lin
 	swift build --build-tests
 	SELVAGE=$(abspath $(BIN)) SELVAGE_TESTS=$(abspath .build/debug/selvagePackageTests.xctest) Tests/Kernel/run.sh
 
+bench: build         ## figures against peers in the same run: a table, and bench.json
+	@.ci/setup bench
+	swift build $(BUILD_FLAGS) --product selvage-bench
+	python3 Tests/Bench/bench.py $(abspath $(BIN)) $(abspath .build/$(CONFIG)/selvage-bench)
+
 install: build       ## put binary, completions and systemd unit in place (PREFIX, DESTDIR)
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/selvage
 	strip --strip-debug $(DESTDIR)$(PREFIX)/bin/selvage

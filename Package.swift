@@ -72,6 +72,14 @@ let package = Package(
         .target(
             name: "TestSupport", dependencies: ["Wire", "Topology", "Manifest"], path: "Tests/TestSupport",
             swiftSettings: strict),
+        .target(name: "CCount", path: "Tests/Bench/CCount"),
+        .executableTarget(
+            name: "selvage-bench",
+            dependencies: [
+                "Wire", "Topology", "Manifest", "Simulation", "Linux", "CLinux", "CCount", "TestSupport",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            path: "Tests/Bench/Sources", swiftSettings: strict),
         tests("Wire"),
         tests("Topology", ["Wire"]),
         tests("Manifest", ["Wire", "Topology"]),

@@ -5,14 +5,10 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/if_ether.h>
-#include <linux/if.h>
 #include <linux/if_packet.h>
-#include <linux/if_tun.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -145,24 +141,15 @@ void cl_ipv4_address(void *storage, uint32_t address, uint16_t port)
     memcpy(storage, &value, sizeof value);
 }
 
-int cl_tap_open(const char *name)
-{
-    int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return -errno;
-    struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
-    strncpy(request.ifr_name, name, sizeof request.ifr_name - 1);
-    if (ioctl(fd, TUNSETIFF, &request) < 0) return fail(fd);
-    return fd;
-}
-
 int cl_is_gone(int packet_socket)
 {
     struct sockaddr_ll address = {0};
     socklen_t length = sizeof address;
     if (getsockname(packet_socket, (struct sockaddr *)&address, &length) < 0) return 1;
-    // The kernel unbinds the socket of an interface that was removed; one that is merely down stays bound.
+    // The error that woke the caller is read away, or it would wake it for ever.
     int error = 0;
     socklen_t size = sizeof error;
     getsockopt(packet_socket, SOL_SOCKET, SO_ERROR, &error, &size);
+    // The kernel unbinds the socket of an interface that was removed; one that is merely down stays bound.
     return address.sll_ifindex <= 0;
 }

@@ -170,7 +170,7 @@ public final class Supervisor: Sendable {
         }
     }
 
-    /// The interfaces of a machine behind a trunk: the kernel's where it has 802.1Q, taps and a splitter of ours elsewhere.
+    /// The interfaces of a machine behind a trunk: the kernel's where it has 802.1Q, cables and a splitter of ours elsewhere.
     private static func addVLANs(_ machine: LabPlan.Machine, mtu: Int) throws {
         if machine.vlans.isEmpty { return }
         let route = try RouteNetlink()
@@ -178,10 +178,9 @@ public final class Supervisor: Sendable {
         do {
             for id in ids { try route.addVLAN("vlan\(id)", of: "eth0", id: id) }
         } catch let error as SystemError where error.code == EOPNOTSUPP {
-            try VLANSplitter.start(on: "eth0", ids: ids)
+            try VLANSplitter.start(on: "eth0", ids: ids, mtu: mtu)
             for id in ids {
                 try route.setMAC("vlan\(id)", machine.mac)
-                try route.setMTU("vlan\(id)", mtu)
             }
         }
         for id in ids {

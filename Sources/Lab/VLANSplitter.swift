@@ -2,10 +2,11 @@
 import CLinux
 import Glibc
 import Linux
+import Netlink
 import Wire
 
-/// VLAN interfaces for machines on kernels without 802.1Q: a tap for each VLAN, and a thread that carries frames between
-/// the taps and the trunk, tags put on and taken off. It ends when the trunk goes.
+/// VLAN interfaces for machines on kernels without 802.1Q: a cable for each VLAN, and a thread that carries frames between
+/// the cables' far ends and the trunk, tags put on and taken off. It ends when the trunk goes.
 enum VLANSplitter {
     /// Frames of up to 64 KiB left to be segmented, and the header that says so.
     private static let bufferSize = 66_000
@@ -13,41 +14,58 @@ enum VLANSplitter {
     private static let headSize = 10
 
     /// Makes `vlanN` for each id in this thread's namespace and begins to carry.
-    static func start(on trunk: String, ids: [UInt16]) throws {
+    static func start(on trunk: String, ids: [UInt16], mtu: Int) throws {
         let index = try SystemError.check(cl_interface_index(trunk), "find interface \(trunk)")
         let socket = Descriptor(
             try SystemError.check(cl_packet_socket(index, 1 << 20), "open a packet socket on \(trunk)"))
-        var taps: [(id: UInt16, descriptor: Descriptor)] = []
+        let route = try RouteNetlink()
+        let here = Descriptor(try SystemError.check(cl_open_path("/proc/thread-self/ns/net"), "open the namespace"))
+        var ends: [(id: UInt16, descriptor: Descriptor)] = []
         for id in ids {
-            taps.append((id, Descriptor(try SystemError.check(cl_tap_open("vlan\(id)"), "make the tap vlan\(id)"))))
+            let end = "tag\(id)"
+            try route.addVeth("vlan\(id)", mtu: mtu, peer: end, peerNamespace: here.number)
+            silence(end)
+            try route.setUp(end)
+            let number = try SystemError.check(
+                cl_packet_socket(cl_interface_index(end), 1 << 20), "open a packet socket on \(end)")
+            ends.append((id, Descriptor(number)))
         }
-        let all = taps
+        let all = ends
         _ = try NamedThread("sel-vlans") { carry(socket, all) }
     }
 
-    private static func carry(_ trunk: Descriptor, _ taps: [(id: UInt16, descriptor: Descriptor)]) {
+    /// The far end is a plug, not a station: it has nothing to say of its own.
+    private static func silence(_ interface: String) {
+        let file = open("/proc/sys/net/ipv6/conf/\(interface)/disable_ipv6", O_WRONLY | O_CLOEXEC)
+        if file >= 0 {
+            _ = write(file, "1", 1)
+            close(file)
+        }
+    }
+
+    private static func carry(_ trunk: Descriptor, _ ends: [(id: UInt16, descriptor: Descriptor)]) {
         var buffer = [UInt8](repeating: 0, count: bufferSize)
         while true {
             var polls = [pollfd(fd: trunk.number, events: Int16(POLLIN), revents: 0)]
-            polls += taps.map { pollfd(fd: $0.descriptor.number, events: Int16(POLLIN), revents: 0) }
+            polls += ends.map { pollfd(fd: $0.descriptor.number, events: Int16(POLLIN), revents: 0) }
             guard poll(&polls, nfds_t(polls.count), -1) > 0 else { continue }
             if Int32(polls[0].revents) & (POLLERR | POLLHUP | POLLNVAL) != 0, cl_is_gone(trunk.number) != 0 { return }
-            if polls[0].revents != 0 { fromTrunk(trunk, taps, &buffer) }
-            for (offset, tap) in taps.enumerated() where polls[offset + 1].revents != 0 { toTrunk(tap, trunk, &buffer) }
+            if polls[0].revents != 0 { fromTrunk(trunk, ends, &buffer) }
+            for (offset, end) in ends.enumerated() where polls[offset + 1].revents != 0 { toTrunk(end, trunk, &buffer) }
         }
     }
 
     private static func fromTrunk(
-        _ trunk: Descriptor, _ taps: [(id: UInt16, descriptor: Descriptor)], _ buffer: inout [UInt8]
+        _ trunk: Descriptor, _ ends: [(id: UInt16, descriptor: Descriptor)], _ buffer: inout [UInt8]
     ) {
         while true {
             var tag: Int64 = -1
             let count = receive(trunk.number, &buffer, &tag)
             guard count > 0 else { return }
-            guard tag >= 0, let tap = taps.first(where: { $0.id == UInt16(truncatingIfNeeded: tag) & 0x0fff }) else {
+            guard tag >= 0, let end = ends.first(where: { $0.id == UInt16(truncatingIfNeeded: tag) & 0x0fff }) else {
                 continue
             }
-            _ = write(tap.descriptor.number, buffer, count)
+            _ = send(end.descriptor.number, buffer, count, 0)
         }
     }
 
@@ -71,19 +89,20 @@ enum VLANSplitter {
     }
 
     private static func toTrunk(
-        _ tap: (id: UInt16, descriptor: Descriptor), _ trunk: Descriptor, _ buffer: inout [UInt8]
+        _ end: (id: UInt16, descriptor: Descriptor), _ trunk: Descriptor, _ buffer: inout [UInt8]
     ) {
         while true {
-            let count = read(tap.descriptor.number, &buffer, buffer.count)
+            var tag: Int64 = -1
+            let count = receive(end.descriptor.number, &buffer, &tag)
             guard count > headSize + 14 else { return }
             // The head's layer 4 offsets move with the tag, where there are any.
             var head = Array(buffer[..<headSize])
-            if head[0] & 1 != 0 {
-                let start = (UInt16(head[6]) | UInt16(head[7]) << 8) + 4
-                head[6] = UInt8(start & 0xff)
-                head[7] = UInt8(start >> 8)
+            for offset in [2, 6] where head[0] & 1 != 0 {
+                let moved = (UInt16(head[offset]) | UInt16(head[offset + 1]) << 8) &+ 4
+                head[offset] = UInt8(moved & 0xff)
+                head[offset + 1] = UInt8(moved >> 8)
             }
-            let frame = head + Frame.tagged(Array(buffer[headSize..<count]), vlan: tap.id)
+            let frame = head + Frame.tagged(Array(buffer[headSize..<count]), vlan: end.id)
             _ = send(trunk.number, frame, frame.count, 0)
         }
     }

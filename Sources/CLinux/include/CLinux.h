@@ -49,9 +49,6 @@ void cl_ipv4_address(void *storage, uint32_t address, uint16_t port);
 
 // Whether the interface of a packet socket is there no more.
 int cl_is_gone(int packet_socket);
-// A tap interface whose frames begin with struct cl_offload.
-int cl_tap_open(const char *name);
-
 int cl_epoll_create(void);
 int cl_epoll_add(int epoll, int fd, uint64_t data);
 int cl_epoll_remove(int epoll, int fd);

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+import ArgumentParser
+
+/// What `make bench` measures from inside: the simulation alone, and small packets between two namespaces.
+@main
+struct Bench: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "selvage-bench", subcommands: [SimulateCommand.self, BlastCommand.self])
+}

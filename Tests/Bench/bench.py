@@ -1,0 +1,321 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Figures of Selvage beside those of a peer, taken in the same run.
+
+Usage: bench.py SELVAGE SELVAGE_BENCH [--seconds N] [--runs N]     (root)
+
+Writes bench.json, one object a line (name, value, unit, and where there is one: peer, peer_value, ratio), and prints the
+same as a table. Ours and the peer's are measured in turn, medians are told. A peer that is not installed is named.
+Everything is made in network namespaces of this run and removed at its end; daemons are ended by their process id.
+"""
+import argparse, json, os, re, shutil, signal, statistics, subprocess, sys, tempfile, time
+
+RESULTS = []
+CLEANUP = []
+
+
+def run(*command, check=True, timeout=120, **extra):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL, **extra)
+    if check and done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stdout[-400:]} {done.stderr[-400:]}")
+    return done.stdout
+
+
+def wait_for(condition, seconds, what):
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise RuntimeError(f"{what} did not come in {seconds} s")
+        time.sleep(0.02)
+
+
+def inside(namespace, *command, **extra):
+    return run("ip", "netns", "exec", namespace, *command, **extra)
+
+
+def namespace(name):
+    run("ip", "netns", "add", name)
+    CLEANUP.append(lambda: run("ip", "netns", "del", name, check=False))
+    run("ip", "-n", name, "link", "set", "lo", "up")
+    for scope in ("all", "default"):
+        inside(name, "sysctl", "-qw", f"net.ipv6.conf.{scope}.disable_ipv6=1", check=False)
+
+
+def machine(name, switch, port, mac, address, gateway=None):
+    namespace(name)
+    run("ip", "link", "add", port, "netns", switch, "type", "veth", "peer", "name", "eth0", "netns", name)
+    run("ip", "-n", name, "link", "set", "eth0", "address", mac)
+    run("ip", "-n", name, "addr", "add", address, "dev", "eth0")
+    run("ip", "-n", name, "link", "set", "eth0", "up")
+    run("ip", "-n", switch, "link", "set", port, "up")
+    if gateway:
+        run("ip", "-n", name, "route", "add", "default", "via", gateway)
+
+
+def daemon(command, log):
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+
+    def end():
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+    CLEANUP.append(end)
+    return process
+
+
+def rss_mb(pid):
+    return int(re.search(r"VmRSS:\s+(\d+)", open(f"/proc/{pid}/status").read()).group(1)) / 1024
+
+
+class Selvage:
+    """A node of ours between namespaces."""
+    name = "selvage"
+
+    def __init__(self, binary, tag, work):
+        self.binary, self.tag, self.work = binary, tag, work
+
+    def start(self, manifest, ports):
+        self.switch = f"{self.tag}-s"
+        namespace(self.switch)
+        for arguments in ports:
+            machine(arguments[0], self.switch, *arguments[1:])
+        file = os.path.join(self.work, f"{self.tag}.yaml")
+        open(file, "w").write(manifest)
+        self.socket = os.path.join(self.work, f"{self.tag}.sock")
+        log = os.path.join(self.work, f"{self.tag}.log")
+        began = time.monotonic()
+        self.process = daemon(
+            ["ip", "netns", "exec", self.switch, self.binary, "node", "--host", "h1", "--manifest", file,
+             "--socket", self.socket, "--datapath", "userspace"], open(log, "w"))
+        wait_for(lambda: "is ready" in open(log).read(), 10, "the node")
+        self.started = time.monotonic() - began
+        return self
+
+
+class OpenVSwitch:
+    """ovs-vswitchd with its userspace datapath between namespaces."""
+    name = "ovs-userspace"
+
+    def __init__(self, tag, work):
+        self.tag, self.directory = tag, os.path.join(work, tag)
+
+    @staticmethod
+    def missing():
+        return [tool for tool in ("ovs-vswitchd", "ovsdb-server", "ovs-vsctl", "ovs-ofctl") if not shutil.which(tool)]
+
+    def start(self, ports):
+        self.switch = f"{self.tag}-s"
+        namespace(self.switch)
+        os.mkdir(self.directory)
+        d = self.directory
+        run("ovsdb-tool", "create", f"{d}/conf.db", "/usr/share/openvswitch/vswitch.ovsschema")
+        environment = dict(os.environ, OVS_RUNDIR=d)
+        self.database = subprocess.Popen(
+            ["ovsdb-server", f"{d}/conf.db", f"--remote=punix:{d}/db.sock", f"--unixctl={d}/db.ctl", f"--log-file={d}/db.log",
+             "-vconsole:off"], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        CLEANUP.append(lambda: (self.database.kill(), self.database.wait()))
+        wait_for(lambda: os.path.exists(f"{d}/db.sock"), 10, "ovsdb-server")
+        self.vsctl("--no-wait", "init")
+        self.process = subprocess.Popen(
+            ["ip", "netns", "exec", self.switch, "ovs-vswitchd", f"unix:{d}/db.sock", f"--unixctl={d}/vsw.ctl",
+             f"--log-file={d}/vsw.log", "-vconsole:off"], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL)
+        CLEANUP.append(lambda: (self.process.kill(), self.process.wait()))
+        wait_for(lambda: os.path.exists(f"{d}/vsw.ctl"), 15, "ovs-vswitchd")
+        self.vsctl("add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev", "fail-mode=secure",
+                   "protocols=OpenFlow13")
+        for number, arguments in enumerate(ports, 1):
+            machine(arguments[0], self.switch, *arguments[1:])
+            # Its userspace datapath does not complete partial checksums.
+            inside(arguments[0], "ethtool", "-K", "eth0", "tx", "off")
+            self.vsctl("add-port", "br0", arguments[1], "--", "set", "interface", arguments[1], f"ofport_request={number}")
+        wait_for(lambda: os.path.exists(f"{d}/br0.mgmt"), 10, "the bridge")
+        self.openflow("add-flow", "priority=1,actions=NORMAL")
+        return self
+
+    def vsctl(self, *arguments):
+        run("ovs-vsctl", f"--db=unix:{self.directory}/db.sock", "--timeout=20", *arguments)
+
+    def openflow(self, command, argument):
+        run("ovs-ofctl", "-O", "OpenFlow13", "--timeout=30", *(["--bundle"] if command == "replace-flows" else []), command,
+            f"unix:{self.directory}/br0.mgmt", argument)
+
+    def match_ports(self):
+        """A rule for each source and destination port, so that each flow of the measure is one of the datapath."""
+        file = os.path.join(self.directory, "rules")
+        with open(file, "w") as out:
+            out.write("table=0,priority=1,actions=NORMAL\n")
+            for port in range(10000, 11024):
+                out.write(f"table=0,priority=10,udp,tp_src={port},actions=resubmit(,1)\n")
+            for port in range(20000, 22048):
+                out.write(f"table=1,priority=10,udp,tp_dst={port},actions=output:2\n")
+        self.openflow("replace-flows", file)
+
+    def forget(self):
+        run("ovs-appctl", "-t", f"{self.directory}/vsw.ctl", "revalidator/purge")
+
+
+def tcp(a, b, address, seconds):
+    server = subprocess.Popen(["ip", "netns", "exec", b, "iperf3", "-s", "-1"], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: ":5201" in inside(b, "ss", "-Hltn"), 5, "iperf3")
+        out = json.loads(inside(a, "iperf3", "-c", address, "-t", str(seconds), "-J", timeout=seconds + 30))
+        return out["end"]["sum_received"]["bits_per_second"] / 1e9
+    finally:
+        server.kill()
+        server.wait()
+
+
+def rtt(a, address):
+    out = inside(a, "ping", "-n", "-c", "300", "-i", "0.003", "-W", "1", address, check=False)
+    times = [float(t) * 1000 for t in re.findall(r"time=([0-9.]+) ms", out)]
+    if len(times) < 100:
+        raise RuntimeError("ping: " + out[-300:])
+    return statistics.median(times)
+
+
+def blast(tool, a, b, mac, source, destination, seconds, **options):
+    command = [tool, "blast", "--from", f"/run/netns/{a}", "--to", f"/run/netns/{b}", "--mac", mac, "--source", source,
+               "--destination", destination, "--seconds", str(seconds)]
+    for key, value in options.items():
+        command += [f"--{key}"] if value is True else [f"--{key}", str(value)]
+    return json.loads(run(*command))["per_second"]
+
+
+def result(name, value, unit, peer=None, peer_value=None, **more):
+    entry = {"name": name, "value": round(value, 4), "unit": unit}
+    if peer_value:
+        entry.update(peer=peer, peer_value=round(peer_value, 4), ratio=round(value / peer_value, 3))
+    entry.update(more)
+    RESULTS.append(entry)
+    print("  " + json.dumps(entry), file=sys.stderr, flush=True)
+
+
+PLAIN = """
+hosts: { h1: { address: 192.0.2.1 } }
+tenants:
+  t:
+    bridges:
+      b:
+        ports:
+          a: { host: h1, interface: pa, mac: "0e:00:00:00:00:0a", address: 10.0.0.1/24 }
+          b: { host: h1, interface: pb, mac: "0e:00:00:00:00:0b", address: 10.0.0.2/24 }
+"""
+# Two routes of equal cost: each new pair of ports is a decision and a flow of its own.
+SHARED = """
+hosts: { h1: { address: 192.0.2.1 } }
+tenants:
+  t:
+    bridges:
+      near: { ports: { a: { host: h1, interface: pa, mac: "0e:00:00:00:00:0a", address: 10.0.0.1/24 } } }
+      far: { ports: { b: { host: h1, interface: pb, mac: "0e:00:00:00:00:0b", address: 10.0.9.2/24 } } }
+    routers:
+      one:
+        links:
+          - { bridge: near, address: 10.0.0.254/24, mac: "0e:00:00:00:00:fe" }
+          - { router: two, name: left, address: 10.1.0.1/30, peer: 10.1.0.2/30 }
+          - { router: two, name: right, address: 10.1.0.5/30, peer: 10.1.0.6/30 }
+        routes: [{ to: 10.0.9.0/24, via: 10.1.0.2 }, { to: 10.0.9.0/24, via: 10.1.0.6 }]
+      two:
+        links: [{ bridge: far, address: 10.0.9.254/24 }]
+        routes: [{ to: 10.0.0.0/24, via: 10.1.0.1 }]
+"""
+MAC_A, MAC_B, MAC_GATEWAY = "0e:00:00:00:00:0a", "0e:00:00:00:00:0b", "0e:00:00:00:00:fe"
+
+
+def userspace(options, work):
+    ours = Selvage(options.selvage, "bs", work).start(
+        PLAIN, [("bs-a", "pa", MAC_A, "10.0.0.1/24"), ("bs-b", "pb", MAC_B, "10.0.0.2/24")])
+    starts = [ours.started]
+    result("node.rss", rss_mb(ours.process.pid), "MB", reach="< 40")
+    shared = Selvage(options.selvage, "bf", work).start(
+        SHARED, [("bf-a", "pa", MAC_A, "10.0.0.1/24", "10.0.0.254"), ("bf-b", "pb", MAC_B, "10.0.9.2/24", "10.0.9.254")])
+    starts.append(shared.started)
+    result("node.start", statistics.median(starts) * 1000, "ms", reach="< 300")
+    peer = None
+    missing = OpenVSwitch.missing()
+    if missing:
+        print(f"no peer: {', '.join(missing)} missing (Debian package openvswitch-switch)", file=sys.stderr)
+    else:
+        peer = OpenVSwitch("bo", work).start(
+            [("bo-a", "pa", MAC_A, "10.0.0.1/24"), ("bo-b", "pb", MAC_B, "10.0.0.2/24")])
+        wait_for(lambda: subprocess.run(["ip", "netns", "exec", "bo-a", "ping", "-c1", "-W1", "10.0.0.2"],
+                                        capture_output=True).returncode == 0, 15, "a path through the peer")
+    for name in ("bs-a",):
+        inside(name, "ping", "-c", "3", "-i", "0.05", "10.0.0.2")
+    inside("bf-a", "ping", "-c", "3", "-i", "0.05", "10.0.9.2")
+    seconds = options.seconds
+
+    def paired(name, unit, mine, theirs, **more):
+        a, b = [], []
+        for _ in range(options.runs):
+            a.append(mine())
+            if peer:
+                b.append(theirs())
+        result(name, statistics.median(a), unit, OpenVSwitch.name, statistics.median(b) if b else None, **more)
+
+    paired("userspace.tcp", "Gbit/s", lambda: tcp("bs-a", "bs-b", "10.0.0.2", seconds),
+           lambda: tcp("bo-a", "bo-b", "10.0.0.2", seconds), reach=">= 12 x")
+    paired("userspace.rtt", "us", lambda: rtt("bs-a", "10.0.0.2"), lambda: rtt("bo-a", "10.0.0.2"), reach="<= 0.5 x")
+    send = options.tool
+    paired("userspace.pps", "1/s", lambda: blast(send, "bs-a", "bs-b", MAC_B, "10.0.0.1", "10.0.0.2", seconds),
+           lambda: blast(send, "bo-a", "bo-b", MAC_B, "10.0.0.1", "10.0.0.2", seconds), reach=">= 1.5 x")
+    if peer:
+        peer.match_ports()
+    counter = [0]
+
+    def new_flows(a, b, mac, destination, before=None):
+        if before:
+            before()
+        counter[0] += 300_000
+        return blast(send, a, b, mac, "10.0.0.1", destination, seconds, window=128, flows=True, first=counter[0])
+
+    paired("userspace.newflows", "1/s", lambda: new_flows("bf-a", "bf-b", MAC_GATEWAY, "10.0.9.2"),
+           lambda: new_flows("bo-a", "bo-b", MAC_B, "10.0.0.2", peer.forget), reach=">= 1.3 x")
+
+
+def table():
+    rows = [("NAME", "OURS", "UNIT", "PEER", "PEER'S", "RATIO", "REACH")]
+    for r in RESULTS:
+        rows.append((r["name"], f"{r['value']:g}", r["unit"], r.get("peer", ""),
+                     f"{r['peer_value']:g}" if "peer_value" in r else "", str(r.get("ratio", "")), r.get("reach", "")))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("selvage")
+    parser.add_argument("tool")
+    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--output", default="bench.json")
+    options = parser.parse_args()
+    work = tempfile.mkdtemp(prefix="selvage-bench.")
+    CLEANUP.append(lambda: shutil.rmtree(work, ignore_errors=True))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        for line in run(options.tool, "simulate").splitlines():
+            entry = json.loads(line)
+            reach = {"simulate.bridge": "<= 0.5", "simulate.routers": "<= 1.5"}[entry["name"]]
+            result(entry["name"], entry["value"], entry["unit"], reach=reach, allocations=entry["allocations"])
+        if os.geteuid() != 0:
+            print("the rest makes network namespaces and needs root", file=sys.stderr)
+        else:
+            userspace(options, work)
+    finally:
+        for step in reversed(CLEANUP):
+            step()
+        with open(options.output, "w") as out:
+            for entry in RESULTS:
+                out.write(json.dumps(entry) + "\n")
+        table()
+
+
+main()
