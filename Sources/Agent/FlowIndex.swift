@@ -8,132 +8,181 @@ struct FlowRecord {
     var id: FlowID
     /// The key of the packet that it was decided for; deciding again begins here.
     var sample: FlowKey
-    var mask: FlowMask
+    /// Position of the mask in the index's list.
+    var mask: Int32
     var actions: [Action]
     var installed: UInt64
     var statistics = FlowStatistics()
     /// Installed beforehand for what may arrive by tunnel: it does not expire.
     var isStanding: Bool
-    var firstCell: Int32 = -1
+    var set: Int32 = -1
+    var nextInSet: Int32 = -1
+    var previousInSet: Int32 = -1
     var isLive = true
 }
 
-/// The flows of one packet thread, found by id and by tag. Records and the links between flows and tags lie in slabs;
-/// adding a flow costs a few cache lines and no allocation of its own but its actions.
+/// The flows of one packet thread, found by id and by tag.
+///
+/// Flows of one path have the same tags and mostly the same actions, so both are kept once: a flow joins the **tag set** of
+/// its path, and a tag leads to the sets that have it. Adding a flow costs two table look-ups and a place in a slab.
 struct FlowIndex: ~Copyable {
-    private struct Cell {
-        var flow: Int32
-        var tag: Tag
-        var nextOfFlow: Int32
-        var nextOfTag: Int32
-        var previousOfTag: Int32
+    private struct TagSet {
+        var tags: [Tag]
+        var hash: UInt64
+        var firstFlow: Int32 = -1
+        var count = 0
+        /// Lists of actions that flows of the set have, the last few.
+        var actions: [[Action]] = []
     }
+    /// Lists of actions that a set remembers.
+    private static let actionsPerSet = 8
 
-    private var records: [FlowRecord] = []
-    private var freeRecords: [Int32] = []
-    private var cells: [Cell] = []
-    private var freeCells: [Int32] = []
-    private var byID: [FlowID: Int32] = [:]
-    private var firstOfTag: [Tag: Int32] = [:]
+    private var records = Slab<FlowRecord>()
+    /// Places of the slab that hold a record, live or not, are below this.
+    private var initialized: Int32 = 0
+    /// Slots by folded id.
+    private var byID = HashIndex()
+    private var sets: [TagSet] = []
+    private var freeSets: [Int32] = []
+    /// Sets by the hash of their tags.
+    private var setOfHash = HashIndex()
+    private var setsOfTag: [Tag: [Int32]] = [:]
+    /// Distinct masks; records name theirs by position, since there are few.
+    private var masks: [FlowMask] = []
+
+    deinit {
+        for slot in 0..<initialized { records[slot].deinitialize(count: 1) }
+    }
 
     var count: Int { byID.count }
 
-    func find(_ id: FlowID) -> Int32? { byID[id] }
-    subscript(_ slot: Int32) -> FlowRecord {
-        get { records[Int(slot)] }
-        set { records[Int(slot)] = newValue }
+    func find(_ id: FlowID) -> Int32? { byID[id.folded].map { Int32($0) } }
+
+    subscript(_ slot: Int32) -> FlowRecord { records[slot].pointee }
+
+    func mask(of record: FlowRecord) -> FlowMask { masks[Int(record.mask)] }
+
+    func setStatistics(_ statistics: FlowStatistics, of id: FlowID) {
+        if let slot = find(id) { records[slot].pointee.statistics = statistics }
     }
 
-    mutating func setStatistics(_ statistics: FlowStatistics, of id: FlowID) {
-        if let slot = byID[id] { records[Int(slot)].statistics = statistics }
-    }
-
-    /// Adds a flow, or gives the one of that id new actions and tags.
-    mutating func put(_ record: FlowRecord, tags: [Tag]) {
+    /// Adds a flow, or gives the one of that id new actions and tags. The flow's actions become the instance that other
+    /// flows like it have.
+    mutating func put(_ flow: inout Flow, sample: FlowKey, now: UInt64, isStanding: Bool, tags: [Tag]) {
+        let set = self.set(of: tags)
+        flow.actions = share(flow.actions, set)
         let slot: Int32
-        if let known = byID[record.id] {
+        if let known = find(flow.id) {
             slot = known
             unlink(slot)
-            let old = records[Int(slot)]
-            records[Int(slot)] = record
-            records[Int(slot)].installed = old.installed
-            records[Int(slot)].statistics = old.statistics
-            records[Int(slot)].isStanding = old.isStanding || record.isStanding
+            records[slot].pointee.actions = flow.actions
+            records[slot].pointee.sample = sample
+            if isStanding { records[slot].pointee.isStanding = true }
         } else {
-            if let free = freeRecords.popLast() {
-                slot = free
-                records[Int(slot)] = record
-            } else {
-                slot = Int32(records.count)
-                records.append(record)
-            }
-            byID[record.id] = slot
+            slot = records.take()
+            let record = FlowRecord(
+                id: flow.id, sample: sample, mask: intern(flow.mask), actions: flow.actions, installed: now,
+                isStanding: isStanding)
+            if slot < initialized { records[slot].pointee = record } else { records[slot].initialize(to: record) }
+            initialized = max(initialized, slot + 1)
+            byID[flow.id.folded] = UInt64(slot)
         }
-        link(slot, tags)
+        link(slot, set)
     }
 
     mutating func remove(_ id: FlowID) {
-        guard let slot = byID.removeValue(forKey: id) else { return }
+        guard let slot = find(id) else { return }
+        byID[id.folded] = nil
         unlink(slot)
-        records[Int(slot)].isLive = false
-        records[Int(slot)].actions = []
-        freeRecords.append(slot)
+        records[slot].pointee.isLive = false
+        records[slot].pointee.actions = []
+        records.give(back: slot)
     }
 
     /// Ids of the flows that have any of the tags.
     func flows(with tags: Set<Tag>) -> [FlowID] {
-        var found: Set<FlowID> = []
-        for tag in tags {
-            var cell = firstOfTag[tag] ?? -1
-            while cell >= 0 {
-                found.insert(records[Int(cells[Int(cell)].flow)].id)
-                cell = cells[Int(cell)].nextOfTag
+        var found: Set<Int32> = []
+        for tag in tags { found.formUnion(setsOfTag[tag] ?? []) }
+        var ids: [FlowID] = []
+        for set in found {
+            var slot = sets[Int(set)].firstFlow
+            while slot >= 0 {
+                ids.append(records[slot].pointee.id)
+                slot = records[slot].pointee.nextInSet
             }
         }
-        return Array(found)
+        return ids
     }
 
-    func forEach(_ body: (FlowRecord) -> Void) {
-        for record in records where record.isLive { body(record) }
+    func forEach(_ body: (borrowing FlowRecord) -> Void) {
+        for slot in 0..<initialized where records[slot].pointee.isLive { body(records[slot].pointee) }
     }
 
-    private mutating func link(_ slot: Int32, _ tags: [Tag]) {
-        var first: Int32 = -1
-        for (index, tag) in tags.enumerated() {
-            // Tags repeat when a packet crosses a device twice; lists are short, so looking back is cheapest.
-            if tags[..<index].contains(tag) { continue }
-            let head = firstOfTag[tag] ?? -1
-            let cell = Cell(flow: slot, tag: tag, nextOfFlow: first, nextOfTag: head, previousOfTag: -1)
-            let at: Int32
-            if let free = freeCells.popLast() {
-                at = free
-                cells[Int(at)] = cell
-            } else {
-                at = Int32(cells.count)
-                cells.append(cell)
-            }
-            if head >= 0 { cells[Int(head)].previousOfTag = at }
-            firstOfTag[tag] = at
-            first = at
+    private mutating func intern(_ mask: FlowMask) -> Int32 {
+        for (index, known) in masks.enumerated().reversed() where known == mask { return Int32(index) }
+        masks.append(mask)
+        return Int32(masks.count - 1)
+    }
+
+    private mutating func share(_ actions: [Action], _ set: Int32) -> [Action] {
+        for known in sets[Int(set)].actions where known == actions { return known }
+        if sets[Int(set)].actions.count == FlowIndex.actionsPerSet { sets[Int(set)].actions.removeFirst() }
+        sets[Int(set)].actions.append(actions)
+        return actions
+    }
+
+    /// The set of these tags, in the order in which the path was walked.
+    private mutating func set(of tags: [Tag]) -> Int32 {
+        var hash: UInt64 = 0x9e37_79b9_7f4a_7c15
+        for tag in tags { hash = mix(hash ^ tag.bits, 0xe703_7ed1_a0b4_28db) }
+        while let known = setOfHash[hash] {
+            if sets[Int(known)].tags == tags { return Int32(known) }
+            hash = mix(hash, 0x8ebc_6af0_9c88_c6e3)
         }
-        records[Int(slot)].firstCell = first
+        let set = TagSet(tags: tags, hash: hash)
+        let index: Int32
+        if let free = freeSets.popLast() {
+            index = free
+            sets[Int(free)] = set
+        } else {
+            index = Int32(sets.count)
+            sets.append(set)
+        }
+        setOfHash[hash] = UInt64(index)
+        for tag in Set(tags) { setsOfTag[tag, default: []].append(index) }
+        return index
+    }
+
+    private mutating func link(_ slot: Int32, _ set: Int32) {
+        let head = sets[Int(set)].firstFlow
+        records[slot].pointee.set = set
+        records[slot].pointee.nextInSet = head
+        records[slot].pointee.previousInSet = -1
+        if head >= 0 { records[head].pointee.previousInSet = slot }
+        sets[Int(set)].firstFlow = slot
+        sets[Int(set)].count += 1
     }
 
     private mutating func unlink(_ slot: Int32) {
-        var at = records[Int(slot)].firstCell
-        while at >= 0 {
-            let cell = cells[Int(at)]
-            if cell.previousOfTag >= 0 {
-                cells[Int(cell.previousOfTag)].nextOfTag = cell.nextOfTag
-            } else if cell.nextOfTag >= 0 {
-                firstOfTag[cell.tag] = cell.nextOfTag
-            } else {
-                firstOfTag[cell.tag] = nil
-            }
-            if cell.nextOfTag >= 0 { cells[Int(cell.nextOfTag)].previousOfTag = cell.previousOfTag }
-            freeCells.append(at)
-            at = cell.nextOfFlow
+        let record = records[slot]
+        let set = record.pointee.set
+        let next = record.pointee.nextInSet
+        let previous = record.pointee.previousInSet
+        if previous >= 0 { records[previous].pointee.nextInSet = next } else { sets[Int(set)].firstFlow = next }
+        if next >= 0 { records[next].pointee.previousInSet = previous }
+        sets[Int(set)].count -= 1
+        if sets[Int(set)].count == 0 { drop(set) }
+    }
+
+    private mutating func drop(_ set: Int32) {
+        // Should another set have clashed with this one's hash, it is not found any more and made once again: that costs
+        // memory for a while, no correctness.
+        setOfHash[sets[Int(set)].hash] = nil
+        for tag in Set(sets[Int(set)].tags) {
+            setsOfTag[tag]?.removeAll { $0 == set }
+            if setsOfTag[tag]?.isEmpty == true { setsOfTag[tag] = nil }
         }
-        records[Int(slot)].firstCell = -1
+        sets[Int(set)] = TagSet(tags: [], hash: 0)
+        freeSets.append(set)
     }
 }

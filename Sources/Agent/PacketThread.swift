@@ -160,7 +160,7 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {
     }
 
     private func install(
-        _ flow: consuming Flow, sample: FlowKey, _ thread: any DatapathThread, isStanding: Bool = false
+        _ decided: Flow, sample: FlowKey, _ thread: any DatapathThread, isStanding: Bool = false
     ) {
         guard simulator.verdict.tags.count <= AgentLimits.tagsPerFlow,
             flows.count < AgentLimits.flowsPerThread || isStanding
@@ -168,13 +168,10 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {
             counters.tableFull &+= 1
             return
         }
+        var flow = decided
+        flows.put(&flow, sample: sample, now: now, isStanding: isStanding, tags: simulator.verdict.tags)
         thread.install(flow)
         counters.installed &+= 1
-        flows.put(
-            FlowRecord(
-                id: flow.id, sample: sample, mask: flow.mask, actions: flow.actions, installed: now,
-                isStanding: isStanding),
-            tags: simulator.verdict.tags)
     }
 
     private func count(_ verdict: borrowing Verdict) {
@@ -285,7 +282,8 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {
             }
         }
         if now >= nextExpiry {
-            nextExpiry = now &+ AgentLimits.expiryIntervalNanoseconds
+            // Reading the counters of many flows takes its time: the more there are, the less often.
+            nextExpiry = now &+ max(AgentLimits.expiryIntervalNanoseconds, UInt64(flows.count) * 20_000)
             expire(thread)
             if index == 0 {
                 let forgotten = state.expire(now: now)
@@ -377,7 +375,7 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {
                 continue
             }
             let (actions, mask) = ActionBuilder.actions(of: simulator.verdict, epoch)
-            let flow = Flow(key: record.sample, mask: mask, actions: actions)
+            var flow = Flow(key: record.sample, mask: mask, actions: actions)
             if flow.id != id {
                 thread.remove(id)
                 flows.remove(id)
@@ -388,9 +386,8 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {
                     counters.replaced &+= 1
                     thread.install(flow)
                 }
-                var updated = record
-                updated.actions = flow.actions
-                flows.put(updated, tags: simulator.verdict.tags)
+                flows.put(
+                    &flow, sample: record.sample, now: now, isStanding: record.isStanding, tags: simulator.verdict.tags)
             }
         }
     }
@@ -480,7 +477,8 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {
         thread.forEachFlow { id, statistics in flows.setStatistics(statistics, of: id) }
         var list: [FlowReport] = []
         flows.forEach { record in
-            list.append(FlowReport(record, epoch: epoch, now: now))
+            let record = copy record
+            list.append(FlowReport(record, mask: flows.mask(of: record), epoch: epoch, now: now))
         }
         return list
     }

@@ -25,10 +25,10 @@ public struct FlowReport: Sendable {
     /// Installed beforehand for what may arrive by tunnel.
     public var isStanding: Bool
 
-    init(_ record: FlowRecord, epoch: Epoch, now: UInt64) {
+    init(_ record: FlowRecord, mask: FlowMask, epoch: Epoch, now: UInt64) {
         id = record.id
-        key = record.mask.apply(record.sample)
-        mask = record.mask
+        key = mask.apply(record.sample)
+        self.mask = mask
         actions = record.actions
         statistics = record.statistics
         ageNanoseconds = now &- record.installed

@@ -105,6 +105,9 @@ public struct FlowID: Hashable, Sendable {
         low = mix(mask.bits.fold, high ^ 0x9e37_79b9_7f4a_7c15)
     }
 
+    /// Both halves in 64 bits, for tables that hash no more.
+    @inlinable public var folded: UInt64 { mix(high ^ 0x9e37_79b9_7f4a_7c15, low ^ 0xe703_7ed1_a0b4_28db) }
+
     /// Hashes by the first half.
     public func hash(into hasher: inout Hasher) { hasher.combine(high) }
 }

@@ -48,8 +48,14 @@ final class FlowTable {
     private var subtables: UnsafeMutablePointer<Subtable>
     private var subtableCapacity = 8
     private(set) var subtableCount = 0
-    private var byID: [FlowID: FlowPointer] = [:]
+    /// Flow pointers by folded id.
+    private var byID = HashIndex()
     private var graveyard: [FlowPointer] = []
+    /// Programs of the last lists of actions, by the list's own place in memory: whoever installs many flows of one path
+    /// gives them one list.
+    private var recent: [(actions: [Action], program: Program)] = []
+    private var nextRecent = 0
+    private static let recentLimit = 16
 
     init() {
         cache = .allocate(capacity: FlowTable.cacheSize)
@@ -58,14 +64,20 @@ final class FlowTable {
     }
 
     deinit {
-        for flow in byID.values { FlowTable.free(flow) }
+        byID.forEachValue { FlowTable.free(FlowTable.pointer($0)) }
         for flow in graveyard { FlowTable.free(flow) }
+        for entry in recent { entry.program.free() }
         for index in 0..<subtableCount { subtables[index].slots.deallocate() }
         subtables.deallocate()
         cache.deallocate()
     }
 
     var count: Int { byID.count }
+
+    private static func pointer(_ bits: UInt64) -> FlowPointer {
+        // Only pointers that install() put there are in the index.
+        FlowPointer(bitPattern: UInt(bits)).unsafelyUnwrapped
+    }
 
     private static func free(_ flow: FlowPointer) {
         flow.pointee.program.free()
@@ -125,23 +137,41 @@ final class FlowTable {
 
     // MARK: - Change
 
+    /// The program of a list of actions, shared where the very list was seen lately.
+    private func program(for actions: [Action]) -> Program {
+        let place = actions.withUnsafeBufferPointer { $0.baseAddress }
+        for entry in recent where entry.actions.withUnsafeBufferPointer({ $0.baseAddress }) == place {
+            if entry.actions.count == actions.count { return entry.program.share() }
+        }
+        let program = Program(actions)
+        if recent.count < FlowTable.recentLimit {
+            recent.append((actions, program.share()))
+        } else {
+            recent[nextRecent].program.free()
+            recent[nextRecent] = (actions, program.share())
+            nextRecent = (nextRecent + 1) % FlowTable.recentLimit
+        }
+        return program
+    }
+
     /// Installs a flow, or gives the flow of that id new actions and keeps its counters.
     func install(_ flow: borrowing Flow) {
-        if let known = byID[flow.id] {
+        if let known = byID[flow.id.folded].map(FlowTable.pointer) {
             known.pointee.program.free()
-            known.pointee.program = Program(flow.actions)
+            known.pointee.program = program(for: flow.actions)
             return
         }
         let index = subtable(for: flow.mask)
         let pointer = FlowPointer.allocate(capacity: 1)
         pointer.initialize(
-            to: FlowEntry(key: flow.key, id: flow.id, subtable: Int32(index), program: Program(flow.actions)))
-        byID[flow.id] = pointer
+            to: FlowEntry(key: flow.key, id: flow.id, subtable: Int32(index), program: program(for: flow.actions)))
+        byID[flow.id.folded] = UInt64(UInt(bitPattern: pointer))
         insert(pointer, index)
     }
 
     func remove(_ id: FlowID) {
-        guard let flow = byID.removeValue(forKey: id) else { return }
+        guard let flow = byID[id.folded].map(FlowTable.pointer) else { return }
+        byID[id.folded] = nil
         flow.pointee.isDead = true
         unlink(flow)
         graveyard.append(flow)
@@ -157,7 +187,7 @@ final class FlowTable {
     }
 
     func forEach(_ body: (FlowPointer) -> Void) {
-        for flow in byID.values { body(flow) }
+        byID.forEachValue { body(FlowTable.pointer($0)) }
     }
 
     /// Brings the masks that are hit most to the front. Where flows overlap they agree, so any order is right.

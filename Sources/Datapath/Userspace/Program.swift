@@ -31,6 +31,8 @@ struct Program {
 
     let instructions: UnsafeMutablePointer<Instruction>
     let count: Int
+    /// How many flows share it.
+    private let users: UnsafeMutablePointer<Int>
     /// The port, when all there is to do is one output; -1 otherwise.
     let onlyOutput: Int32
 
@@ -41,10 +43,21 @@ struct Program {
         instructions = .allocate(capacity: list.count)
         instructions.initialize(from: list, count: list.count)
         count = list.count
+        users = .allocate(capacity: 1)
+        users.initialize(to: 1)
         if list.count == 2, list[0].code == .output { onlyOutput = Int32(list[0].port) } else { onlyOutput = -1 }
     }
 
+    /// One more user; each must ``free()`` it.
+    func share() -> Program {
+        users.pointee += 1
+        return self
+    }
+
     func free() {
+        users.pointee -= 1
+        if users.pointee > 0 { return }
+        users.deallocate()
         for index in 0..<count { instructions[index].fields?.deallocate() }
         instructions.deallocate()
     }

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// A table from well-mixed 64-bit keys to 64-bit values: open addressing, at most half full, no tombstones. It hashes
+/// nothing: for keys that are hashes already it is several times faster than a dictionary. The key 0 stands for 1.
+public struct HashIndex: ~Copyable {
+    private struct Slot {
+        /// 0: free.
+        var key: UInt64
+        var value: UInt64
+    }
+
+    private var slots: UnsafeMutablePointer<Slot>
+    private var mask: Int
+    /// How many keys it holds.
+    public private(set) var count = 0
+
+    /// An empty table.
+    public init() {
+        slots = .allocate(capacity: 16)
+        slots.initialize(repeating: Slot(key: 0, value: 0), count: 16)
+        mask = 15
+    }
+
+    deinit { slots.deallocate() }
+
+    private func position(_ key: UInt64) -> Int {
+        var at = Int(truncatingIfNeeded: key) & mask
+        while slots[at].key != 0, slots[at].key != key { at = (at + 1) & mask }
+        return at
+    }
+
+    /// The value of a key; setting `nil` removes it.
+    public subscript(_ key: UInt64) -> UInt64? {
+        get {
+            let slot = slots[position(key == 0 ? 1 : key)]
+            return slot.key == 0 ? nil : slot.value
+        }
+        set {
+            let key = key == 0 ? 1 : key
+            let at = position(key)
+            if let newValue {
+                if slots[at].key == 0 {
+                    count += 1
+                    slots[at].key = key
+                    slots[at].value = newValue
+                    if count * 2 > mask { grow() }
+                } else {
+                    slots[at].value = newValue
+                }
+            } else if slots[at].key != 0 {
+                count -= 1
+                close(at)
+            }
+        }
+    }
+
+    /// Frees a slot and moves back what probed past it.
+    private mutating func close(_ position: Int) {
+        var hole = position
+        var at = (hole + 1) & mask
+        while slots[at].key != 0 {
+            let home = Int(truncatingIfNeeded: slots[at].key) & mask
+            // An entry may fill the hole unless its home lies behind the hole on the way to it.
+            if (at &- home) & mask >= (at &- hole) & mask {
+                slots[hole] = slots[at]
+                hole = at
+            }
+            at = (at + 1) & mask
+        }
+        slots[hole].key = 0
+    }
+
+    private mutating func grow() {
+        let old = slots
+        let oldCount = mask + 1
+        mask = oldCount * 2 - 1
+        slots = .allocate(capacity: oldCount * 2)
+        slots.initialize(repeating: Slot(key: 0, value: 0), count: oldCount * 2)
+        for index in 0..<oldCount where old[index].key != 0 { slots[position(old[index].key)] = old[index] }
+        old.deallocate()
+    }
+
+    /// Calls `body` for every value, in no order.
+    public func forEachValue(_ body: (UInt64) -> Void) {
+        for index in 0...mask where slots[index].key != 0 { body(slots[index].value) }
+    }
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Memory for many values of one type at places that never move: it grows by chunks, and what is freed is used again.
+///
+/// A place must be initialized before it is read, and deinitialized before it is freed or the slab ends; for plain records
+/// neither means anything.
+public struct Slab<Element>: ~Copyable {
+    private static var chunkSize: Int { 1024 }
+    private var chunks: [UnsafeMutablePointer<Element>] = []
+    private var free: [Int32] = []
+    private var used = 0
+
+    /// An empty slab.
+    public init() {}
+
+    deinit {
+        for chunk in chunks { chunk.deallocate() }
+    }
+
+    /// Takes a place; what is in it is not defined.
+    public mutating func take() -> Int32 {
+        if let place = free.popLast() { return place }
+        if used == chunks.count * Slab.chunkSize { chunks.append(.allocate(capacity: Slab.chunkSize)) }
+        used += 1
+        return Int32(used - 1)
+    }
+
+    /// Gives a place back.
+    public mutating func give(back place: Int32) { free.append(place) }
+
+    /// A place's memory.
+    @inline(__always)
+    public subscript(_ place: Int32) -> UnsafeMutablePointer<Element> {
+        chunks[Int(place) / Slab.chunkSize] + Int(place) % Slab.chunkSize
+    }
+
+    /// Places ever taken are below this.
+    public var end: Int32 { Int32(used) }
+}
