@@ -6,6 +6,9 @@ BUILD_FLAGS_debug = -c debug
 BUILD_FLAGS = $(BUILD_FLAGS_$(CONFIG))
 BIN = .build/$(CONFIG)/selvage
 PREFIX ?= /usr/local
+FUZZ_SECONDS ?= 60
+FUZZER = $(firstword $(wildcard $(dir $(realpath $(shell command -v swift)))../lib/clang/*/lib/linux/libclang_rt.fuzzer_no_main-x86_64.a) \
+	$(wildcard $(dir $(realpath $(shell command -v swift)))../lib/clang/*/lib/x86_64-unknown-linux-gnu/libclang_rt.fuzzer_no_main.a))
 LAB ?= cluster-examples/two-tenants.yaml
 
 .PHONY: build help lab test unit lint examples kernel bench fuzz install clean setup-build setup-test
@@ -42,6 +45,12 @@ bench: build         ## figures against peers in the same run: a table, and benc
 	swift build $(BUILD_FLAGS) --product selvage-bench
 	python3 Tests/Bench/bench.py $(abspath $(BIN)) $(abspath .build/$(CONFIG)/selvage-bench)
 
+fuzz: setup-build    ## any bytes into any parser, for FUZZ_SECONDS (60)
+	SELVAGE_FUZZER=$(FUZZER) swift build -c release --scratch-path .build-fuzz --product selvage-fuzz
+	mkdir -p .build-fuzz/corpus
+	SWIFT_BACKTRACE=enable=no .build-fuzz/release/selvage-fuzz -max_total_time=$(FUZZ_SECONDS) -max_len=4096 \
+		-artifact_prefix=.build-fuzz/ .build-fuzz/corpus Tests/Fuzz/Corpus
+
 install: build       ## put binary, completions and systemd unit in place (PREFIX, DESTDIR)
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/selvage
 	strip --strip-debug $(DESTDIR)$(PREFIX)/bin/selvage
@@ -54,7 +63,7 @@ install: build       ## put binary, completions and systemd unit in place (PREFI
 
 clean:               ## remove what was built
 	swift package clean
-	rm -rf .build bench.json
+	rm -rf .build .build-fuzz bench.json
 
 setup-build:
 	@.ci/setup build

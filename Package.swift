@@ -1,15 +1,20 @@
 // swift-tools-version: 6.1
+import Foundation
 import PackageDescription
 
 // The list of targets is the architecture: a target imports only targets on floors below its own.
 // ARCHITECTURE.md tells what each floor is for.
 
-let strict: [SwiftSetting] = [
-    .swiftLanguageMode(.v6),
-    .enableUpcomingFeature("ExistentialAny"),
-    .enableUpcomingFeature("MemberImportVisibility"),
-    .enableExperimentalFeature("Lifetimes"),
-]
+/// Set by `make fuzz` to the path of libFuzzer: the rooms are then built with coverage, and the fuzz target is there.
+let fuzzer = ProcessInfo.processInfo.environment["SELVAGE_FUZZER"]
+
+let strict: [SwiftSetting] =
+    [
+        .swiftLanguageMode(.v6),
+        .enableUpcomingFeature("ExistentialAny"),
+        .enableUpcomingFeature("MemberImportVisibility"),
+        .enableExperimentalFeature("Lifetimes"),
+    ] + (fuzzer == nil ? [] : [.unsafeFlags(["-sanitize=fuzzer", "-enable-testing"])])
 
 /// A room of the floor plan.
 func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
@@ -87,3 +92,17 @@ let package = Package(
         tests("Datapath", ["Wire", "Linux", "Netlink", "CLinux"]),
     ]
 )
+
+if let fuzzer {
+    package.targets.append(
+        .executableTarget(
+            name: "selvage-fuzz",
+            dependencies: [
+                "Wire", "Topology", "Simulation", "Netlink", "Datapath", "Manifest", "Agent", "TestSupport",
+            ],
+            path: "Tests/Fuzz", exclude: ["Corpus"],
+            swiftSettings: [.swiftLanguageMode(.v5), .enableExperimentalFeature("Lifetimes")],
+            linkerSettings: [.unsafeFlags([fuzzer, "-lstdc++"])]))
+    package.targets.removeAll { $0.type == .test || $0.name == "selvage-bench" }
+    package.products = []
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// Any bytes into any parser. The first byte chooses which; libFuzzer finds the rest.
+import Glibc
+import Manifest
+import TestSupport
+import Topology
+import Wire
+
+@testable import Agent
+@testable import Datapath
+@testable import Netlink
+@testable import Simulation
+
+@_silgen_name("LLVMFuzzerRunDriver")
+func runDriver(
+    _ count: UnsafeMutablePointer<Int32>,
+    _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>>,
+    _ body: @convention(c) (UnsafePointer<UInt8>?, Int) -> Int32
+) -> Int32
+
+/// A topology to send packets through, made once.
+private struct Stage {
+    let fabric: Fabric
+    let ports: [PortIndex]
+
+    init(_ text: String) {
+        // The drawing is a constant of the tests; without it there is nothing to fuzz.
+        guard let topology = try? draw(text) else { fatalError("the drawing is wrong") }
+        fabric = Fabric(topology, localHost: "h1")
+        ports = fabric.localPorts
+    }
+}
+
+private let stages = [Stage(Drawings.routers), Stage(Drawings.vlans)]
+
+private func fuzz(_ kind: UInt8, _ bytes: UnsafeRawBufferPointer) {
+    switch kind % 8 {
+    case 0: fuzzFrame(bytes)
+    case 1:
+        _ = GRE.parse(bytes.bytes)
+        _ = VXLAN.parse(bytes.bytes)
+    case 2: _ = try? PacketDescription(parsing: String(decoding: bytes, as: UTF8.self))
+    case 3:
+        if let manifest = try? ManifestReader.read(String(decoding: bytes, as: UTF8.self), file: "fuzz") {
+            _ = Fabric(manifest.topology, localHost: "h1")
+        }
+    case 4:
+        let key = KeyCodec.decode(bytes)
+        var buffer = MessageBuffer(capacity: 4096)
+        KeyCodec.encode(key, shape: key, isMask: false, into: &buffer)
+        buffer.free()
+    case 5:
+        NetlinkReader.forEachMessage(bytes) { type, _, payload in
+            let reader = NetlinkReader(payload, type: type)
+            _ = RouteNetlink.link(reader)
+            _ = reader.reason
+        }
+    case 6: _ = StateMessage.decode(bytes)
+    default:
+        let text = String(decoding: bytes, as: UTF8.self)
+        _ = IPAddress(text)
+        _ = MACAddress(text)
+        _ = try? Prefix(parsing: text)
+        _ = PortPath(text)
+    }
+}
+
+/// A frame through parser, rewriter, segmenter and the whole simulation.
+private func fuzzFrame(_ bytes: UnsafeRawBufferPointer) {
+    guard let selector = bytes.first else { return }
+    var frame = Array(bytes.dropFirst())
+    var layout = PacketLayout()
+    let key = frame.withUnsafeBytes { FlowKey(parsing: $0.bytes, layout: &layout) }
+    let stage = stages[Int(selector) % stages.count]
+    var simulator = Simulator(fabric: stage.fabric, state: EmptyFlowState())
+    simulator.isTracing = selector & 0x80 != 0
+    let length = layout.networkLength > 0 ? layout.networkLength : max(0, frame.count - Int(layout.network))
+    let port = stage.ports[Int(selector >> 1 & 0x1f) % stage.ports.count]
+    frame.withUnsafeBytes { raw in
+        simulator.simulate(SimulatedPacket(key: key, layout: layout, bytes: raw.bytes, length: length), at: port)
+        for generated in simulator.verdict.packets { precondition(generated.frame.count >= 14) }
+        _ = FlowMask.exact.describe(key)
+    }
+    var value = FlowKey()
+    var mask = FlowKey()
+    for word in 10...15 { (value.words[word], mask.words[word]) = (0x5a5a_5a5a_5a5a_5a5a, ~0) }
+    frame.withUnsafeMutableBytes { raw in
+        for partial in [false, true] {
+            let rewriter = FrameRewriter(raw, layout: layout, partialChecksum: partial)
+            if key.etherType == EtherType.ipv6 { rewriter.setIPv6(value, mask) } else { rewriter.setIPv4(value, mask) }
+            rewriter.setPorts(value, mask, ipProtocol: key.ipProtocol)
+        }
+        var offload = Offload()
+        offload.flags = 1
+        offload.checksumStart = UInt16(selector) &* 7
+        offload.checksumOffset = 16
+        _ = Segmenter.completeChecksum(raw, &offload)
+        offload.segmentation = selector & 1 == 0 ? 1 : 5
+        offload.segmentSize = UInt16(selector) &+ 1
+        offload.headerLength = UInt16(truncatingIfNeeded: Int(layout.transport) + 20)
+        var out = [UInt8](repeating: 0, count: 2304)
+        for index in 0..<min(4, Segmenter.segmentCount(raw, offload)) {
+            out.withUnsafeMutableBytes {
+                _ = Segmenter.segment(
+                    raw, layout: layout, isV6: key.etherType == EtherType.ipv6, offload, index: index, into: $0)
+            }
+        }
+    }
+}
+
+var count = CommandLine.argc
+var arguments = UnsafeMutablePointer(mutating: CommandLine.unsafeArgv).withMemoryRebound(
+    to: UnsafeMutablePointer<CChar>?.self, capacity: Int(count)
+) { $0 }
+exit(
+    runDriver(&count, &arguments) { data, size in
+        guard let data, size > 0 else { return 0 }
+        fuzz(data[0], UnsafeRawBufferPointer(start: data + 1, count: size - 1))
+        return 0
+    })
