@@ -195,7 +195,9 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {
         }
         let packets = simulator.verdict.packets
         for generated in packets where isWithinRate(generated) {
-            send(generated.frame, leaving: generated.port, thread, generation: generation + 1)
+            send(
+                generated.frame, leaving: generated.port, isRouted: generated.isRouted, thread,
+                generation: generation + 1)
         }
         if !news.isEmpty { announce(news) }
     }
@@ -216,11 +218,13 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {
     }
 
     /// Sends a frame that a device made out of one of its ports.
-    private func send(_ frame: [UInt8], leaving port: PortIndex, _ thread: any DatapathThread, generation: Int) {
+    private func send(
+        _ frame: [UInt8], leaving port: PortIndex, isRouted: Bool = false, _ thread: any DatapathThread, generation: Int
+    ) {
         guard generation <= AgentLimits.generations else { return }
-        simulateGenerated(frame, leaving: port)
+        simulateGenerated(frame, leaving: port, isRouted)
         if simulator.verdict.wait != nil {
-            park(OwnedPacket(bytes: frame), .leaving(epoch.fabric.tag(port)))
+            park(OwnedPacket(bytes: frame), .leaving(epoch.fabric.tag(port), isRouted: isRouted))
         } else {
             let (actions, _) = ActionBuilder.actions(of: simulator.verdict, epoch)
             thread.execute(withoutCheck(actions), on: OwnedPacket(bytes: frame))
@@ -228,14 +232,15 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {
         settle(thread, generation: generation)
     }
 
-    private func simulateGenerated(_ frame: [UInt8], leaving port: PortIndex) {
+    private func simulateGenerated(_ frame: [UInt8], leaving port: PortIndex, _ isRouted: Bool) {
         counters.simulated &+= 1
         frame.withUnsafeBytes { bytes in
             var layout = PacketLayout()
             let key = FlowKey(parsing: bytes.bytes, layout: &layout)
             let length = layout.networkLength > 0 ? layout.networkLength : bytes.count - Int(layout.network)
             simulator.simulateGenerated(
-                SimulatedPacket(key: key, layout: layout, bytes: bytes.bytes, length: length), leaving: port)
+                SimulatedPacket(key: key, layout: layout, bytes: bytes.bytes, length: length), leaving: port,
+                isRouted: isRouted)
         }
     }
 
@@ -416,9 +421,9 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {
     private func resume(_ packets: [ParkingLot.Parked], _ thread: any DatapathThread) {
         for parked in packets {
             switch parked.origin {
-            case .leaving(let tag):
+            case .leaving(let tag, let isRouted):
                 guard let port = epoch.fabric.port(tag) else { continue }
-                send(parked.packet.bytes, leaving: port, thread, generation: 1)
+                send(parked.packet.bytes, leaving: port, isRouted: isRouted, thread, generation: 1)
             case .ingress(let tag):
                 guard let port = epoch.fabric.port(tag) else { continue }
                 resume(parked.packet, at: port, tag, thread)

@@ -9,7 +9,7 @@ struct ParkingLot {
     struct Parked {
         enum Origin: Equatable {
             case ingress(Tag)
-            case leaving(Tag)
+            case leaving(Tag, isRouted: Bool)
         }
         var packet: OwnedPacket
         var origin: Origin

@@ -14,7 +14,11 @@ extension ManifestReader {
         }
         defer { try? handle.close() }
         // One byte past the bound tells a file that is too long; what it holds further on does not matter.
-        guard let data = try? handle.read(upToCount: ManifestLimits.bytes + 1) else {
+        let data: Data
+        do {
+            // At the end of the file there is no data rather than empty data.
+            data = try handle.read(upToCount: ManifestLimits.bytes + 1) ?? Data()
+        } catch {
             throw unreadable("the file cannot be read", "name a file, not a directory")
         }
         guard let text = String(validating: data, as: UTF8.self) else {

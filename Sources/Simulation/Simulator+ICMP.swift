@@ -74,7 +74,7 @@ extension Simulator {
         let frame = Frame.icmp(
             etherSource: port.mac, etherDestination: key.etherSource, source: source, destination: key.ipSource,
             type: message.type, code: message.code, rest: rest, data: quote(packet, ttl: key.ipTTL))
-        verdict.packets.append(GeneratedPacket(frame: frame, port: PortIndex(index), kind: .error))
+        verdict.packets.append(GeneratedPacket(frame: frame, port: PortIndex(index), kind: .error, isRouted: true))
     }
 
     /// The cases in which silence is right (RFC 1812 section 4.3.2.7, RFC 4443 section 2.4 e).
@@ -178,7 +178,7 @@ extension Simulator {
             Frame.icmp(
                 etherSource: fabric.ports[Int(index)].mac, etherDestination: key.etherSource, source: destination,
                 destination: key.ipSource, type: type, code: 0, rest: rest, data: data),
-            from: index)
+            from: index, isRouted: true)
     }
 
     /// No service listens at a router's address: a connection attempt is refused (RFC 9293 section 3.10.7.1).
@@ -202,6 +202,6 @@ extension Simulator {
             sequence: hasACK ? word(8) : 0, acknowledgement: hasACK ? 0 : word(4) &+ segmentLength,
             flags: hasACK ? 0x04 : 0x14)
         if isTracing { note("tcp", Int(index), "refused: nothing listens at \(destination)") }
-        answer(frame, from: index)
+        answer(frame, from: index, isRouted: true)
     }
 }

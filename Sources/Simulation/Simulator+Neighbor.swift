@@ -218,9 +218,10 @@ extension Simulator {
         return Frame.neighborSolicitation(from: port.mac, source: sender, target: target)
     }
 
-    /// Sends an answer back out of the port that the question came in by.
-    mutating func answer(_ frame: [UInt8], from port: Int32) {
-        verdict.packets.append(GeneratedPacket(frame: frame, port: PortIndex(port), kind: .answer))
+    /// Sends an answer: back out of the port that the question came in by, or where the router's routes say.
+    mutating func answer(_ frame: [UInt8], from port: Int32, isRouted: Bool = false) {
+        verdict.packets.append(
+            GeneratedPacket(frame: frame, port: PortIndex(port), kind: .answer, isRouted: isRouted))
         verdict.isCacheable = false
         if verdict.drop == nil { verdict.drop = .consumed }
     }

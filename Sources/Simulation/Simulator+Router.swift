@@ -133,6 +133,32 @@ extension Simulator {
         }
     }
 
+    /// Sends a packet of the router's own where its routes say. False when they lead nowhere.
+    mutating func originate(_ index: Int32, _ packet: borrowing SimulatedPacket) -> Bool {
+        let port = fabric.ports[Int(index)]
+        let destination = key.ipDestination
+        guard port.isRouter, destination.v6?.isLinkLocal != true else { return false }
+        let router = fabric.routers[Int(port.device)]
+        let isV6 = destination.family == .ipv6
+        let match = fabric.routing.lookup(
+            destination, root: isV6 ? router.root6 : router.root4, width: destination.family.width)
+        let chosen = choose(match.routes, destination.family.width)
+        guard chosen >= 0 else { return false }
+        let route = fabric.routing.routes[chosen]
+        guard route.action == .forward else { return false }
+        let isDirect = route.gateway.high | route.gateway.low == 0
+        guard let mac = resolve(isDirect ? destination : route.gateway, behind: route.port) else {
+            return verdict.wait != nil
+        }
+        key.etherSource = fabric.ports[Int(route.port)].mac
+        key.etherDestination = mac
+        written.include(.etherSource)
+        written.include(.etherDestination)
+        headerChanged()
+        leave(route.port, packet)
+        return true
+    }
+
     private mutating func forward(
         _ route: RouteRecord, _ prefixLength: Int, _ index: Int32, _ port: PortRecord,
         _ packet: borrowing SimulatedPacket

@@ -86,10 +86,14 @@ public struct Simulator: ~Copyable {
     }
 
     /// Simulates a packet that a device made and sends out of one of its ports.
-    public mutating func simulateGenerated(_ packet: borrowing SimulatedPacket, leaving port: PortIndex) {
+    ///
+    /// - Parameter isRouted: whether its router sends it where its routes say, see ``GeneratedPacket/isRouted``.
+    public mutating func simulateGenerated(
+        _ packet: borrowing SimulatedPacket, leaving port: PortIndex, isRouted: Bool = false
+    ) {
         begin(packet)
         verdict.isCacheable = false
-        leave(port.value, packet)
+        if !isRouted || !originate(port.value, packet) { leave(port.value, packet) }
         finish()
     }
 

@@ -95,7 +95,7 @@ public struct NeighborQuery: Sendable, Hashable {
     public var address: IPAddress
 }
 
-/// A packet that the simulation made; it leaves `port` and is simulated onward from there.
+/// A packet that the simulation made, to be simulated onward from where it was made.
 public struct GeneratedPacket: Sendable, Equatable {
     /// What it is for, so that each kind can be limited by itself.
     public enum Kind: Sendable, Equatable {
@@ -108,10 +108,13 @@ public struct GeneratedPacket: Sendable, Equatable {
     }
     /// The whole frame.
     public var frame: [UInt8]
-    /// The port that it leaves by.
+    /// The port that it leaves by. A routed packet leaves by it only where its router has no route to the destination.
     public var port: PortIndex
     /// Answer, error or request.
     public var kind: Kind
+    /// Whether the router of `port` sends it where its routes say (RFC 1812 section 4.3.2.5), as it does with what it says
+    /// itself; otherwise it goes out of `port` as it is.
+    public var isRouted = false
 }
 
 /// Why a packet goes nowhere.

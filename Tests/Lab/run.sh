@@ -37,5 +37,6 @@ for user in self nobody; do
             "'$work/selvage' lab down --lab test-$name && ! pgrep -f 'lab [s]upervise.*test-$name ' && ! ls -d /tmp/selvage-labs-*/test-$name 2>/dev/null"
     done
 done
+run "changes to a running lab" bash "$here/Tests/Lab/apply.sh" "$work/selvage"
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]
