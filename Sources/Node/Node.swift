@@ -198,7 +198,8 @@ public final class Node: Sendable {
                             receivedBytes: $0.status.receivedBytes, sentPackets: $0.status.sentPackets,
                             sentBytes: $0.status.sentBytes, sendErrors: $0.status.sendErrors)
                     },
-                    counters: rows.map { [$0.0, String($0.1)] },
+                    counters: rows.map { [$0.0, String($0.1)] }
+                        + (statistics.lastRefusal.isEmpty ? [] : [["last refusal", statistics.lastRefusal]]),
                     drops: counters.drops.sorted { $0.value > $1.value }.map { [$0.key.rawValue, String($0.value)] }))
         } catch {
             return .failure("\(error)")

@@ -145,6 +145,21 @@ private func udp(
     }
 
     @Test(arguments: Engines.all)
+    func `a flow of tagged frames may leave open what is inside`(_ kind: DatapathKind) throws {
+        try Bench.run(kind) { bench in
+            bench.install(
+                flow(Frame.tagged(udp(), vlan: 5), at: bench.numbers[0], [.vlanTCI], [.output(bench.numbers[1])]))
+            let other = Frame.tagged(
+                Frame.ethernet(from: a, to: b, type: 0x0900, payload: [UInt8](repeating: 1, count: 46)), vlan: 5)
+            try bench.send(other, into: 0)
+            #expect(try bench.receive(from: 1) == other)
+            try bench.send(Frame.tagged(udp(), vlan: 6), into: 0)
+            #expect(try bench.upcall().key.vlanTCI == 0x1006)
+            #expect(try bench.datapath.statistics().refused == 0)
+        }
+    }
+
+    @Test(arguments: Engines.all)
     func `installing a flow again gives it new actions, removing it lets packets come up`(_ kind: DatapathKind) throws {
         try Bench.run(kind) { bench in
             bench.install(flow(udp(), at: bench.numbers[0], [.etherType], [.output(bench.numbers[1])]))

@@ -48,7 +48,10 @@ enum KeyCodec {
 
     /// Appends the attributes of a masked key, or those of a mask.
     static func encode(_ fields: FlowKey, shape: FlowKey, isMask: Bool, into out: inout MessageBuffer) {
-        if shape.inPort != 0 || !isMask { out.attribute(OVS.Key.inPort, fields.inPort) }
+        // The kernel passes over what is all zeros in a mask, also over an ENCAP that says nothing of the inner frame, and
+        // then finds a VLAN without one. The port stands in there, so that it never is.
+        let portGoesInside = isMask && shape.hasVLAN && fields.etherType == 0
+        if !portGoesInside { out.attribute(OVS.Key.inPort, fields.inPort) }
         if shape.tunnelID != 0 || shape.hasTunnel { encodeTunnel(fields, isMask: isMask, into: &out) }
         if fields.recirculationID != 0 { out.attribute(OVS.Key.recirculation, fields.recirculationID) }
         encodeEthernet(fields, into: &out)
@@ -57,6 +60,7 @@ enum KeyCodec {
             out.attribute(OVS.Key.etherType, (isMask ? UInt16.max : shape.vlanTPID).bigEndian)
             out.attribute(OVS.Key.vlan, (isMask ? fields.vlanTCI | 0x1000 : fields.vlanTCI).bigEndian)
             let nest = out.beginNest(OVS.Key.encap)
+            if portGoesInside { out.attribute(OVS.Key.inPort, fields.inPort) }
             if shape.innerVLANTCI & 0x1000 != 0 {
                 out.attribute(OVS.Key.etherType, (isMask ? UInt16.max : shape.innerVLANTPID).bigEndian)
                 out.attribute(
