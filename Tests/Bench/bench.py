@@ -75,12 +75,14 @@ class Selvage:
     """A node of ours between namespaces."""
     name = "selvage"
 
-    def __init__(self, binary, tag, work):
-        self.binary, self.tag, self.work = binary, tag, work
+    def __init__(self, binary, tag, work, datapath="userspace", host="h1"):
+        self.binary, self.tag, self.work, self.datapath, self.host = binary, tag, work, datapath, host
 
-    def start(self, manifest, ports):
+    def start(self, manifest, ports, underlay=None):
         self.switch = f"{self.tag}-s"
         namespace(self.switch)
+        if underlay:
+            underlay(self.switch)
         for arguments in ports:
             machine(arguments[0], self.switch, *arguments[1:])
         file = os.path.join(self.work, f"{self.tag}.yaml")
@@ -89,27 +91,31 @@ class Selvage:
         log = os.path.join(self.work, f"{self.tag}.log")
         began = time.monotonic()
         self.process = daemon(
-            ["ip", "netns", "exec", self.switch, self.binary, "node", "--host", "h1", "--manifest", file,
-             "--socket", self.socket, "--datapath", "userspace"], open(log, "w"))
+            ["ip", "netns", "exec", self.switch, self.binary, "node", "--host", self.host, "--manifest", file,
+             "--socket", self.socket, "--datapath", self.datapath], open(log, "w"))
         wait_for(lambda: "is ready" in open(log).read(), 10, "the node")
         self.started = time.monotonic() - began
         return self
 
 
 class OpenVSwitch:
-    """ovs-vswitchd with its userspace datapath between namespaces."""
-    name = "ovs-userspace"
+    """ovs-vswitchd with its userspace or the kernel's datapath between namespaces."""
 
-    def __init__(self, tag, work):
-        self.tag, self.directory = tag, os.path.join(work, tag)
+    def __init__(self, tag, work, datapath="netdev"):
+        self.tag, self.directory, self.datapath = tag, os.path.join(work, tag), datapath
+        self.name = "ovs-userspace" if datapath == "netdev" else "ovs-kernel"
 
     @staticmethod
     def missing():
         return [tool for tool in ("ovs-vswitchd", "ovsdb-server", "ovs-vsctl", "ovs-ofctl") if not shutil.which(tool)]
 
-    def start(self, ports):
+    def start(self, ports, underlay=None):
         self.switch = f"{self.tag}-s"
         namespace(self.switch)
+        if underlay:
+            underlay(self.switch)
+        # It counts processors only when the machine is up for 10 s, and takes no upcalls without.
+        wait_for(lambda: float(open("/proc/uptime").read().split()[0]) > 12, 15, "the machine's uptime")
         os.mkdir(self.directory)
         d = self.directory
         run("ovsdb-tool", "create", f"{d}/conf.db", "/usr/share/openvswitch/vswitch.ovsschema")
@@ -126,12 +132,12 @@ class OpenVSwitch:
             stderr=subprocess.DEVNULL)
         CLEANUP.append(lambda: (self.process.kill(), self.process.wait()))
         wait_for(lambda: os.path.exists(f"{d}/vsw.ctl"), 15, "ovs-vswitchd")
-        self.vsctl("add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev", "fail-mode=secure",
+        self.vsctl("add-br", "br0", "--", "set", "bridge", "br0", f"datapath_type={self.datapath}", "fail-mode=secure",
                    "protocols=OpenFlow13")
         for number, arguments in enumerate(ports, 1):
             machine(arguments[0], self.switch, *arguments[1:])
-            # Its userspace datapath does not complete partial checksums.
-            inside(arguments[0], "ethtool", "-K", "eth0", "tx", "off")
+            if self.datapath == "netdev":   # does not complete partial checksums
+                inside(arguments[0], "ethtool", "-K", "eth0", "tx", "off")
             self.vsctl("add-port", "br0", arguments[1], "--", "set", "interface", arguments[1], f"ofport_request={number}")
         wait_for(lambda: os.path.exists(f"{d}/br0.mgmt"), 10, "the bridge")
         self.openflow("add-flow", "priority=1,actions=NORMAL")
@@ -257,7 +263,7 @@ def userspace(options, work):
             a.append(mine())
             if peer:
                 b.append(theirs())
-        result(name, statistics.median(a), unit, OpenVSwitch.name, statistics.median(b) if b else None, **more)
+        result(name, statistics.median(a), unit, "ovs-userspace", statistics.median(b) if b else None, **more)
 
     paired("userspace.tcp", "Gbit/s", lambda: tcp("bs-a", "bs-b", "10.0.0.2", seconds),
            lambda: tcp("bo-a", "bo-b", "10.0.0.2", seconds), reach=">= 12 x")
@@ -279,6 +285,89 @@ def userspace(options, work):
            lambda: new_flows("bo-a", "bo-b", MAC_B, "10.0.0.2", peer.forget), reach=">= 1.3 x")
 
 
+TUNNEL = """
+tunnel: gre
+hosts: { h1: { address: 192.0.2.1 }, h2: { address: 192.0.2.2 } }
+tenants:
+  t:
+    bridges:
+      b:
+        ports:
+          a: { host: h1, interface: pa, mac: "0e:00:00:00:00:0a", address: 10.0.0.1/24 }
+          b: { host: h2, interface: pb, mac: "0e:00:00:00:00:0b", address: 10.0.0.2/24 }
+"""
+
+
+def kernel(options, work):
+    """In User-Mode Linux: our kernel datapath and Open vSwitch's in one kernel, one after the other."""
+    missing = OpenVSwitch.missing()
+    seconds, send, measured = options.seconds, options.tool, {}
+
+    def underlay(name, other, address):
+        def connect(switch):
+            if other:
+                run("ip", "link", "add", "under", "netns", switch, "type", "veth", "peer", "name", "under", "netns", other)
+                for place, own in ((switch, address), (other, "192.0.2.1/24")):
+                    run("ip", "-n", place, "addr", "add", own, "dev", "under")
+                    run("ip", "-n", place, "link", "set", "under", "up")
+        return connect
+
+    def take(name, body):
+        measured.setdefault(name, []).append(body())
+
+    def flows(a, b, mac, destination, first):
+        return blast(send, a, b, mac, "10.0.0.1", destination, seconds, window=64, flows=True, first=first)
+
+    def end_all():
+        # The next one must find no module's port or interface of this one.
+        while CLEANUP and CLEANUP[-1] is not mark:
+            CLEANUP.pop()()
+
+    mark = lambda: None
+    CLEANUP.append(mark)
+    Selvage(options.selvage, "k1", work, "kernel", "h1").start(TUNNEL, [("ka", "pa", MAC_A, "10.0.0.1/24")])
+    Selvage(options.selvage, "k2", work, "kernel", "h2").start(
+        TUNNEL, [("kb", "pb", MAC_B, "10.0.0.2/24")], underlay("k2", "k1-s", "192.0.2.2/24"))
+    for name in ("ka", "kb"):
+        run("ip", "-n", name, "link", "set", "eth0", "mtu", "1450")
+    wait_for(lambda: "1 received" in inside("ka", "ping", "-c1", "-W1", "10.0.0.2", check=False), 15, "a path across GRE")
+    for _ in range(options.runs):
+        take("ours.tcp", lambda: tcp("ka", "kb", "10.0.0.2", seconds))
+    end_all()
+    Selvage(options.selvage, "kf", work, "kernel").start(
+        SHARED, [("fa", "pa", MAC_A, "10.0.0.1/24", "10.0.0.254"), ("fb", "pb", MAC_B, "10.0.9.2/24", "10.0.9.254")])
+    inside("fa", "ping", "-c", "3", "-i", "0.05", "10.0.9.2")
+    for index in range(options.runs):
+        take("ours.flows", lambda: flows("fa", "fb", MAC_GATEWAY, "10.0.9.2", index * 200_000))
+    end_all()
+    if missing:
+        print(f"no peer: {', '.join(missing)} missing (Debian package openvswitch-switch)", file=sys.stderr)
+    else:
+        one = OpenVSwitch("o1", work, "system").start([("oa", "pa", MAC_A, "10.0.0.1/24")])
+        two = OpenVSwitch("o2", work, "system").start(
+            [("ob", "pb", MAC_B, "10.0.0.2/24")], underlay("o2", "o1-s", "192.0.2.2/24"))
+        for switch, local, remote in ((one, "192.0.2.1", "192.0.2.2"), (two, "192.0.2.2", "192.0.2.1")):
+            switch.vsctl("add-port", "br0", "t0", "--", "set", "interface", "t0", "type=gre", "options:key=5001",
+                         f"options:local_ip={local}", f"options:remote_ip={remote}")
+        for name in ("oa", "ob"):
+            run("ip", "-n", name, "link", "set", "eth0", "mtu", "1450")
+        wait_for(lambda: "1 received" in inside("oa", "ping", "-c1", "-W1", "10.0.0.2", check=False), 20, "the peer's GRE")
+        for _ in range(options.runs):
+            take("theirs.tcp", lambda: tcp("oa", "ob", "10.0.0.2", seconds))
+        end_all()
+        peer = OpenVSwitch("of", work, "system").start(
+            [("ga", "pa", MAC_A, "10.0.0.1/24"), ("gb", "pb", MAC_B, "10.0.0.2/24")])
+        wait_for(lambda: "1 received" in inside("ga", "ping", "-c1", "-W1", "10.0.0.2", check=False), 20, "the peer's path")
+        peer.match_ports()
+        for index in range(options.runs):
+            peer.forget()
+            take("theirs.flows", lambda: flows("ga", "gb", MAC_B, "10.0.0.2", index * 200_000))
+        end_all()
+    middle = {name: statistics.median(values) for name, values in measured.items()}
+    result("kernel.gre.tcp", middle["ours.tcp"], "Gbit/s", "ovs-kernel", middle.get("theirs.tcp"), reach=">= 0.95 x")
+    result("kernel.newflows", middle["ours.flows"], "1/s", "ovs-kernel", middle.get("theirs.flows"), reach=">= 1.5 x")
+
+
 def table():
     rows = [("NAME", "OURS", "UNIT", "PEER", "PEER'S", "RATIO", "REACH")]
     for r in RESULTS:
@@ -296,19 +385,33 @@ def main():
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--output", default="bench.json")
+    parser.add_argument("--lane", choices=("here", "kernel"), default="here")
     options = parser.parse_args()
     work = tempfile.mkdtemp(prefix="selvage-bench.")
     CLEANUP.append(lambda: shutil.rmtree(work, ignore_errors=True))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
+        if options.lane == "kernel":
+            kernel(options, work)
+            return
         for line in run(options.tool, "simulate").splitlines():
             entry = json.loads(line)
             reach = {"simulate.bridge": "<= 0.5", "simulate.routers": "<= 1.5"}[entry["name"]]
             result(entry["name"], entry["value"], entry["unit"], reach=reach, allocations=entry["allocations"])
         if os.geteuid() != 0:
             print("the rest makes network namespaces and needs root", file=sys.stderr)
-        else:
-            userspace(options, work)
+            return
+        userspace(options, work)
+        guest = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../Kernel/uml")
+        part = os.path.join(os.getcwd(), options.output + ".kernel")
+        done = subprocess.run(
+            [guest, "-t", "420", sys.executable, os.path.abspath(__file__), options.selvage, options.tool, "--lane", "kernel",
+             "--output", part, "--seconds", str(options.seconds), "--runs", str(options.runs)], stdout=subprocess.DEVNULL)
+        if done.returncode:
+            print(f"the kernel lane failed with status {done.returncode}", file=sys.stderr)
+        if os.path.exists(part):
+            RESULTS.extend(json.loads(line) for line in open(part))
+            os.remove(part)
     finally:
         for step in reversed(CLEANUP):
             step()

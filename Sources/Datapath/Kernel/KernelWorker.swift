@@ -14,6 +14,8 @@ enum KernelLimits {
     static let window = 256
     /// Upcalls of one port in a window while other ports have some.
     static let perPort = 64
+    /// Windows served before wake-ups and time have their turn.
+    static let roundsBetweenPolls = 16
     /// Bytes of one upcall: 64 KiB of packet and its attributes.
     static let upcallSize = 68 << 10
     /// Receive buffer of an upcall socket, bytes.
@@ -97,7 +99,9 @@ final class KernelWorker: DatapathThread, @unchecked Sendable {
             poll(&polls, 2, UpcallHandlerTiming.tickMilliseconds)
             let isWoken = polls[1].revents != 0
             if isWoken { cl_eventfd_drain(wakeup.number) }
-            if polls[0].revents != 0 { serve() }
+            // What came meanwhile needs no waiting for.
+            var rounds = 0
+            while polls[0].revents != 0, rounds < KernelLimits.roundsBetweenPolls, serve() { rounds += 1 }
             let now = cl_monotonic_ns()
             if isWoken || now >= nextTick {
                 nextTick = now + UInt64(UpcallHandlerTiming.tickMilliseconds) * 1_000_000
@@ -108,8 +112,8 @@ final class KernelWorker: DatapathThread, @unchecked Sendable {
         }
     }
 
-    /// Reads what is there, up to a window, and serves it.
-    private func serve() {
+    /// Reads what is there, up to a window, and serves it; false when there was nothing.
+    private func serve() -> Bool {
         var count = 0
         while count < KernelLimits.window {
             let wanted = min(KernelLimits.batch, KernelLimits.window - count)
@@ -122,10 +126,11 @@ final class KernelWorker: DatapathThread, @unchecked Sendable {
             count += got
             if got < wanted { break }
         }
+        guard count > 0 else { return false }
         upcalls.add(UInt64(count), ordering: .relaxed)
         serve(count)
         send()
-        drainRefusals()
+        return true
     }
 
     /// Serves a window of upcalls in order of arrival. While several ports have some, none gets more than its share: what
