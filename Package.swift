@@ -90,6 +90,7 @@ let package = Package(
         tests("Manifest", ["Wire", "Topology"]),
         tests("Simulation", ["Wire", "Topology"]),
         tests("Datapath", ["Wire", "Linux", "Netlink", "CLinux"]),
+        tests("Agent", ["Wire", "Simulation", "Datapath"]),
     ]
 )
 
