@@ -172,7 +172,12 @@ public struct Simulator: ~Copyable {
             }
             verdict.lengthLimit = verdict.lengthLimit == 0 ? record.mtu : min(verdict.lengthLimit, record.mtu)
         }
-        if length > Int(record.mtu) { verdict.isCacheable = false }
+        if length > Int(record.mtu) {
+            verdict.isCacheable = false
+            if isTracing {
+                note("out", Int(port), "\(length) bytes are more than \(record.mtu): fragmented on the way")
+            }
+        }
         if isTracing {
             note("out", Int(port), "on host \(fabric.hostNames[Int(host)]), by tunnel with key \(hexKey(tunnelKey))")
         }

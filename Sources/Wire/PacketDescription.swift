@@ -130,7 +130,7 @@ public struct PacketDescription: Sendable, Equatable {
     /// The frame, once Ethernet addresses and source are known.
     public func frame(etherSource: MACAddress, etherDestination: MACAddress, source: IPAddress) -> [UInt8] {
         let header = source.family == .ipv4 ? 20 : 40
-        let frame: [UInt8]
+        var frame: [UInt8]
         switch kind {
         case .arp:
             guard let sender = source.v4, let target = destination.v4 else { return [] }
@@ -151,6 +151,12 @@ public struct PacketDescription: Sendable, Equatable {
                 etherSource: etherSource, etherDestination: etherDestination, source: source, destination: destination,
                 sourcePort: sourcePort, destinationPort: destinationPort, ttl: ttl,
                 data: [UInt8](repeating: 0, count: max(0, length - header - 20)))
+        }
+        if kind != .arp, source.family == .ipv4 {
+            // Hosts say "don't fragment" with nearly all they send (RFC 1191).
+            frame[20] |= 0x40
+            let sum = UInt16(frame[24]) << 8 | UInt16(frame[25])
+            frame.put16(InternetChecksum.update(sum, replacing: 0, with: 0x4000), at: 24)
         }
         return vlan == 0 ? frame : Frame.tagged(frame, vlan: vlan)
     }

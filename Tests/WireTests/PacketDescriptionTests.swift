@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+import TestSupport
+import Testing
+import Wire
+
+@Suite struct PacketDescriptionTests {
+    @Test func `a packet is said about as tcpdump prints it`() throws {
+        let tcp = try PacketDescription(parsing: "tcp 10.0.1.11:40001 > 10.0.2.21:5432 ttl 3, vlan 7")
+        #expect(tcp.kind == .tcp)
+        #expect(tcp.source == IPAddress("10.0.1.11"))
+        #expect(tcp.sourcePort == 40_001)
+        #expect(tcp.destinationPort == 5432)
+        #expect(tcp.ttl == 3)
+        #expect(tcp.vlan == 7)
+        let six = try PacketDescription(parsing: "udp to [fd00::2]:53 length 1400")
+        #expect(six.destination == IPAddress("fd00::2"))
+        #expect(six.destinationPort == 53)
+        #expect(try PacketDescription(parsing: "arp who-has 10.0.0.1").kind == .arp)
+    }
+
+    @Test(arguments: [
+        "", "gre to 1.2.3.4", "icmp", "icmp to nowhere", "tcp to 1.2.3.4:99999", "udp 1.2.3.4:1 > fd00::1",
+        "icmp to 1.2.3.4 ttl 300",
+        "icmp to 1.2.3.4 vlan 5000", "icmp to 1.2.3.4 5.6.7.8",
+    ])
+    func `what is no packet is refused with how to say one`(_ text: String) {
+        #expect { try PacketDescription(parsing: text) } throws: {
+            "\($0)".contains("say icmp to ADDRESS") || "\($0)".contains("does not exist")
+                || "\($0)".contains("two families")
+        }
+    }
+
+    @Test func `a described packet has the length that was asked for and sound checksums`() throws {
+        for text in ["icmp to 10.0.0.2 length 1000", "udp to 10.0.0.2:5 length 500", "tcp to 10.0.0.2:5 length 900"] {
+            let frame = try PacketDescription(parsing: text).frame(
+                etherSource: MACAddress(bits: 1), etherDestination: MACAddress(bits: 2),
+                source: IPAddress(IPv4Address(bits: 1)))
+            var layout = PacketLayout()
+            _ = frame.withUnsafeBytes { FlowKey(parsing: $0.bytes, layout: &layout) }
+            #expect(text.hasSuffix(" \(layout.networkLength)"))
+            #expect(frame[14..<34].withUnsafeBytes { InternetChecksum.of($0) } == 0)
+            #expect(frame[20] == 0x40)
+        }
+    }
+}
