@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+import Simulation
+
+/// Counters of a packet thread, by what was done or why not.
+public struct AgentCounters: Sendable, Equatable {
+    /// Packets simulated.
+    public var simulated: UInt64 = 0
+    /// Flows installed.
+    public var installed: UInt64 = 0
+    /// Flows that were replaced in place because the topology or the state changed.
+    public var replaced: UInt64 = 0
+    /// Flows that went for want of use.
+    public var expired: UInt64 = 0
+    /// Packets that were parked.
+    public var parked: UInt64 = 0
+    /// Packets that found no room to wait.
+    public var parkingFull: UInt64 = 0
+    /// Flows that found no room.
+    public var tableFull: UInt64 = 0
+    /// ICMP errors and answers over their rate.
+    public var rateLimited: UInt64 = 0
+    /// Packets of ports that are not bound.
+    public var unbound: UInt64 = 0
+    /// Packets dropped, by reason.
+    public var drops: [DropReason: UInt64] = [:]
+
+    /// All zeros.
+    public init() {}
+
+    /// Adds another thread's.
+    public mutating func add(_ other: AgentCounters) {
+        simulated += other.simulated
+        installed += other.installed
+        replaced += other.replaced
+        expired += other.expired
+        parked += other.parked
+        parkingFull += other.parkingFull
+        tableFull += other.tableFull
+        rateLimited += other.rateLimited
+        unbound += other.unbound
+        drops.merge(other.drops, uniquingKeysWith: +)
+    }
+}

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+import Datapath
+import Linux
+import Simulation
+import Synchronization
+import Topology
+import Wire
+
+/// What changes and what time brings: new topologies, news of neighbors, flows that nobody uses.
+extension PacketThread {
+    func wake(_ thread: any DatapathThread) {
+        now = monotonicNanoseconds()
+        let messages = mailbox.withLock { messages in
+            let all = messages
+            messages.removeAll()
+            return all
+        }
+        for message in messages {
+            switch message {
+            case .epoch(let epoch, let changed): adopt(epoch, changed, thread)
+            case .invalidate(let tags):
+                decideAgain(flows.flows(with: tags), thread)
+                resume(lot.take(tags), thread)
+            case .inherit(let inherited): inherit(inherited, thread)
+            case .report(let reply): reply.put(report(thread))
+            case .count(let reply): reply.put(counters)
+            }
+        }
+        for due in lot.due(now: now) {
+            switch due {
+            case .ask(let query): ask(query, thread)
+            case .unreachable(let query, let packets):
+                state.markUnreachable(query.address, port: query.port, now: now)
+                announce([.neighbor(query.address, port: query.port)])
+                resume(packets, thread)
+            }
+        }
+        if now >= nextExpiry {
+            // Reading the counters of many flows takes its time: the more there are, the less often.
+            nextExpiry = now &+ max(AgentLimits.expiryIntervalNanoseconds, UInt64(flows.count) * 20_000)
+            expire(thread)
+            if index == 0 {
+                let forgotten = state.expire(now: now)
+                if !forgotten.isEmpty { announce(forgotten) }
+            }
+        }
+    }
+
+    func adopt(_ epoch: Epoch, _ changed: Set<Tag>, _ thread: any DatapathThread) {
+        self.epoch = epoch
+        simulator = Simulator(fabric: epoch.fabric, state: state)
+        errorBudget.removeAll()
+        answerBudget.removeAll()
+        decideAgain(flows.flows(with: changed), thread)
+        if installsStanding { installStanding(thread) }
+        resume(lot.takeAll(), thread)
+    }
+
+    /// Installs what may arrive by tunnel before it does, and removes what may no longer.
+    func installStanding(_ thread: any DatapathThread) {
+        var wanted: Set<FlowID> = []
+        for number in epoch.tunnelPorts {
+            for arrival in epoch.fabric.arrivals + [(key: ReservedKeys.state, vlan: 0)] {
+                var key = FlowKey()
+                key.inPort = number.value
+                key.tunnelID = UInt64(arrival.key)
+                if arrival.vlan != 0 {
+                    key.vlanTCI = arrival.vlan == Fabric.anyTag ? 0x1000 : 0x1000 | arrival.vlan
+                    key.vlanTPID = EtherType.vlan
+                }
+                let flow = standingFlow(key)
+                wanted.insert(flow.id)
+                install(flow, sample: key, thread, isStanding: true)
+            }
+        }
+        for id in standing.subtracting(wanted) {
+            thread.remove(id)
+            flows.remove(id)
+        }
+        standing = wanted
+    }
+
+    func standingFlow(_ key: FlowKey) -> Flow {
+        if key.tunnelID == UInt64(ReservedKeys.state) {
+            var mask = FlowMask()
+            mask.include(.inPort)
+            mask.include(.tunnelID)
+            return Flow(key: key, mask: mask, actions: [.userspace(cookie: ActionCookies.state)])
+        }
+        resimulate(key)
+        let (actions, mask) = ActionBuilder.actions(of: simulator.verdict, epoch)
+        return Flow(key: key, mask: mask, actions: actions)
+    }
+
+    /// Simulates from a key alone, as when a flow is decided again.
+    func resimulate(_ key: FlowKey) {
+        var layout = PacketLayout()
+        layout.networkLength = 20
+        let packet = SimulatedPacket(key: key, layout: layout, bytes: RawSpan(), length: 0)
+        switch epoch.ingress(key.inPort) {
+        case .exterior(let port): simulator.simulate(packet, at: port)
+        case .tunnel: simulator.simulateArrival(packet, key: UInt32(truncatingIfNeeded: key.tunnelID))
+        case nil: simulator.simulateNothing()
+        }
+    }
+
+    /// Decides flows again: what is still right stays as it is, what changed is replaced in place, what can be no flow any
+    /// more goes.
+    func decideAgain(_ ids: [FlowID], _ thread: any DatapathThread) {
+        for id in ids {
+            guard let slot = flows.find(id) else { continue }
+            let record = flows[slot]
+            if record.isStanding, record.sample.tunnelID == UInt64(ReservedKeys.state) { continue }
+            guard epoch.ingress(record.sample.inPort) != nil else {
+                thread.remove(id)
+                flows.remove(id)
+                continue
+            }
+            counters.simulated &+= 1
+            resimulate(record.sample)
+            if simulator.verdict.wait != nil {
+                // The flow goes on as it is until the neighbor answers, or does not.
+                settle(thread, generation: 0)
+                continue
+            }
+            guard simulator.verdict.isCacheable || record.isStanding else {
+                thread.remove(id)
+                flows.remove(id)
+                continue
+            }
+            let (actions, mask) = ActionBuilder.actions(of: simulator.verdict, epoch)
+            var flow = Flow(key: record.sample, mask: mask, actions: actions)
+            if flow.id != id {
+                thread.remove(id)
+                flows.remove(id)
+                counters.replaced &+= 1
+                install(flow, sample: record.sample, thread, isStanding: record.isStanding)
+            } else {
+                if flow.actions != record.actions {
+                    counters.replaced &+= 1
+                    thread.install(flow)
+                }
+                flows.put(
+                    &flow, sample: record.sample, now: now, isStanding: record.isStanding, tags: simulator.verdict.tags)
+            }
+        }
+    }
+
+    /// Decides flows of an earlier run again, from their keys. What comes out the same is installed over itself, which
+    /// leaves no gap; the rest goes.
+    func inherit(_ inherited: [InheritedFlow], _ thread: any DatapathThread) {
+        for old in inherited {
+            guard let id = old.id, flows.find(id) == nil else { continue }
+            if epoch.ingress(old.key.inPort) != nil {
+                resimulate(old.key)
+                if simulator.verdict.isCacheable, simulator.verdict.wait == nil {
+                    let (actions, mask) = ActionBuilder.actions(of: simulator.verdict, epoch)
+                    let flow = Flow(key: old.key, mask: mask, actions: actions)
+                    if flow.id == id {
+                        install(flow, sample: old.key, thread)
+                        flows.setStatistics(old.statistics, of: id)
+                        continue
+                    }
+                }
+            }
+            thread.remove(id)
+        }
+    }
+
+    func resume(_ packets: [ParkingLot.Parked], _ thread: any DatapathThread) {
+        for parked in packets {
+            switch parked.origin {
+            case .leaving(let tag, let isRouted):
+                guard let port = epoch.fabric.port(tag) else { continue }
+                send(parked.packet.bytes, leaving: port, isRouted: isRouted, thread, generation: 1)
+            case .ingress(let tag):
+                guard let port = epoch.fabric.port(tag) else { continue }
+                resume(parked.packet, at: port, tag, thread)
+            }
+        }
+    }
+
+    func resume(_ packet: OwnedPacket, at port: PortIndex, _ tag: Tag, _ thread: any DatapathThread) {
+        counters.simulated &+= 1
+        var key = packet.key
+        packet.bytes.withUnsafeBytes { bytes in
+            var layout = PacketLayout()
+            key = FlowKey(parsing: bytes.bytes, layout: &layout)
+            for word in 0..<7 { key.words[word] = packet.key.words[word] }
+            simulator.simulate(
+                SimulatedPacket(
+                    key: key, layout: layout, bytes: bytes.bytes,
+                    length: layer3Length(layout, frameLength: bytes.count, offload: packet.offload)),
+                at: port)
+        }
+        if simulator.verdict.wait != nil {
+            park(packet, .ingress(tag))
+        } else {
+            let (actions, mask) = ActionBuilder.actions(of: simulator.verdict, epoch)
+            if simulator.verdict.isCacheable {
+                install(Flow(key: key, mask: mask, actions: actions), sample: key, thread)
+            }
+            count(simulator.verdict)
+            thread.execute(withoutCheck(actions), on: packet)
+        }
+        settle(thread, generation: 0)
+    }
+
+    func ask(_ query: ParkingLot.Query, _ thread: any DatapathThread) {
+        guard let port = epoch.fabric.port(query.port),
+            let frame = epoch.fabric.request(for: query.address, from: port)
+        else { return }
+        send(frame, leaving: port, thread, generation: 1)
+    }
+
+    func expire(_ thread: any DatapathThread) {
+        thread.forEachFlow { id, statistics in flows.setStatistics(statistics, of: id) }
+        var idle: [FlowID] = []
+        flows.forEach { record in
+            let used = max(record.installed, record.statistics.usedNanoseconds)
+            if !record.isStanding, now > used &+ AgentLimits.idleNanoseconds { idle.append(record.id) }
+        }
+        for id in idle {
+            thread.remove(id)
+            flows.remove(id)
+            counters.expired &+= 1
+        }
+    }
+
+    func report(_ thread: any DatapathThread) -> [FlowReport] {
+        thread.forEachFlow { id, statistics in flows.setStatistics(statistics, of: id) }
+        var list: [FlowReport] = []
+        flows.forEach { record in
+            let record = copy record
+            list.append(FlowReport(record, mask: flows.mask(of: record), epoch: epoch, now: now))
+        }
+        return list
+    }
+}
