@@ -138,7 +138,10 @@ struct LabCommand: ParsableCommand {
     struct Exec: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Run a command in a machine or on a host.",
-            discussion: "selvage lab exec acme/web/vm1 -- ping 10.0.2.21\nselvage lab exec h1 -- tcpdump -Z root -ni eth0")
+            discussion: """
+                selvage lab exec acme/web/vm1 -- ping 10.0.2.21
+                selvage lab exec h1 -- tcpdump -Z root -ni eth0
+                """)
         @OptionGroup var options: Options
         @Argument(help: "A machine, as tenant/device/port, or a host.") var place: String
         @Argument(parsing: .postTerminator, help: "The command; a shell unless said.") var command: [String] = []
