@@ -254,8 +254,6 @@ public struct UpcallPacket: ~Copyable {
     public let offload: Offload
     /// Layer 3 bytes; of the largest segment where it is to be segmented.
     public let length: Int
-    /// Position in the engine's batch.
-    let slot: Int
 
     /// A packet that can be used after the call.
     public func owned() -> OwnedPacket {

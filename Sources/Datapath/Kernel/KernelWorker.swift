@@ -189,7 +189,7 @@ final class KernelWorker: DatapathThread, @unchecked Sendable {
         handler?.upcall(
             UpcallPacket(
                 cookie: cookie, key: kernelKey, layout: layout, bytes: packet, offload: Offload(),
-                length: layer3Length(layout, frameLength: packet.count, offload: Offload()), slot: 0),
+                length: layer3Length(layout, frameLength: packet.count, offload: Offload())),
             self)
     }
 

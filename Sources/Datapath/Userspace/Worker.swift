@@ -204,8 +204,7 @@ final class Worker: DatapathThread, @unchecked Sendable {
             handler.upcall(
                 UpcallPacket(
                     cookie: cookie, key: pointer.pointee.key, layout: pointer.pointee.layout,
-                    bytes: pointer.pointee.bytes, offload: pointer.pointee.offload, length: pointer.pointee.length,
-                    slot: 0),
+                    bytes: pointer.pointee.bytes, offload: pointer.pointee.offload, length: pointer.pointee.length),
                 self)
         }
         current = outer
