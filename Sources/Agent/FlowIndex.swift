@@ -74,7 +74,11 @@ struct FlowIndex: ~Copyable {
         let slot: Int32
         if let known = find(flow.id) {
             slot = known
-            unlink(slot)
+            // A set ends with its last flow: one that stays in its set must not leave it for a moment.
+            if records[slot].pointee.set != set {
+                unlink(slot)
+                link(slot, set)
+            }
             records[slot].pointee.actions = flow.actions
             records[slot].pointee.sample = sample
             if isStanding { records[slot].pointee.isStanding = true }
@@ -86,8 +90,8 @@ struct FlowIndex: ~Copyable {
             if slot < initialized { records[slot].pointee = record } else { records[slot].initialize(to: record) }
             initialized = max(initialized, slot + 1)
             byID[flow.id.folded] = UInt64(slot)
+            link(slot, set)
         }
-        link(slot, set)
     }
 
     mutating func remove(_ id: FlowID) {

@@ -41,6 +41,16 @@ import Wire
         }
     }
 
+    @Test func `a flow that is decided again to the same keeps its tags, also when it is the only one that has them`() {
+        var index = FlowIndex()
+        let tags = [Simulation.Tag(bits: 1), Simulation.Tag(bits: 2)]
+        for _ in 0..<3 {
+            var flow = flow(7, [.output(PortNumber(3))])
+            index.put(&flow, sample: flow.key, now: 1, isStanding: false, tags: tags)
+            #expect(index.flows(with: [tags[1]]) == [flow.id])
+        }
+    }
+
     @Test func `flows of one path share one list of actions`() {
         var index = FlowIndex()
         let tags = [Simulation.Tag(bits: 1), Simulation.Tag(bits: 2)]
