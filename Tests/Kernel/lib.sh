@@ -57,11 +57,18 @@ node() {
     wait_for 20 "$SELVAGE" topology --socket "$WORK/$host.sock" || { cat "$WORK/$host.log"; echo "node $host did not start"; exit 1; }
 }
 
+# need TOOL...: a tool that is not there must not look like a quiet network.
+need() {
+    local tool
+    for tool; do command -v "$tool" >/dev/null || { echo "$tool is missing: .ci/setup test installs it"; exit 1; }; done
+}
+need ip ping arping tracepath traceroute iperf3 ovs-dpctl
+
 # upcalls HOST: packets that its datapath found no flow for, so far.
 upcalls() { "$SELVAGE" datapath --socket "$WORK/$1.sock" --json | sed -n '/"flow misses"/{n;s/[^0-9]*\([0-9]*\).*/\1/p}'; }
 
 # flows HOST: flows in its datapath, as their own tool counts them.
-flows() { ip netns exec "$1" ovs-dpctl dump-flows selvage | wc -l; }
+flows() { ip netns exec "$1" ovs-dpctl dump-flows selvage | grep -c actions; }
 
 finish() {
     for pid in "${NODE[@]}"; do kill "$pid" 2>/dev/null; wait "$pid" 2>/dev/null; done
