@@ -71,8 +71,14 @@ public final class LocalState: FlowStateView {
 
     /// Notes that a neighbor did not answer.
     func markUnreachable(_ address: IPAddress, port: Tag, now: UInt64) {
-        tables.withLock {
-            $0.neighbors[NeighborKey(address: address, port: port)] = Entry(
+        tables.withLock { tables in
+            let key = NeighborKey(address: address, port: port)
+            // Without room it is asked again by the next packet, which costs time but never room.
+            if tables.neighbors[key] == nil, tables.neighbors.count >= AgentLimits.learnedEntries {
+                tables.refused &+= 1
+                return
+            }
+            tables.neighbors[key] = Entry(
                 value: .unreachable, expires: now &+ AgentLimits.unreachableNanoseconds)
         }
     }

@@ -6,9 +6,11 @@
 #include <linux/filter.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -57,6 +59,77 @@ int cl_packet_socket(int ifindex, int buffer_size)
         .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = ifindex};
     if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0) return fail(fd);
     return fd;
+}
+
+int cl_ring_open(struct cl_ring *ring, int fd, uint32_t slot_size, uint32_t slot_count)
+{
+    enum { BLOCK = 65536, HEADROOM = 16 };
+    int version = TPACKET_V2, one = 1, headroom = HEADROOM;
+    struct tpacket_req request = {
+        .tp_block_size = BLOCK,
+        .tp_block_nr = slot_size * slot_count / BLOCK,
+        .tp_frame_size = slot_size,
+        .tp_frame_nr = slot_count,
+    };
+    if (setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version) < 0) return -errno;
+    if (setsockopt(fd, SOL_PACKET, PACKET_RESERVE, &headroom, sizeof headroom) < 0) return -errno;
+    if (setsockopt(fd, SOL_PACKET, PACKET_COPY_THRESH, &one, sizeof one) < 0) return -errno;
+    if (setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &request, sizeof request) < 0) return -errno;
+    void *slots = mmap(NULL, (size_t)slot_size * slot_count, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (slots == MAP_FAILED) return -errno;
+    *ring = (struct cl_ring){.slots = slots, .slot_size = slot_size, .slot_count = slot_count};
+    return 0;
+}
+
+void cl_ring_close(struct cl_ring *ring)
+{
+    if (ring->slots) munmap(ring->slots, (size_t)ring->slot_size * ring->slot_count);
+    ring->slots = NULL;
+}
+
+static struct tpacket2_hdr *slot_of(const struct cl_ring *ring, unsigned ahead)
+{
+    return (struct tpacket2_hdr *)(ring->slots + (size_t)((ring->next + ahead) % ring->slot_count) * ring->slot_size);
+}
+
+unsigned cl_ring_peek(const struct cl_ring *ring, struct cl_ring_frame *frames, unsigned count)
+{
+    unsigned at = 0;
+    for (; at < count; at++) {
+        struct tpacket2_hdr *slot = slot_of(ring, at);
+        // What the kernel wrote before it gave the slot over is seen after this.
+        uint32_t status = __atomic_load_n(&slot->tp_status, __ATOMIC_ACQUIRE);
+        if (!(status & TP_STATUS_USER)) break;
+        uint16_t tpid = status & TP_STATUS_VLAN_TPID_VALID ? slot->tp_vlan_tpid : ETH_P_8021Q;
+        frames[at] = (struct cl_ring_frame){
+            .start = (uint8_t *)slot + slot->tp_mac,
+            .captured = slot->tp_snaplen,
+            .length = slot->tp_len,
+            .vlan = status & TP_STATUS_VLAN_VALID ? (int64_t)tpid << 16 | slot->tp_vlan_tci : -1,
+            .is_queued = (status & TP_STATUS_COPY) != 0,
+        };
+        __builtin_prefetch(frames[at].start);
+    }
+    return at;
+}
+
+void cl_ring_release(struct cl_ring *ring, unsigned count)
+{
+    for (unsigned at = 0; at < count; at++)
+        __atomic_store_n(&slot_of(ring, at)->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
+    ring->next = (ring->next + count) % ring->slot_count;
+}
+
+uint32_t cl_socket_drops(int fd, int is_packet_socket)
+{
+    if (is_packet_socket) {
+        struct tpacket_stats statistics;
+        socklen_t size = sizeof statistics;
+        return getsockopt(fd, SOL_PACKET, PACKET_STATISTICS, &statistics, &size) < 0 ? 0 : statistics.tp_drops;
+    }
+    uint32_t memory[SK_MEMINFO_VARS] = {0};
+    socklen_t size = sizeof memory;
+    return getsockopt(fd, SOL_SOCKET, SO_MEMINFO, memory, &size) < 0 ? 0 : memory[SK_MEMINFO_DROPS];
 }
 
 int cl_raw_socket(int ip_protocol, uint32_t local_ipv4, int buffer_size)

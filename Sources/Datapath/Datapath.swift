@@ -189,6 +189,8 @@ public struct PortStatus: Sendable {
     public var sentBytes: UInt64 = 0
     /// Packets that could not be sent.
     public var sendErrors: UInt64 = 0
+    /// Packets that came in faster than they were read.
+    public var receiveDrops: UInt64 = 0
 
     /// A port without counts.
     public init(number: PortNumber, specification: PortSpecification) {
@@ -205,6 +207,10 @@ public struct DatapathStatistics: Sendable, Equatable {
     public var misses: UInt64 = 0
     /// Upcalls lost for want of room.
     public var lost: UInt64 = 0
+    /// Times that the queue of upcalls overflowed; what was lost in it is in `lost` where the engine tells.
+    public var overflows: UInt64 = 0
+    /// Packets whose checksum or segmentation was left to be done in a way that makes no sense.
+    public var malformed: UInt64 = 0
     /// Flows.
     public var flows: UInt64 = 0
     /// Distinct masks.

@@ -113,6 +113,8 @@ public struct DatapathAnswer: Codable, Sendable {
         public var sentBytes: UInt64
         /// Packets that could not be sent.
         public var sendErrors: UInt64
+        /// Packets that came in faster than they were read.
+        public var receiveDrops: UInt64
     }
 }
 

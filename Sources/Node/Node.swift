@@ -181,7 +181,8 @@ public final class Node: Sendable {
             let counters = agent.counters()
             let rows: [(String, UInt64)] = [
                 ("flow hits", statistics.hits), ("flow misses", statistics.misses), ("upcalls lost", statistics.lost),
-                ("refused", statistics.refused),
+                ("upcall overflows", statistics.overflows), ("malformed", statistics.malformed),
+                ("refused", statistics.refused), ("not learned, full", agent.state.refused),
                 ("flows", statistics.flows), ("masks", statistics.masks), ("simulated", counters.simulated),
                 ("installed", counters.installed), ("replaced", counters.replaced), ("expired", counters.expired),
                 ("parked", counters.parked), ("parking full", counters.parkingFull),
@@ -196,7 +197,8 @@ public final class Node: Sendable {
                             number: $0.status.number.value, name: describe($0.status.specification),
                             bound: $0.bound?.description, receivedPackets: $0.status.receivedPackets,
                             receivedBytes: $0.status.receivedBytes, sentPackets: $0.status.sentPackets,
-                            sentBytes: $0.status.sentBytes, sendErrors: $0.status.sendErrors)
+                            sentBytes: $0.status.sentBytes, sendErrors: $0.status.sendErrors,
+                            receiveDrops: $0.status.receiveDrops)
                     },
                     counters: rows.map { [$0.0, String($0.1)] }
                         + (statistics.lastRefusal.isEmpty ? [] : [["last refusal", statistics.lastRefusal]]),

@@ -157,6 +157,7 @@ struct DatapathCommand: ParsableCommand {
                 print(
                     "  port " + pad("\(port.number)", 4) + pad(port.name, width)
                         + "  in \(port.receivedPackets) (\(port.receivedBytes) bytes), out \(port.sentPackets) (\(port.sentBytes) bytes)"
+                        + (port.receiveDrops > 0 ? ", \(port.receiveDrops) came too fast" : "")
                         + (port.sendErrors > 0 ? ", \(port.sendErrors) not sent" : "")
                         + (port.bound.map { "  \($0)" } ?? ""))
             }

@@ -74,6 +74,15 @@ final class Bench {
         self.ends = ends
     }
 
+    /// Lets larger frames through all cables.
+    func setMTU(_ mtu: Int) throws {
+        let route = try RouteNetlink()
+        for index in 0..<3 {
+            try route.setMTU("p\(index)", mtu)
+            try route.setMTU("q\(index)", mtu)
+        }
+    }
+
     /// Sends a frame into a port.
     func send(_ frame: [UInt8], into port: Int) throws {
         let bytes = [UInt8](repeating: 0, count: 10) + frame

@@ -296,6 +296,24 @@ private func udp(
         }
     }
 
+    @Test(arguments: Engines.all)
+    func `frames of all sizes come out whole and in their order`(_ kind: DatapathKind) throws {
+        try Bench.run(kind) { bench in
+            try bench.setMTU(9000)
+            let sizes = [20, 8000, 20, 20, 4000, 8000, 1400, 1990, 2100, 20, 8900, 1472]
+            let frames = sizes.enumerated().map { udp(port: UInt16(5000 + $0.offset), size: $0.element) }
+            bench.install(flow(frames[0], at: bench.numbers[0], [.etherType], [.output(bench.numbers[1])]))
+            // More rounds than the ring of a port has slots.
+            for _ in 0..<60 {
+                for frame in frames { try bench.send(frame, into: 0) }
+                for frame in frames {
+                    let got = try bench.receive(from: 1) { $0.starts(with: frame[..<14]) }
+                    #expect(got == frame)
+                }
+            }
+        }
+    }
+
     @Test(arguments: Engines.all, [true, false])
     func `a tunnel wraps with key and addresses, and unwraps into the key`(_ kind: DatapathKind, _ isGRE: Bool) throws {
         try Bench.run(kind) { bench in

@@ -34,6 +34,35 @@ enum { CL_CONTROL_SIZE = 64 };
 
 // All return -errno on failure.
 int cl_packet_socket(int ifindex, int buffer_size);
+// A ring of slots that the kernel writes a packet socket's frames into, in the sender's time and without a system call
+// of ours (TPACKET_V2). What is larger than a slot is in the socket's queue too, whole.
+struct cl_ring {
+    uint8_t *slots;
+    uint32_t slot_size;
+    uint32_t slot_count;
+    uint32_t next;
+};
+struct cl_ring_frame {
+    // The Ethernet header; a struct cl_offload ends where it begins.
+    uint8_t *start;
+    // Bytes at start, and bytes that the frame has.
+    uint32_t captured;
+    uint32_t length;
+    // As of cl_vlan_of.
+    int64_t vlan;
+    // Whether the whole frame is in the socket's queue.
+    int is_queued;
+};
+// slot_size a power of two; slot_count * slot_size a multiple of 64 KiB.
+int cl_ring_open(struct cl_ring *ring, int packet_socket, uint32_t slot_size, uint32_t slot_count);
+void cl_ring_close(struct cl_ring *ring);
+// Looks at up to count frames that are there, oldest first; returns how many.
+unsigned cl_ring_peek(const struct cl_ring *ring, struct cl_ring_frame *frames, unsigned count);
+// Gives the oldest count slots back to the kernel.
+void cl_ring_release(struct cl_ring *ring, unsigned count);
+// Packets that found the socket's queue or ring full: of a packet socket since the last call, of others since they were
+// made.
+uint32_t cl_socket_drops(int fd, int is_packet_socket);
 int cl_raw_socket(int ip_protocol, uint32_t local_ipv4, int buffer_size);
 int cl_udp_socket(uint32_t local_ipv4, uint16_t port, int buffer_size);
 int cl_receive(int fd, struct cl_message *messages, unsigned count);

@@ -143,7 +143,8 @@ public final class KernelDatapath: Datapath, @unchecked Sendable {
                 status.sentPackets = port.statistics[1]
                 status.receivedBytes = port.statistics[2]
                 status.sentBytes = port.statistics[3]
-                status.sendErrors = port.statistics[5] + port.statistics[7]
+                status.receiveDrops = port.statistics[4] &+ port.statistics[6]
+                status.sendErrors = port.statistics[5] &+ port.statistics[7]
                 return status
             }
             .sorted { $0.number < $1.number }
@@ -155,6 +156,7 @@ public final class KernelDatapath: Datapath, @unchecked Sendable {
         var statistics = try state.withLock { _ in try control.statistics() }
         for worker in workers {
             statistics.lost += worker.unfair.load(ordering: .relaxed)
+            statistics.overflows += worker.overflows.load(ordering: .relaxed)
             statistics.refused += worker.refused.load(ordering: .relaxed)
             let refusal = worker.lastRefusal.withLock { $0 }
             if !refusal.isEmpty { statistics.lastRefusal = refusal }

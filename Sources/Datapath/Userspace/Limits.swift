@@ -12,6 +12,10 @@ enum UserspaceLimits {
     static let stride = (headroom + frameSize + 63) / 64 * 64 + 64
     /// Socket buffers, bytes: about 60 frames of 64 KiB.
     static let socketBuffer = 4 << 20
+    /// Bytes of a slot of a port's ring: a frame of 1,500 bytes, tags, and what the kernel notes before it.
+    static let slotSize = 2048
+    /// Slots of a port's ring: 512 KiB a port.
+    static let slots = 256
     /// Ports of a datapath; numbers are given below this.
     static let ports = 4096
     /// Rounds over ports that had frames before descriptors are polled again.

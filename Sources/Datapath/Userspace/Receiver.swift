@@ -10,7 +10,13 @@ final class Receiver {
     private let heads: UnsafeMutablePointer<cl_offload>
     private let names: UnsafeMutableRawPointer
     private let controls: UnsafeMutableRawPointer
+    private let slots: UnsafeMutablePointer<cl_ring_frame>
+    /// Frames too large for a slot, read from the queue: the next one and how many there are.
+    private var nextQueued = 0
+    private var queuedCount = 0
 
+    /// Bytes before a frame in a slot that may be written once its head is read: the head and what `cl_ring_open` reserves.
+    private static let slotHeadroom = 24
     private static let nameSize = 16
     private static let controlSize = CL_CONTROL_SIZE
 
@@ -23,6 +29,8 @@ final class Receiver {
         names = .allocate(byteCount: n * Receiver.nameSize, alignment: 16)
         controls = .allocate(byteCount: n * Receiver.controlSize, alignment: 16)
         heads.initialize(repeating: cl_offload(), count: n)
+        slots = .allocate(capacity: n)
+        slots.initialize(repeating: cl_ring_frame(), count: n)
         for index in 0..<n {
             (pieces + 2 * index).initialize(
                 to: iovec(iov_base: heads + index, iov_len: MemoryLayout<cl_offload>.size))
@@ -43,48 +51,83 @@ final class Receiver {
         heads.deallocate()
         names.deallocate()
         controls.deallocate()
+        slots.deallocate()
     }
 
     private func frame(_ index: Int) -> UnsafeMutableRawPointer {
         frames + index * UserspaceLimits.stride + UserspaceLimits.headroom
     }
 
-    /// Reads up to a burst; returns how many came.
-    func receive(_ descriptor: Int32, _ encapsulation: SendQueue.Encapsulation) -> Int {
-        let isPacket = encapsulation == .none
-        for index in 0..<UserspaceLimits.burst {
+    /// Reads up to a burst; returns how many came. Each must be gone through with `forEachFrame`, then `release` be called.
+    func receive(_ port: WorkerPort) -> Int {
+        guard port.encapsulation == .none else {
+            return readQueue(port.descriptor, upTo: UserspaceLimits.burst, isPacket: false)
+        }
+        guard let ring = port.ring else { return 0 }
+        let count = Int(cl_ring_peek(ring, slots, UInt32(UserspaceLimits.burst)))
+        if count == 0 {
+            // Something else made it readable: an error of the interface, or a frame that lost its slot. Left in the queue
+            // it would wake us for ever.
+            _ = readQueue(port.descriptor, upTo: UserspaceLimits.burst, isPacket: true)
+            return 0
+        }
+        var queued = 0
+        for index in 0..<count where slots[index].is_queued != 0 { queued += 1 }
+        nextQueued = 0
+        queuedCount = queued == 0 ? 0 : readQueue(port.descriptor, upTo: queued, isPacket: true)
+        return count
+    }
+
+    /// Gives the slots of a burst back. What is queued to be sent must have been sent.
+    func release(_ port: WorkerPort, _ count: Int) {
+        if let ring = port.ring { cl_ring_release(ring, UInt32(count)) }
+    }
+
+    private func readQueue(_ descriptor: Int32, upTo limit: Int, isPacket: Bool) -> Int {
+        for index in 0..<limit {
             // The kernel overwrites lengths with what it wrote.
             messages[index].iov = pieces + (isPacket ? 2 * index : 2 * index + 1)
             messages[index].iov_count = isPacket ? 2 : 1
-            messages[index].control = controls + index * Receiver.controlSize
-            messages[index].control_length = Receiver.controlSize
+            messages[index].control = isPacket ? nil : controls + index * Receiver.controlSize
+            messages[index].control_length = isPacket ? 0 : Receiver.controlSize
             messages[index].name = isPacket ? nil : names + index * Receiver.nameSize
             messages[index].name_length = isPacket ? 0 : UInt32(Receiver.nameSize)
         }
-        return max(0, Int(cl_receive(descriptor, messages, UInt32(UserspaceLimits.burst))))
+        return max(0, Int(cl_receive(descriptor, messages, UInt32(limit))))
     }
 
     /// Calls `body` with each frame that message `index` holds, parsed, tunnel fields filled in; returns the bytes of all.
     @inline(__always)
     func forEachFrame(in index: Int, _ port: WorkerPort, _ body: (inout FrameInHand) -> Void) -> Int {
-        let start = frame(index)
-        let length = Int(messages[index].length)
         switch port.encapsulation {
         case .none:
-            guard length >= 10 + 14 else { return 0 }
             var hand = FrameInHand(
-                start: start, count: length - 10, headroom: UserspaceLimits.headroom, offload: offload(heads[index]),
-                layout: PacketLayout(), key: FlowKey(), length: 0)
-            let tag = cl_vlan_of(messages + index)
+                start: slots[index].start, count: Int(slots[index].captured), headroom: Receiver.slotHeadroom,
+                offload: Offload(), layout: PacketLayout(), key: FlowKey(), length: 0)
+            if slots[index].captured < slots[index].length {
+                // The slot holds its beginning. When the queue was full, that is all there is.
+                guard slots[index].is_queued != 0, nextQueued < queuedCount else { return 0 }
+                hand.start = frame(nextQueued)
+                hand.count = Int(messages[nextQueued].length) - MemoryLayout<cl_offload>.size
+                hand.headroom = UserspaceLimits.headroom
+                hand.offload = offload(heads[nextQueued])
+                nextQueued += 1
+            } else {
+                hand.offload = offload(
+                    (hand.start - MemoryLayout<cl_offload>.size).loadUnaligned(as: cl_offload.self))
+            }
+            guard hand.count >= 14 else { return 0 }
+            let tag = slots[index].vlan
             if tag >= 0 {
                 hand.insertTag(
                     tpid: UInt16(truncatingIfNeeded: tag >> 16), tci: UInt16(truncatingIfNeeded: tag), reparse: false)
             }
+            let count = hand.count
             hand.parse()
             body(&hand)
-            return length - 10
-        case .gre: return decapsulateGRE(start, length, port, body)
-        case .vxlan: return decapsulateVXLAN(index, start, length, port, body)
+            return count
+        case .gre: return decapsulateGRE(frame(index), Int(messages[index].length), port, body)
+        case .vxlan: return decapsulateVXLAN(index, frame(index), Int(messages[index].length), port, body)
         }
     }
 

@@ -137,9 +137,11 @@ public final class UserspaceDatapath: Datapath {
             let numbers = list.map(\.number)
             let counts = perform(on: worker) { worker in
                 numbers.map { number in
+                    worker.countDrops(number)
                     let port = worker.ports[Int(number.value)]
                     return [
                         port.receivedPackets, port.receivedBytes, port.sentPackets, port.sentBytes, port.sendErrors,
+                        port.receiveDrops,
                     ]
                 }
             }
@@ -149,6 +151,7 @@ public final class UserspaceDatapath: Datapath {
                 result[index].sentPackets += count[2]
                 result[index].sentBytes += count[3]
                 result[index].sendErrors += count[4]
+                result[index].receiveDrops += count[5]
             }
         }
         return result
@@ -162,12 +165,14 @@ public final class UserspaceDatapath: Datapath {
                 var one = DatapathStatistics()
                 one.hits = worker.hits
                 one.misses = worker.misses
+                one.malformed = worker.malformed
                 one.flows = UInt64(worker.table.count)
                 one.masks = UInt64(worker.table.subtableCount)
                 return one
             }
             sum.hits += one.hits
             sum.misses += one.misses
+            sum.malformed += one.malformed
             sum.flows += one.flows
             sum.masks = max(sum.masks, one.masks)
         }

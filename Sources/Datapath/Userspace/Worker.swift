@@ -30,12 +30,17 @@ struct WorkerPort {
     /// Local address of a tunnel port, host order.
     var local: UInt32 = 0
     var queue: UnsafeMutablePointer<SendQueue>?
+    /// Where the kernel puts what comes in: of a packet socket, in the worker that reads it.
+    var ring: UnsafeMutablePointer<cl_ring>?
     var isDirty = false
     var receivedPackets: UInt64 = 0
     var receivedBytes: UInt64 = 0
     var sentPackets: UInt64 = 0
     var sentBytes: UInt64 = 0
     var sendErrors: UInt64 = 0
+    var receiveDrops: UInt64 = 0
+    /// Whether this worker reads it; all of them send.
+    var isRead = false
 }
 
 /// One packet thread of the userspace engine: it reads its ports, looks frames up, acts, and asks its handler about what
@@ -77,12 +82,7 @@ final class Worker: DatapathThread, @unchecked Sendable {
     }
 
     deinit {
-        for index in 0..<UserspaceLimits.ports {
-            if let queue = ports[index].queue {
-                queue.pointee.free()
-                queue.deallocate()
-            }
-        }
+        for index in 0..<UserspaceLimits.ports { freeMemory(of: ports[index]) }
         ports.deallocate()
         scratch.deallocate()
     }
@@ -94,8 +94,19 @@ final class Worker: DatapathThread, @unchecked Sendable {
         let queue = UnsafeMutablePointer<SendQueue>.allocate(capacity: 1)
         queue.initialize(to: SendQueue())
         port.queue = queue
+        port.isRead = reads
         ports[Int(number.value)] = port
         if reads {
+            if port.encapsulation == .none {
+                let ring = UnsafeMutablePointer<cl_ring>.allocate(capacity: 1)
+                ring.initialize(to: cl_ring())
+                port.ring = ring
+                ports[Int(number.value)] = port
+                try SystemError.check(
+                    cl_ring_open(
+                        ring, port.descriptor, UInt32(UserspaceLimits.slotSize), UInt32(UserspaceLimits.slots)),
+                    "make the ring of port \(number)")
+            }
             try SystemError.check(
                 cl_epoll_add(epoll.number, port.descriptor, UInt64(number.value)), "watch port \(number)")
         }
@@ -104,12 +115,29 @@ final class Worker: DatapathThread, @unchecked Sendable {
     func removePort(_ number: PortNumber) {
         let port = ports[Int(number.value)]
         if port.descriptor >= 0 { _ = cl_epoll_remove(epoll.number, port.descriptor) }
+        freeMemory(of: port)
+        dirtyPorts.removeAll { $0 == number.value }
+        ports[Int(number.value)] = WorkerPort()
+    }
+
+    /// Asks the kernel what it dropped for want of room.
+    func countDrops(_ number: PortNumber) {
+        let port = ports + Int(number.value)
+        guard port.pointee.isRead else { return }
+        let isPacket = port.pointee.encapsulation == .none
+        let drops = UInt64(cl_socket_drops(port.pointee.descriptor, isPacket ? 1 : 0))
+        port.pointee.receiveDrops = isPacket ? port.pointee.receiveDrops &+ drops : drops
+    }
+
+    private func freeMemory(of port: WorkerPort) {
         if let queue = port.queue {
             queue.pointee.free()
             queue.deallocate()
         }
-        dirtyPorts.removeAll { $0 == number.value }
-        ports[Int(number.value)] = WorkerPort()
+        if let ring = port.ring {
+            cl_ring_close(ring)
+            ring.deallocate()
+        }
     }
 
     // MARK: - The loop
@@ -161,7 +189,7 @@ final class Worker: DatapathThread, @unchecked Sendable {
     private func receive(_ number: UInt32) -> Bool {
         let port = ports[Int(number)]
         guard port.descriptor >= 0 else { return false }
-        let count = receiver.receive(port.descriptor, port.encapsulation)
+        let count = receiver.receive(port)
         guard count > 0 else { return false }
         var bytes = 0
         for index in 0..<count {
@@ -173,6 +201,7 @@ final class Worker: DatapathThread, @unchecked Sendable {
         ports[Int(number)].receivedPackets &+= UInt64(count)
         ports[Int(number)].receivedBytes &+= UInt64(bytes)
         flush()
+        receiver.release(port, count)
         return count == UserspaceLimits.burst
     }
 
