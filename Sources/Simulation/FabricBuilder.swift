@@ -258,7 +258,7 @@ struct FabricBuilder {
         var record = RouteRecord(
             action: .forward, sourceLength: UInt8(route.source?.length ?? 0), weight: route.weight, port: -1,
             source: route.source?.address ?? IPAddress(high: 0, low: 0, family: family),
-            gateway: IPAddress(high: 0, low: 0, family: family), identity: stableHash("\(route)"))
+            gateway: IPAddress(high: 0, low: 0, family: family), identity: stableHash(route.name))
         switch route.nextHop {
         case .blackhole: record.action = .blackhole
         case .reject: record.action = .reject
@@ -279,5 +279,20 @@ struct FabricBuilder {
             guard record.port >= 0, ports[Int(record.port)].isEnabled else { return }
         }
         entries.append((route.destination, record))
+    }
+}
+
+extension Route {
+    /// What tells the route from the others of its router, on every host and in every version alike. The weight is left out:
+    /// a change of weight moves no flow between routes that still share.
+    fileprivate var name: String {
+        let hop =
+            switch nextHop {
+            case .gateway(let gateway, let port): "via \(gateway) \(port?.description ?? "")"
+            case .port(let port): "port \(port)"
+            case .blackhole: "blackhole"
+            case .reject: "reject"
+            }
+        return "\(destination) from \(source?.description ?? "all") \(hop)"
     }
 }

@@ -9,22 +9,27 @@ extension Simulator {
         guard bridge.isEnabled else { return drop(.bridgeDisabled, at: index) }
         verdict.mask.include(.etherDestination)
         verdict.mask.include(.etherSource)
+        // Whether the bridge minds tags at all is a matter of its ports.
+        verdict.tags.append(bridge.stationsTag)
         let source = key.etherSource
         if source.isGroup || source == .zero { return drop(.badSource, at: index) }
         guard let vlan = classify(port, bridge) else { return drop(.vlanNotAllowed, at: index) }
 
         learn(source, vlan, index, port, bridge)
-        if key.etherType == EtherType.arp, answerARP(index, vlan, port.device, bridge) { return }
+        if key.etherType == EtherType.arp, isBare(bridge), answerARP(index, vlan, port.device, bridge) { return }
         let destination = key.etherDestination
         if destination.isGroup {
-            if key.etherType == EtherType.ipv6, answerSolicitation(index, vlan, port.device, bridge, packet) { return }
+            if key.etherType == EtherType.ipv6, isBare(bridge),
+                answerSolicitation(index, vlan, port.device, bridge, packet)
+            {
+                return
+            }
             if isTracing {
                 noteDevice("bridge", fabric.bridgePaths[Int(port.device)], "\(destination) is a group: flood")
             }
             return flood(bridge, port.device, vlan, from: index, packet)
         }
 
-        verdict.tags.append(bridge.stationsTag)
         var out = fabric.stations.lookup(bridge: port.device, vlan: vlan, mac: destination)
         if out < 0 {
             verdict.tags.append(.mac(destination, vlan: vlan, bridge: bridge.tag))
@@ -65,12 +70,26 @@ extension Simulator {
         let id = key.vlanTCI & 0x0fff
         // A tag with VLAN 0 says a priority only (802.1Q section 6.9).
         let isTagged = key.hasVLAN && id != 0
+        if key.hasVLAN, id == 0 {
+            // Taken off, it would let a tag behind it speak for the frame: a way into any VLAN.
+            verdict.mask.include(.innerVLANTCI)
+            verdict.mask.include(.innerVLANTPID)
+            if key.innerVLANTPID != 0 { return nil }
+        }
         switch port.vlanKind {
         case .access: return isTagged ? nil : port.vlan
         case .trunk:
             if !isTagged { return port.vlan == PortRecord.noVLAN ? nil : port.vlan }
             return trunkCarries(port, id) ? id : nil
         }
+    }
+
+    /// Whether nothing but the tag that told the VLAN stands before the frame's own type: what lies behind more tags is not
+    /// for this network's stations.
+    private mutating func isBare(_ bridge: BridgeRecord) -> Bool {
+        guard bridge.isVLANAware else { return !key.hasVLAN }
+        verdict.mask.include(.innerVLANTPID)
+        return key.innerVLANTPID == 0
     }
 
     private var fieldTagPresent: (word: Int, bits: UInt64) { (8, UInt64(0x1000) << 48) }
@@ -93,7 +112,13 @@ extension Simulator {
             setTag(0)
         case .trunk:
             guard trunkCarries(port, vlan) else { return false }
-            setTag(port.vlan == vlan ? 0 : vlan)
+            let isNative = port.vlan == vlan
+            if isNative, key.hasVLAN {
+                // The same at a trunk that sends its native VLAN without a tag.
+                verdict.mask.include(.innerVLANTPID)
+                if key.innerVLANTPID != 0 { return false }
+            }
+            setTag(isNative ? 0 : vlan)
         }
         return true
     }
@@ -124,7 +149,6 @@ extension Simulator {
     private mutating func learn(
         _ source: MACAddress, _ vlan: UInt16, _ index: Int32, _ port: PortRecord, _ bridge: BridgeRecord
     ) {
-        verdict.tags.append(bridge.stationsTag)
         if fabric.stations.lookup(bridge: port.device, vlan: vlan, mac: source) >= 0 { return }
         let tag = Tag.mac(source, vlan: vlan, bridge: bridge.tag)
         verdict.tags.append(tag)
@@ -149,6 +173,8 @@ extension Simulator {
         let savedWritten = written
         let savedHeader = headerIndex
         let before = verdict.outputs.count
+        // Each copy has a way of its own, and its own measure of how long that may be; all have one of the work.
+        let entered = portsEntered
         for offset in 0..<Int(bridge.floodPortCount) {
             let out = fabric.floodPorts[Int(bridge.floodPortStart) + offset]
             if out == ingress { continue }
@@ -158,6 +184,7 @@ extension Simulator {
             guard setTag(for: port, vlan) else { continue }
             leave(out, packet)
             (key, written, headerIndex) = (savedKey, savedWritten, savedHeader)
+            portsEntered = entered
         }
         if bridge.floodHostCount > 0 {
             // On its way to other hosts the frame carries its VLAN, whatever tag it came with.

@@ -11,6 +11,8 @@ extension Simulator {
         if key.hasVLAN {
             if key.vlanTCI & 0x0fff != 0 { return drop(.vlanNotAllowed, at: index) }
             setTag(0)
+            // A tag behind the one that says a priority only is none of a router's.
+            if key.hasVLAN { return drop(.vlanNotAllowed, at: index) }
         }
         let isGroup = key.etherDestination.isGroup
         guard isGroup || key.etherDestination == port.mac else { return drop(.notForRouter, at: index) }
@@ -47,6 +49,10 @@ extension Simulator {
             verdict.mask.includeDestination(prefix: 8)
             return drop(.multicast, at: index)
         }
+        if destination.high >> 56 == 0 || destination.high >> 56 == 127 {
+            verdict.mask.includeDestination(prefix: 8)
+            return drop(.martianDestination, at: index)
+        }
         if key.words[11] >> 48 == 0xa9fe || destination.high >> 48 == 0xa9fe {
             verdict.mask.includeSource(prefix: 16)
             verdict.mask.includeDestination(prefix: 16)
@@ -79,6 +85,12 @@ extension Simulator {
             if routerND(index, port) { return }
             return drop(.multicast, at: index)
         }
+        // Never to be forwarded: the unspecified and the loopback address (RFC 4291 section 2.5).
+        if destination.high == 0, destination.low <= 1 {
+            verdict.mask.includeDestination(prefix: 128)
+            return drop(.martianDestination, at: index)
+        }
+        if destination.high >> 48 == 0 { verdict.mask.includeDestination(prefix: 128) }
         let isLinkLocal = top >> 6 == 0xfe80 >> 6 || destination.high >> 54 == 0xfe80 >> 6
         if isLinkLocal, !owns(port, destination) {
             verdict.mask.includeDestination(prefix: 128)
@@ -94,10 +106,13 @@ extension Simulator {
         _ packet: borrowing SimulatedPacket
     ) {
         verdict.tags.append(router.routesTag)
-        verdict.tags.append(.routes(router: router.tag, near: destination))
         let width = destination.family.width
         var match = fabric.routing.lookup(destination, root: root, width: width)
-        verdict.mask.includeDestination(prefix: rounded(match.bits, width))
+        let bits = rounded(match.bits, width)
+        verdict.mask.includeDestination(prefix: bits)
+        verdict.tags.append(
+            bits < Tag.routeBits(destination.family)
+                ? .wideRoutes(router: router.tag) : .routes(router: router.tag, near: destination))
         var chosen = choose(match.routes, width)
         while chosen < 0, match.prefixLength > 0 || !match.routes.isEmpty {
             // No route of the longest prefix is for this source: the next shorter prefix has its turn.

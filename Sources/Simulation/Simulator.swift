@@ -7,6 +7,8 @@ public enum SimulationLimits {
     /// Ports that one packet may enter before it is called a loop. A path through three routers and four bridges
     /// enters twelve; nobody draws eight times that on purpose.
     public static let portsEntered = 96
+    /// Ports that all copies of one packet may enter together.
+    public static let portsEnteredByAll = 8192
     /// Bytes of the offending IPv4 packet that an ICMP error quotes at most, so that the error has 576 (RFC 1812 4.3.2.3).
     public static let quotedIPv4 = 576 - 28
     /// The same for ICMPv6: the error fits the minimum MTU (RFC 4443 section 2.4).
@@ -55,7 +57,9 @@ public struct Simulator: ~Copyable {
     var headerIndex: Int32 = 0
     var layout = PacketLayout()
     var length = 0
+    /// By this copy, and by all.
     var portsEntered = 0
+    var portsEnteredByAll = 0
     /// The port by which the packet entered the last router that forwards it: errors further on leave by it.
     var lastRouterPort: Int32 = -1
     /// Who handed it that router.
@@ -113,6 +117,7 @@ public struct Simulator: ~Copyable {
         layout = packet.layout
         length = packet.length
         portsEntered = 0
+        portsEnteredByAll = 0
         lastRouterPort = -1
         ingressPort = -1
         isFlooding = false
@@ -134,7 +139,9 @@ public struct Simulator: ~Copyable {
         let port = fabric.ports[Int(index)]
         verdict.tags.append(port.tag)
         portsEntered += 1
-        guard portsEntered <= SimulationLimits.portsEntered else { return drop(.loop, at: index) }
+        portsEnteredByAll += 1
+        guard portsEntered <= SimulationLimits.portsEntered, portsEnteredByAll <= SimulationLimits.portsEnteredByAll
+        else { return drop(.loop, at: index) }
         guard port.isEnabled else { return drop(.portDisabled, at: index) }
         if port.isRouter {
             routerInput(index, port, packet)

@@ -41,6 +41,10 @@ public struct Tag: Hashable, Sendable {
     /// All routes of a router.
     @inlinable
     public static func routes(router: Tag) -> Tag { Tag(bits: mix(router.bits, 0x4073_0000_0000_0007)) }
+    /// All routes of a router, for flows that hold more than one neighborhood: their match is shorter than
+    /// ``routeBits(_:)``, so that a change in any of its neighborhoods may concern them.
+    @inlinable
+    public static func wideRoutes(router: Tag) -> Tag { Tag(bits: mix(router.bits, 0x4073_0000_0000_000d)) }
     /// Routes of a router to the neighborhood of a destination: its first ``routeBits(_:)`` bits.
     @inlinable
     public static func routes(router: Tag, near destination: IPAddress) -> Tag {
@@ -78,6 +82,12 @@ extension TopologyDifference {
                     for address in port.addresses {
                         Self.insertRouteTag(address.network, router: .router(path.device), &tags)
                     }
+                    // Whether a static route counts, and by which port it leaves, is a matter of its router's ports.
+                    for topology in [old, new] {
+                        for route in topology.routers[path.device]?.routes ?? [] where route.mayLeave(by: path) {
+                            Self.insertRouteTag(route.destination, router: .router(path.device), &tags)
+                        }
+                    }
                 }
                 for bridge in segments.bridges(near: port) {
                     tags.insert(.flood(bridge: .bridge(bridge)))
@@ -91,6 +101,7 @@ extension TopologyDifference {
     private static func insertRouteTag(_ prefix: Prefix, router: Tag, _ tags: inout Set<Tag>) {
         if prefix.length >= Tag.routeBits(prefix.family) {
             tags.insert(.routes(router: router, near: prefix.address))
+            tags.insert(.wideRoutes(router: router))
         } else {
             tags.insert(.routes(router: router))
         }
@@ -101,6 +112,17 @@ extension Tag {
     /// The declared stations of a bridge: which MAC and address is behind which port.
     @inlinable
     public static func stations(bridge: Tag) -> Tag { Tag(bits: mix(bridge.bits, 0x57a7_1005_0000_000b)) }
+}
+
+extension Route {
+    /// Whether what a port is may decide what the route does.
+    fileprivate func mayLeave(by port: PortPath) -> Bool {
+        switch nextHop {
+        case .port(let own): own == port
+        case .gateway(_, let via): via == nil || via == port
+        case .blackhole, .reject: false
+        }
+    }
 }
 
 /// Bridges that are joined by links between bridges, in either of two snapshots.

@@ -145,6 +145,8 @@ public enum DropReason: String, Sendable, CaseIterable {
     case malformed = "malformed IP header"
     /// A source address that no packet may have (RFC 1812 section 5.3.7, RFC 4291 section 2.5).
     case martian = "impossible source address"
+    /// A destination address that no packet may have (RFC 1812 section 5.3.7, RFC 4291 section 2.5).
+    case martianDestination = "impossible destination address"
     /// Multicast and broadcast do not cross routers.
     case multicast = "multicast not routed"
     /// Link-local addresses do not cross routers (RFC 3927, 4007).

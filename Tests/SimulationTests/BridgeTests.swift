@@ -119,6 +119,51 @@ import Wire
         #expect(tags(known) == ["t/w/leaf": 0])
     }
 
+    @Test func `a tag that says only a priority, or the native VLAN, hides no other tag`() throws {
+        let host = try Host(Drawings.vlans)
+        let plain = frame(0x0e00_0000_7777, .broadcast)
+        let hidden = Frame.tagged(Frame.tagged(plain, vlan: 20), vlan: 0)
+        #expect(host.send(hidden, at: "t/v/plain").drop == .vlanNotAllowed)
+        #expect(host.send(hidden, at: "t/v/trunk").drop == .vlanNotAllowed)
+        // The native VLAN of a trunk leaves without its tag: what is behind it must not speak instead.
+        let other = try Host(Drawings.vlans, host: "h2")
+        let native = Frame.tagged(Frame.tagged(plain, vlan: 20), vlan: 30)
+        #expect(!other.outputs(other.send(native, at: "t/v/all")).contains("t/v/all"))
+        #expect(!host.outputs(host.send(native, at: "t/v/trunk")).contains("t/v/all"))
+        // A router takes frames with a priority, but none with a tag behind it.
+        let ping = Frame.tagged(host.ping("t/v/ten", to: "10.20.0.9", via: "t/r/v"), vlan: 10)
+        #expect(!host.send(Frame.tagged(ping, vlan: 10), at: "t/v/trunk").outputs.contains { $0.header == 0 })
+    }
+
+    @Test func `what is behind more tags is not answered from the topology`() throws {
+        let host = try Host(Drawings.bridge)
+        let request = Frame.arp(
+            operation: 1, sender: (host.mac("t/b/one"), IPv4Address(bits: 0x0a00_0101)),
+            target: (.zero, IPv4Address(bits: 0x0a00_0102)), etherDestination: .broadcast)
+        #expect(host.send(request, at: "t/b/one").packets.count == 1)
+        let tagged = host.send(Frame.tagged(request, vlan: 5), at: "t/b/one")
+        #expect(tagged.packets.isEmpty)
+        #expect(host.outputs(tagged) == ["t/b/two", "h2 flood t/b"])
+    }
+
+    @Test func `a flood reaches every one of many linked bridges`() throws {
+        let count = 150
+        let links = (0..<count).map { "b\($0): { ports: { p: { host: h1, interface: p\($0) } } }" }
+        let host = try Host(
+            """
+            hosts: { h1: { address: 192.0.2.1 } }
+            tenants:
+              t:
+                bridges:
+                  hub:
+                    ports: { one: { host: h1, interface: one } }
+                    links: [\((0..<count).map { "{ bridge: b\($0) }" }.joined(separator: ", "))]
+                  \(links.joined(separator: "\n      "))
+            """)
+        let verdict = host.send(frame(0x0e00_0000_7777, .broadcast), at: "t/hub/one")
+        #expect(verdict.outputs.count == count)
+    }
+
     @Test func `a router joins two VLANs`() throws {
         let host = try Host(Drawings.vlans)
         let verdict = host.send(host.ping("t/v/ten", to: "10.20.0.9", via: "t/r/v"), at: "t/v/ten")

@@ -7,6 +7,47 @@ import Wire
 @testable import Simulation
 
 @Suite struct RouterTests {
+    @Test(arguments: ["127.0.0.1", "0.1.2.3", "::1", "::"])
+    func `no packet is forwarded to an address that none may have`(_ destination: String) throws {
+        let host = try Host(Drawings.routers)
+        let verdict = host.send(host.ping("t/a/vm", to: destination, via: "t/gw/a"), at: "t/a/vm")
+        #expect(verdict.drop == .martianDestination)
+        #expect(verdict.packets.isEmpty)
+    }
+
+    @Test func `a route that comes back takes its flows back`() throws {
+        func topology(_ isUp: Bool) throws -> Topology {
+            try draw(
+                """
+                hosts: { h1: { address: 192.0.2.1 } }
+                tenants:
+                  t:
+                    bridges:
+                      a: { ports: { vm: { host: h1, interface: vm, mac: "0e:00:00:00:01:01", address: 10.0.1.11/24 } } }
+                      p: { ports: { x: { host: h1, interface: x, mac: "0e:00:00:00:02:01", address: 10.0.2.1/24 } } }
+                      q: { ports: { y: { host: h1, interface: y, mac: "0e:00:00:00:03:01", address: 10.0.3.1/24 } } }
+                    routers:
+                      gw:
+                        links:
+                          - { bridge: a, address: 10.0.1.254/24, mac: "0e:00:00:00:aa:01" }
+                          - { bridge: p, address: 10.0.2.254/24, enabled: \(isUp) }
+                          - { bridge: q, address: 10.0.3.254/24 }
+                        routes:
+                          - { to: 0.0.0.0/0, via: 10.0.2.1, weight: 1 }
+                          - { to: 0.0.0.0/0, via: 10.0.3.1, weight: 10 }
+                """)
+        }
+        let down = Host(topology: try topology(false), state: TableState())
+        let up = Host(topology: try topology(true), state: TableState())
+        let packet = down.ping("t/a/vm", to: "8.8.8.8", via: "t/gw/a")
+        let backup = down.send(packet, at: "t/a/vm")
+        #expect(down.outputs(backup) == ["t/q/y"])
+        #expect(up.outputs(up.send(packet, at: "t/a/vm")) == ["t/p/x"])
+        let tags = TopologyDifference(from: down.fabric.topology, to: up.fabric.topology).tags(
+            from: down.fabric.topology, to: up.fabric.topology)
+        #expect(!tags.isDisjoint(with: backup.tags))
+    }
+
     @Test func `a packet crosses a router to a declared neighbor, rewritten`() throws {
         let host = try Host(Drawings.routers)
         let verdict = host.send(host.ping("t/a/vm", to: "10.0.2.22", via: "t/gw/a"), at: "t/a/vm")

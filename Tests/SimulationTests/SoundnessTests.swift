@@ -18,7 +18,7 @@ import Wire
         let names = host.outputs(verdict)
         let outputs = zip(names, verdict.outputs).map { name, output in
             let header = verdict.headers[Int(output.header)]
-            var text = "\(name)"
+            var text = "\(name) \(output.destination)"
             for word in 0..<FlowKey.wordCount where header.written.bits.words[word] != 0 {
                 text += " \(word):\(header.written.bits.words[word] & header.key.words[word])"
             }
@@ -69,8 +69,9 @@ import Wire
             frame = Frame.ethernet(
                 from: etherSource, to: etherDestination, type: 0x0900, payload: [UInt8](repeating: 0, count: 46))
         }
-        if Bool.random(using: &random) {
-            frame = Frame.tagged(frame, vlan: UInt16([0, 10, 20, 30].randomElement(using: &random) ?? 0))
+        let ids: [UInt16] = [0, 10, 20, 30]
+        for _ in 0..<([0, 0, 0, 1, 1, 2].randomElement(using: &random) ?? 0) {
+            frame = Frame.tagged(frame, vlan: ids.randomElement(using: &random) ?? 0)
         }
         return frame
     }
@@ -99,73 +100,126 @@ import Wire
             guard verdict.isCacheable else { continue }
             cacheable += 1
             let first = effect(verdict, key, host)
-            // What no kernel flow can leave open counts as read: the EtherType, and whether there is a tag.
-            var mask = verdict.mask
-            mask.include(.etherType)
-            mask.bits.words[8] |= UInt64(0x1000) << 48
-            mask.bits.words[9] |= 0x1000_ffff
             for _ in 0..<4 {
-                var other = key
-                let sibling = parse(randomFrame(host, ports, &random))
-                for word in 7..<16 {
-                    let noise = Bool.random(using: &random) ? sibling.words[word] : random.next()
-                    other.words[word] = key.words[word] & mask.bits.words[word] | noise & ~mask.bits.words[word]
-                }
-                // No IPv4 packet has bits past its 32.
-                if key.etherType != EtherType.ipv6 {
-                    other.ipSourceWords = (other.words[11] & ~0xffff_ffff, 0)
-                    other.ipDestinationWords = (other.words[13] & ~0xffff_ffff, 0)
-                }
+                let other = sibling(of: key, verdict.mask, parse(randomFrame(host, ports, &random)), &random)
                 let second = effect(host.decide(other, at: index), other, host)
                 #expect(
                     first == second,
-                    "seed \(seed) round \(round) at \(path)\n\(mask.describe(key))\n\(mask.describe(other))")
+                    "seed \(seed) round \(round) at \(path)\n\(verdict.mask.describe(key))\n\(verdict.mask.describe(other))"
+                )
             }
         }
         #expect(cacheable > 300, "too few verdicts could be installed: \(cacheable)")
     }
 
+    /// Another key that the flow of `key` and `mask` holds.
+    private func sibling(
+        of key: FlowKey, _ decided: FlowMask, _ stranger: FlowKey, _ random: inout SeededRandom
+    ) -> FlowKey {
+        // What no kernel flow can leave open counts as read: the EtherType, and whether there is a tag.
+        var mask = decided
+        mask.include(.etherType)
+        mask.bits.words[8] |= UInt64(0x1000) << 48
+        mask.bits.words[9] |= 0x1000_ffff
+        var other = key
+        for word in 7..<16 {
+            let noise = Bool.random(using: &random) ? stranger.words[word] : random.next()
+            other.words[word] = key.words[word] & mask.bits.words[word] | noise & ~mask.bits.words[word]
+        }
+        // No IPv4 packet has bits past its 32.
+        if key.etherType != EtherType.ipv6 {
+            other.ipSourceWords = (other.words[11] & ~0xffff_ffff, 0)
+            other.ipDestinationWords = (other.words[13] & ~0xffff_ffff, 0)
+        }
+        return other
+    }
+
+    /// A packet from t/a/vm to somewhere past its gateway.
+    private func routedFrame(_ host: Host, _ random: inout SeededRandom) -> [UInt8] {
+        let places = [
+            "10.0.2.21", "10.0.2.22", "10.3.0.5", "10.3.200.9", "10.3.7.7", "10.9.8.1", "10.10.1.1", "10.200.1.1",
+            "8.8.8.8", "9.1.2.3", "9.77.1.1", "9.77.2.1", "10.77.1.1", "fd00:2::22", "fd00:9::1", "2001:db8::1",
+            "2001:db8:5::1",
+        ]
+        let destination = address(places.randomElement(using: &random) ?? "")
+        let source = address(destination.family == .ipv4 ? "10.0.1.11" : "fd00:1::11")
+        return Frame.udp(
+            etherSource: host.mac("t/a/vm"), etherDestination: MACAddress(bits: 0x0e00_0000_aa01), source: source,
+            destination: destination, sourcePort: 1, destinationPort: 53, data: [])
+    }
+
+    /// A topology with one thing changed.
+    private func changed(_ old: Topology, _ random: inout SeededRandom) throws -> (Topology, String) {
+        var topology = old
+        let path = try #require(old.ports.keys.sorted().randomElement(using: &random))
+        let gateway = DevicePath(tenant: "t", name: "gw")
+        func prefix() throws -> Prefix {
+            let places = [
+                "10.3.7.0/24", "10.0.0.0/8", "8.8.0.0/16", "10.200.0.0/16", "8.0.0.0/7", "9.77.0.0/16", "9.77.1.0/24",
+                "2001:db8:5::/48", "fd00:9::/32", "::/0",
+            ]
+            return try Prefix(parsing: places.randomElement(using: &random) ?? "")
+        }
+        let kind = Int.random(in: 0...8, using: &random)
+        switch kind {
+        case 0: topology.ports[path]?.isEnabled = false
+        case 1: topology.ports[path]?.mac = MACAddress(bits: 0x0e77_0000_0000 | random.next() & 0xffff)
+        case 2: topology.routers[gateway]?.routes.removeLast()
+        case 3: topology.hosts["h2"]?.tunnelAddresses["default"] = address("192.0.2.77")
+        case 4: topology.ports[path]?.tunnelKey = 0x5555
+        case 5: topology.routers[gateway]?.routes.append(Route(destination: try prefix(), nextHop: .blackhole))
+        case 6: topology.routers[gateway]?.routes.insert(Route(destination: try prefix(), nextHop: .reject), at: 0)
+        case 7:
+            let index = Int.random(in: 0..<(topology.routers[gateway]?.routes.count ?? 1), using: &random)
+            topology.routers[gateway]?.routes[index].weight = 7
+        default:
+            guard topology.ports[path]?.kind == .router else { break }
+            topology.ports[path]?.addresses.append(try InterfaceAddress(parsing: "10.77.0.1/16"))
+        }
+        return (topology, "\(kind) \(path)")
+    }
+
     @Test func `a flow that a change concerns has a tag of the change`() throws {
         let seed = SeededRandom.seed
         var random = SeededRandom(seed: seed)
-        let before = try Host(Drawings.routers)
-        let names = before.fabric.topology.ports.keys.sorted()
-        for round in 0..<60 {
-            // One random change.
-            var topology = before.fabric.topology
-            let path = try #require(names.randomElement(using: &random))
-            switch Int.random(in: 0...4, using: &random) {
-            case 0: topology.ports[path]?.isEnabled = false
-            case 1: topology.ports[path]?.mac = MACAddress(bits: 0x0e77_0000_0000 | random.next() & 0xffff)
-            case 2: topology.routers[DevicePath(tenant: "t", name: "gw")]?.routes.removeLast()
-            case 3: topology.hosts["h2"]?.tunnelAddresses["default"] = address("192.0.2.77")
-            default: topology.ports[path]?.tunnelKey = 0x5555
-            }
-            let tags = TopologyDifference(from: before.fabric.topology, to: topology).tags(
-                from: before.fabric.topology, to: topology)
-            let after = Fabric(topology, localHost: "h1")
-            let port = try #require(PortPath("t/a/vm"))
-            for _ in 0..<200 {
-                let frame = randomFrame(before, names, &random)
-                let key = parse(frame)
-                let old = before.decide(key, at: before.port("t/a/vm"))
-                guard old.isCacheable else { continue }
-                var simulator = Simulator(fabric: after, state: before.state)
-                var layout = PacketLayout()
-                layout.networkLength = 20
-                simulator.simulate(
-                    SimulatedPacket(key: key, layout: layout, bytes: RawSpan(), length: 0),
-                    at: try #require(after.port(port)))
-                let new = simulator.verdict
-                let isSame =
-                    old.outputs == new.outputs && old.isCacheable == new.isCacheable && old.mask == new.mask
-                    && zip(old.headers, new.headers).allSatisfy { $0.key == $1.key && $0.written == $1.written }
-                if !isSame {
+        // The default routes lead to a machine, so that what they hold goes out by wide flows.
+        var drawing = try draw(Drawings.routers)
+        for (index, gateway) in ["10.0.2.22", "fd00:2::22"].enumerated() {
+            drawing.routers[DevicePath(tenant: "t", name: "gw")]?.routes[index].nextHop = .gateway(
+                address(gateway), port: nil)
+        }
+        let plain = Host(topology: drawing, state: TableState())
+        let names = plain.fabric.topology.ports.keys.sorted()
+        let port = try #require(PortPath("t/a/vm"))
+        var concerned = 0
+        for round in 0..<100 {
+            let (one, what) = try changed(plain.fabric.topology, &random)
+            // Things come as well as go.
+            let isReversed = Bool.random(using: &random)
+            let (old, new) = isReversed ? (one, plain.fabric.topology) : (plain.fabric.topology, one)
+            let tags = TopologyDifference(from: old, to: new).tags(from: old, to: new)
+            let before = Host(topology: old, state: plain.state)
+            let after = Host(topology: new, state: plain.state)
+            guard let index = before.fabric.port(port), let later = after.fabric.port(port) else { continue }
+            for _ in 0..<40 {
+                let isRouted = Bool.random(using: &random)
+                let key = parse(isRouted ? routedFrame(plain, &random) : randomFrame(plain, names, &random))
+                let decided = before.decide(key, at: index)
+                guard decided.isCacheable else { continue }
+                let tagsOfFlow = Set(decided.tags)
+                let effect = effect(decided, key, before)
+                for _ in 0..<4 {
+                    let stranger = isRouted ? routedFrame(plain, &random) : randomFrame(plain, names, &random)
+                    let other = sibling(of: key, decided.mask, parse(stranger), &random)
+                    let now = self.effect(after.decide(other, at: later), other, after)
+                    if now == effect { continue }
+                    concerned += 1
                     #expect(
-                        !tags.isDisjoint(with: old.tags),
-                        "seed \(seed) round \(round) \(path) \(old.mask.describe(key))")
+                        !tags.isDisjoint(with: tagsOfFlow),
+                        "seed \(seed) round \(round) \(what) reversed \(isReversed)\n\(decided.mask.describe(key))")
                 }
             }
         }
+        #expect(concerned > 100, "too few flows were concerned: \(concerned)")
     }
 }

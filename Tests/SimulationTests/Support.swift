@@ -8,10 +8,15 @@ import Wire
 /// A host's simulation of a drawing: packets in, verdicts in words out.
 final class Host {
     let fabric: Fabric
-    let state = TableState()
+    let state: TableState
 
-    init(_ text: String, host: String = "h1") throws {
-        fabric = Fabric(try draw(text), localHost: host)
+    convenience init(_ text: String, host: String = "h1") throws {
+        self.init(topology: try draw(text), state: TableState(), host: host)
+    }
+
+    init(topology: Topology, state: TableState, host: String = "h1") {
+        fabric = Fabric(topology, localHost: host)
+        self.state = state
     }
 
     func port(_ name: String) -> PortIndex {
