@@ -62,6 +62,8 @@ struct ActionBuilder {
             actions.append(.popVLAN)
             if target.vlanTCI == have.innerVLANTCI, target.vlanTPID == have.innerVLANTPID { return }
         }
+        // A tag that is pushed again says the packet's own priority, which then has to be matched.
+        if target.hasVLAN, original.hasVLAN { mask.include(.vlanTCI) }
         if target.hasVLAN { actions.append(.pushVLAN(tpid: target.vlanTPID, tci: target.vlanTCI)) }
     }
 

@@ -49,7 +49,7 @@ public final class Agent: Sendable {
             try datapath.start { index in
                 let thread = PacketThread(
                     index: index, epoch: epoch, state: state,
-                    installsStanding: index == 0 || !datapath.sharesFlows, announce: { announcer.announce($0) })
+                    installsStanding: index == 0 || !datapath.sharesFlows, broadcast: { announcer.broadcast($0) })
                 threads.append(thread)
                 return thread
             }
@@ -70,11 +70,13 @@ public final class Agent: Sendable {
     public func apply(_ topology: Topology) {
         control.withLock { control in
             let difference = TopologyDifference(from: control.topology, to: topology)
-            let tags = difference.tags(from: control.topology, to: topology)
+            var tags = difference.tags(from: control.topology, to: topology)
+            // How this host sends to the others is a matter of its own addresses, too.
+            if difference.hosts.contains(host) { tags.formUnion(topology.hosts.keys.map(Tag.host)) }
             control.topology = topology
             control.fabric = Fabric(topology, localHost: host)
-            reconcileTunnels(&control)
-            reconcileBindings(&control, gone: [])
+            if reconcileTunnels(&control) { tags.formUnion(topology.hosts.keys.map(Tag.host)) }
+            tags.formUnion(reconcileBindings(&control, gone: []).map(Tag.port))
             publish(control, changed: tags)
             if !control.hasInherited {
                 control.hasInherited = true
@@ -96,19 +98,22 @@ public final class Agent: Sendable {
         }
     }
 
-    /// Tells that interfaces came or went, so that ports bound to them follow.
+    /// Tells that interfaces or addresses came or went, so that ports and tunnels bound to them follow.
     ///
     /// - Parameter gone: names of interfaces that went, even if one of the same name is there again.
     public func interfacesChanged(gone: Set<String> = []) {
         control.withLock { control in
-            let changed = reconcileBindings(&control, gone: gone)
-            if !changed.isEmpty { publish(control, changed: Set(changed.map(Tag.port))) }
+            var changed = Set(reconcileBindings(&control, gone: gone).map(Tag.port))
+            // The address of a tunnel may have come with an interface.
+            if control.tunnelProblem != nil, reconcileTunnels(&control) {
+                changed.formUnion(control.topology.hosts.keys.map(Tag.host))
+            }
+            if !changed.isEmpty { publish(control, changed: changed) }
         }
     }
 
     // MARK: - Bindings
 
-    @discardableResult
     private func reconcileBindings(_ control: inout Control, gone: Set<String>) -> [PortPath] {
         var wanted: [PortPath: String] = [:]
         for port in control.topology.ports.values {
@@ -142,7 +147,9 @@ public final class Agent: Sendable {
         return changed
     }
 
-    private func reconcileTunnels(_ control: inout Control) {
+    /// Opens and closes tunnel ports; true when one came or went.
+    private func reconcileTunnels(_ control: inout Control) -> Bool {
+        let before = control.tunnels.mapValues(\.number)
         var wanted: [TunnelZone.Encapsulation: PortSpecification] = [:]
         for (zone, address) in control.topology.hosts[host]?.tunnelAddresses ?? [:] {
             guard let encapsulation = control.topology.zones[zone]?.encapsulation, let local = address.v4 else {
@@ -165,6 +172,7 @@ public final class Agent: Sendable {
                 control.tunnelProblem = "\(error)"
             }
         }
+        return control.tunnels.mapValues(\.number) != before
     }
 
     private func publish(_ control: borrowing Control, changed: Set<Tag>) {
@@ -242,15 +250,15 @@ public final class Agent: Sendable {
     }
 }
 
-/// Tells all packet threads what one of them learned.
+/// Gives all packet threads a message of one of them.
 private final class Announcer: Sendable {
     let threads = Mutex<[PacketThread]>([])
     private let datapath: any Datapath
 
     init(datapath: any Datapath) { self.datapath = datapath }
 
-    func announce(_ tags: Set<Tag>) {
-        for thread in threads.withLock({ $0 }) { thread.post(.invalidate(tags)) }
+    func broadcast(_ message: PacketThread.Message) {
+        for thread in threads.withLock({ $0 }) { thread.post(message) }
         datapath.wake()
     }
 }

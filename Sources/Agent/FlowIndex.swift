@@ -47,6 +47,8 @@ struct FlowIndex: ~Copyable {
     /// Sets by the hash of their tags.
     private var setOfHash = HashIndex()
     private var setsOfTag: [Tag: [Int32]] = [:]
+    /// Flows by port of ingress; port numbers are small.
+    private var countOfPort: [Int] = []
     /// Distinct masks; records name theirs by position, since there are few.
     private var masks: [FlowMask] = []
 
@@ -55,6 +57,24 @@ struct FlowIndex: ~Copyable {
     }
 
     var count: Int { byID.count }
+
+    /// Flows of packets that came in by a port.
+    func count(ofPort port: UInt32) -> Int { countOfPort.indices.contains(Int(port)) ? countOfPort[Int(port)] : 0 }
+
+    private mutating func countFlow(_ port: UInt32, _ change: Int) {
+        let port = Int(port)
+        if countOfPort.count <= port { countOfPort += Array(repeating: 0, count: port + 1 - countOfPort.count) }
+        countOfPort[port] += change
+    }
+
+    /// Gives a flow other tags and leaves the rest as it is.
+    mutating func retag(_ id: FlowID, _ tags: [Tag]) {
+        guard let slot = find(id) else { return }
+        let set = self.set(of: tags)
+        guard records[slot].pointee.set != set else { return }
+        unlink(slot)
+        link(slot, set)
+    }
 
     func find(_ id: FlowID) -> Int32? { byID[id.folded].map { Int32($0) } }
 
@@ -91,6 +111,7 @@ struct FlowIndex: ~Copyable {
             initialized = max(initialized, slot + 1)
             byID[flow.id.folded] = UInt64(slot)
             link(slot, set)
+            countFlow(sample.inPort, 1)
         }
     }
 
@@ -98,6 +119,7 @@ struct FlowIndex: ~Copyable {
         guard let slot = find(id) else { return }
         byID[id.folded] = nil
         unlink(slot)
+        countFlow(records[slot].pointee.sample.inPort, -1)
         records[slot].pointee.isLive = false
         records[slot].pointee.actions = []
         records.give(back: slot)

@@ -4,6 +4,8 @@
 public enum AgentLimits {
     /// Flows that one packet thread keeps. Past it packets are still forwarded, one by one.
     public static let flowsPerThread = 200_000
+    /// Flows from one port when more than half of all are taken.
+    public static let flowsPerPort = flowsPerThread / 4
     /// A flow that carried nothing for this long goes.
     public static let idleNanoseconds: UInt64 = 10_000_000_000
     /// How often flow counters are read to find the idle ones.
@@ -22,8 +24,24 @@ public enum AgentLimits {
     public static let neighborLifetimeNanoseconds: UInt64 = 120_000_000_000
     /// How long a neighbor that did not answer counts as unreachable.
     public static let unreachableNanoseconds: UInt64 = 3_000_000_000
-    /// Learned entries of each kind on one host.
-    public static let learnedEntries = 65_536
+    /// Learned entries on one host.
+    public static let learnedEntries = 131_072
+    /// Learned entries at one port.
+    public static let learnedPerPort = 4096
+    /// Neighbors that are noted not to answer.
+    public static let unreachableEntries = 16_384
+    /// How long before its end a learned entry is confirmed, if anybody uses it.
+    public static let confirmNanoseconds: UInt64 = 15_000_000_000
+    /// How often other hosts are told what they were told before.
+    public static let tellIntervalNanoseconds: UInt64 = 1_000_000_000
+    /// Messages a second to other hosts about what was learned, each to all of them.
+    public static let tellsPerSecond = 2000
+    /// Entries that a host which just started is told.
+    public static let tellsPerGreeting = 4096
+    /// Neighbors that are asked for at a time.
+    public static let queriesPerThread = 4096
+    /// Neighbors that are asked for at a time behind one router port.
+    public static let queriesPerPort = 256
     /// ICMP errors a second towards one port.
     public static let errorsPerSecond = 1000
     /// Answers (ARP, ND, echo) a second towards one port.

@@ -6,8 +6,18 @@ import Wire
 /// What packets taught this host, and what other hosts told of theirs: learned MACs and neighbors, with lifetimes.
 ///
 /// It stands where the replicated flow state will stand, behind the same seam: the simulation reads through
-/// ``FlowStateView``, and what is learned is written through ``learn(_:now:)``.
+/// ``FlowStateView``, and what is learned is written through ``learn(_:isOwn:now:)``.
 public final class LocalState: FlowStateView {
+    /// What learning something came to.
+    public enum Outcome: Sendable, Equatable {
+        /// It was not known, or otherwise: what was decided without it has to be decided again.
+        case news
+        /// It was known, and has a new lifetime. `isDue` when the other hosts have not heard of it for a while.
+        case known(isDue: Bool)
+        /// There was no room.
+        case refused
+    }
+
     private struct MACKey: Hashable {
         var mac: MACAddress
         var vlan: UInt16
@@ -20,11 +30,36 @@ public final class LocalState: FlowStateView {
     private struct Entry<Value: Sendable>: Sendable {
         var value: Value
         var expires: UInt64
+        /// When other hosts last heard of it.
+        var told: UInt64
+        /// Whether this host learned it from packets, not from another host.
+        var isOwn: Bool
+        /// Whether those who use it were asked to confirm it before it expires.
+        var isConfirming = false
     }
     private struct Tables {
         var macs: [MACKey: Entry<Tag>] = [:]
         var neighbors: [NeighborKey: Entry<NeighborState>] = [:]
+        /// Entries by the port that they are at: one port must not fill the tables for all.
+        var countOfPort: [Tag: Int] = [:]
+        var unreachableCount = 0
         var refused: UInt64 = 0
+
+        mutating func take(_ port: Tag) -> Bool {
+            guard macs.count + neighbors.count - unreachableCount < AgentLimits.learnedEntries,
+                countOfPort[port, default: 0] < AgentLimits.learnedPerPort
+            else {
+                refused &+= 1
+                return false
+            }
+            countOfPort[port, default: 0] += 1
+            return true
+        }
+
+        mutating func give(back port: Tag) {
+            let left = (countOfPort[port] ?? 0) - 1
+            countOfPort[port] = left > 0 ? left : nil
+        }
     }
 
     private let tables = Mutex(Tables())
@@ -42,44 +77,83 @@ public final class LocalState: FlowStateView {
         tables.withLock { $0.neighbors[NeighborKey(address: address, port: port)]?.value ?? .unknown }
     }
 
-    /// Takes note; true when it is news, so that what was decided without it has to be decided again.
-    public func learn(_ learned: Learned, now: UInt64) -> Bool {
+    /// Takes note of something, or that it is still so.
+    ///
+    /// - Parameter isOwn: whether packets told it here; otherwise another host told it.
+    public func learn(_ learned: Learned, isOwn: Bool = true, now: UInt64) -> Outcome {
         tables.withLock { tables in
             switch learned {
             case .mac(let mac, let vlan, let bridge, let port):
                 let key = MACKey(mac: mac, vlan: vlan, bridge: bridge)
                 let old = tables.macs[key]
-                if old == nil, tables.macs.count >= AgentLimits.learnedEntries {
-                    tables.refused &+= 1
-                    return false
+                if old?.value != port {
+                    guard tables.take(port) else { return .refused }
+                    if let old { tables.give(back: old.value) }
                 }
-                tables.macs[key] = Entry(value: port, expires: now &+ AgentLimits.macLifetimeNanoseconds)
-                return old?.value != port
+                let (told, outcome) = Self.outcome(old?.value == port, old?.told, isOwn, now)
+                tables.macs[key] = Entry(
+                    value: port, expires: now &+ AgentLimits.macLifetimeNanoseconds, told: told, isOwn: isOwn)
+                return outcome
             case .neighbor(let address, let mac, let port):
                 let key = NeighborKey(address: address, port: port)
                 let old = tables.neighbors[key]
-                if old == nil, tables.neighbors.count >= AgentLimits.learnedEntries {
-                    tables.refused &+= 1
-                    return false
+                switch old?.value {
+                case .at: break
+                case .unreachable, .unknown, nil:
+                    guard tables.take(port) else { return .refused }
+                    if old != nil { tables.unreachableCount -= 1 }
                 }
+                let (told, outcome) = Self.outcome(old?.value == .at(mac), old?.told, isOwn, now)
                 tables.neighbors[key] = Entry(
-                    value: .at(mac), expires: now &+ AgentLimits.neighborLifetimeNanoseconds)
-                return old?.value != .at(mac)
+                    value: .at(mac), expires: now &+ AgentLimits.neighborLifetimeNanoseconds, told: told, isOwn: isOwn)
+                return outcome
             }
         }
+    }
+
+    private static func outcome(_ isKnown: Bool, _ told: UInt64?, _ isOwn: Bool, _ now: UInt64) -> (UInt64, Outcome) {
+        guard isKnown, let told else { return (now, .news) }
+        // Another host's word was heard by all; only our own has to be passed on.
+        if isOwn, now >= told &+ AgentLimits.tellIntervalNanoseconds { return (now, .known(isDue: true)) }
+        return (isOwn ? told : now, .known(isDue: false))
     }
 
     /// Notes that a neighbor did not answer.
     func markUnreachable(_ address: IPAddress, port: Tag, now: UInt64) {
         tables.withLock { tables in
             let key = NeighborKey(address: address, port: port)
-            // Without room it is asked again by the next packet, which costs time but never room.
-            if tables.neighbors[key] == nil, tables.neighbors.count >= AgentLimits.learnedEntries {
-                tables.refused &+= 1
-                return
+            switch tables.neighbors[key]?.value {
+            case .at: tables.give(back: port)
+            case .unreachable, .unknown: tables.unreachableCount -= 1
+            case nil:
+                // Without room it is asked again by the next packet: that costs time, and keeps a scan of addresses from
+                // growing the table.
+                guard tables.unreachableCount < AgentLimits.unreachableEntries else {
+                    tables.refused &+= 1
+                    return
+                }
             }
+            tables.unreachableCount += 1
             tables.neighbors[key] = Entry(
-                value: .unreachable, expires: now &+ AgentLimits.unreachableNanoseconds)
+                value: .unreachable, expires: now &+ AgentLimits.unreachableNanoseconds, told: now, isOwn: true)
+        }
+    }
+
+    /// What will be forgotten soon: each is named once, so that those who use it can see whether it is still so.
+    func expiring(now: UInt64) -> [Learned] {
+        let soon = now &+ AgentLimits.confirmNanoseconds
+        return tables.withLock { tables in
+            var list: [Learned] = []
+            for (key, entry) in tables.macs where entry.expires <= soon && !entry.isConfirming {
+                tables.macs[key]?.isConfirming = true
+                list.append(.mac(key.mac, vlan: key.vlan, bridge: key.bridge, port: entry.value))
+            }
+            for (key, entry) in tables.neighbors where entry.expires <= soon && !entry.isConfirming {
+                guard case .at(let mac) = entry.value else { continue }
+                tables.neighbors[key]?.isConfirming = true
+                list.append(.neighbor(key.address, mac: mac, port: key.port))
+            }
+            return list
         }
     }
 
@@ -89,13 +163,30 @@ public final class LocalState: FlowStateView {
             var tags: Set<Tag> = []
             for (key, entry) in tables.macs where entry.expires <= now {
                 tables.macs[key] = nil
+                tables.give(back: entry.value)
                 tags.insert(.mac(key.mac, vlan: key.vlan, bridge: key.bridge))
             }
             for (key, entry) in tables.neighbors where entry.expires <= now {
                 tables.neighbors[key] = nil
+                if case .at = entry.value { tables.give(back: key.port) } else { tables.unreachableCount -= 1 }
                 tags.insert(.neighbor(key.address, port: key.port))
             }
             return tags
+        }
+    }
+
+    /// What packets taught this host, at most `limit` entries of it.
+    func own(limit: Int) -> [Learned] {
+        tables.withLock { tables in
+            var list: [Learned] = []
+            for (key, entry) in tables.macs where entry.isOwn && list.count < limit {
+                list.append(.mac(key.mac, vlan: key.vlan, bridge: key.bridge, port: entry.value))
+            }
+            for (key, entry) in tables.neighbors where entry.isOwn && list.count < limit {
+                guard case .at(let mac) = entry.value else { continue }
+                list.append(.neighbor(key.address, mac: mac, port: key.port))
+            }
+            return list
         }
     }
 

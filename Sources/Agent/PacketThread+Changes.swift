@@ -21,20 +21,26 @@ extension PacketThread {
             case .invalidate(let tags):
                 decideAgain(flows.flows(with: tags), thread)
                 resume(lot.take(tags), thread)
+                for tag in undecided.isEmpty ? [] : tags {
+                    if let waited = undecided.removeValue(forKey: tag) { inherit(waited, thread) }
+                }
+            case .confirm(let expiring): confirm(expiring, thread)
             case .inherit(let inherited): inherit(inherited, thread)
             case .report(let reply): reply.put(report(thread))
             case .count(let reply): reply.put(counters)
             }
         }
+        var silent: Set<Tag> = []
         for due in lot.due(now: now) {
             switch due {
             case .ask(let query): ask(query, thread)
             case .unreachable(let query, let packets):
                 state.markUnreachable(query.address, port: query.port, now: now)
-                announce([.neighbor(query.address, port: query.port)])
+                silent.insert(query.tag)
                 resume(packets, thread)
             }
         }
+        if !silent.isEmpty { announce(silent) }
         if now >= nextExpiry {
             // Reading the counters of many flows takes its time: the more there are, the less often.
             nextExpiry = now &+ max(AgentLimits.expiryIntervalNanoseconds, UInt64(flows.count) * 20_000)
@@ -42,6 +48,8 @@ extension PacketThread {
             if index == 0 {
                 let forgotten = state.expire(now: now)
                 if !forgotten.isEmpty { announce(forgotten) }
+                let expiring = state.expiring(now: now)
+                if !expiring.isEmpty { broadcast(.confirm(expiring)) }
             }
         }
     }
@@ -54,6 +62,10 @@ extension PacketThread {
         decideAgain(flows.flows(with: changed), thread)
         if installsStanding { installStanding(thread) }
         resume(lot.takeAll(), thread)
+        let waited = undecided.values.flatMap(\.self)
+        undecided.removeAll()
+        inherit(waited, thread)
+        if index == 0 { greet(thread) }
     }
 
     /// Installs what may arrive by tunnel before it does, and removes what may no longer.
@@ -118,11 +130,15 @@ extension PacketThread {
             }
             counters.simulated &+= 1
             resimulate(record.sample)
-            if simulator.verdict.wait != nil {
+            if let query = waitedFor {
                 // The flow goes on as it is until the neighbor answers, or does not.
-                settle(thread, generation: 0)
+                flows.retag(id, simulator.verdict.tags)
+                _ = lot.watch(query, now: now)
+                takeNote(thread)
+                sendGenerated(thread, generation: 0)
                 continue
             }
+            takeNote(thread)
             guard simulator.verdict.isCacheable || record.isStanding else {
                 thread.remove(id)
                 flows.remove(id)
@@ -162,6 +178,11 @@ extension PacketThread {
                         continue
                     }
                 }
+                if let query = waitedFor, lot.watch(query, now: now) {
+                    undecided[query.tag, default: []].append(old)
+                    sendGenerated(thread, generation: 0)
+                    continue
+                }
             }
             thread.remove(id)
         }
@@ -195,15 +216,17 @@ extension PacketThread {
         }
         if simulator.verdict.wait != nil {
             park(packet, .ingress(tag))
+            takeNote(thread)
         } else {
             let (actions, mask) = ActionBuilder.actions(of: simulator.verdict, epoch)
             if simulator.verdict.isCacheable {
                 install(Flow(key: key, mask: mask, actions: actions), sample: key, thread)
             }
             count(simulator.verdict)
+            takeNote(thread)
             thread.execute(withoutCheck(actions), on: packet)
         }
-        settle(thread, generation: 0)
+        sendGenerated(thread, generation: 0)
     }
 
     func ask(_ query: ParkingLot.Query, _ thread: any DatapathThread) {

@@ -17,6 +17,8 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {
         case epoch(Epoch, changed: Set<Tag>)
         /// The flows with these tags may be wrong.
         case invalidate(Set<Tag>)
+        /// What will be forgotten unless it is still so.
+        case confirm([Learned])
         /// Flows that an earlier run left: keep those that are still right, remove the others.
         case inherit([InheritedFlow])
         /// Tell what is installed.
@@ -30,17 +32,23 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {
     let index: Int
     let installsStanding: Bool
     let state: LocalState
-    /// Tells all threads of this host that something was learned.
-    let announce: @Sendable (Set<Tag>) -> Void
+    /// Gives all threads of this host a message.
+    let broadcast: @Sendable (Message) -> Void
 
     var epoch: Epoch
     var simulator: Simulator
     var flows = FlowIndex()
     var standing: Set<FlowID> = []
     var lot = ParkingLot()
+    /// Flows of an earlier run that wait for a neighbor before they can be decided again; they go on meanwhile.
+    var undecided: [Tag: [InheritedFlow]] = [:]
     var counters = AgentCounters()
     var errorBudget: [PortIndex: RateLimit] = [:]
     var answerBudget: [PortIndex: RateLimit] = [:]
+    var tellBudget = RateLimit(perSecond: AgentLimits.tellsPerSecond)
+    var greetingBudget = RateLimit(perSecond: 20)
+    /// Hosts that were asked for what they learned.
+    var greeted: Set<IPAddress> = []
     var nextExpiry: UInt64 = 0
     var now: UInt64 = 0
 
@@ -48,15 +56,18 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {
     ///   are shared, every thread where each has its own.
     init(
         index: Int, epoch: Epoch, state: LocalState, installsStanding: Bool,
-        announce: @escaping @Sendable (Set<Tag>) -> Void
+        broadcast: @escaping @Sendable (Message) -> Void
     ) {
         self.index = index
         self.epoch = epoch
         self.state = state
         self.installsStanding = installsStanding
-        self.announce = announce
+        self.broadcast = broadcast
         simulator = Simulator(fabric: epoch.fabric, state: state)
     }
+
+    /// Tells all threads of this host that what they decided with these tags may be wrong now.
+    func announce(_ tags: Set<Tag>) { broadcast(.invalidate(tags)) }
 
     func post(_ message: Message) { mailbox.withLock { $0.append(message) } }
 
@@ -80,7 +91,8 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {
             at: port)
         if simulator.verdict.wait != nil {
             park(packet.owned(), .ingress(epoch.fabric.tag(port)))
-            settle(thread, generation: 0)
+            takeNote(thread)
+            sendGenerated(thread, generation: 0)
             return
         }
         let (actions, mask) = ActionBuilder.actions(of: simulator.verdict, epoch)
@@ -88,19 +100,16 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {
             install(Flow(key: packet.key, mask: mask, actions: actions), sample: packet.key, thread)
         }
         count(simulator.verdict)
+        // State before packet: the answer must not find a host that does not know yet what this packet taught.
+        takeNote(thread)
         // A packet that is too long for the flow's own check goes out as it is: it may be fragmented.
         thread.execute(withoutCheck(actions), on: packet)
-        settle(thread, generation: 0)
+        sendGenerated(thread, generation: 0)
     }
 
     func arrive(_ packet: borrowing UpcallPacket, _ thread: any DatapathThread) {
         let key = UInt32(truncatingIfNeeded: packet.key.tunnelID)
-        if key == ReservedKeys.state {
-            if let learned = StateMessage.decode(UnsafeRawBufferPointer(packet.bytes)), state.learn(learned, now: now) {
-                announce([learned.tag])
-            }
-            return
-        }
+        if key == ReservedKeys.state { return receive(UnsafeRawBufferPointer(packet.bytes), packet.key, thread) }
         counters.simulated &+= 1
         simulator.simulateArrival(
             SimulatedPacket(
@@ -108,7 +117,11 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {
                 length: packet.length),
             key: key)
         let (actions, mask) = ActionBuilder.actions(of: simulator.verdict, epoch)
-        install(Flow(key: packet.key, mask: mask, actions: actions), sample: packet.key, thread)
+        // Keys that nobody has would fill the table, and a thread that does not keep the standing flows would let them
+        // expire.
+        if installsStanding, simulator.verdict.drop != .unknownKey {
+            install(Flow(key: packet.key, mask: mask, actions: actions), sample: packet.key, thread)
+        }
         count(simulator.verdict)
         thread.execute(actions, on: packet)
     }
@@ -122,7 +135,7 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {
         _ decided: Flow, sample: FlowKey, _ thread: any DatapathThread, isStanding: Bool = false
     ) {
         guard simulator.verdict.tags.count <= AgentLimits.tagsPerFlow,
-            flows.count < AgentLimits.flowsPerThread || isStanding
+            flows.count < AgentLimits.flowsPerThread / 2 || isStanding || hasRoom(sample.inPort)
         else {
             counters.tableFull &+= 1
             return
@@ -133,38 +146,58 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {
         counters.installed &+= 1
     }
 
+    /// Whether a port may have one more flow now that many are taken.
+    private func hasRoom(_ port: UInt32) -> Bool {
+        flows.count < AgentLimits.flowsPerThread && flows.count(ofPort: port) < AgentLimits.flowsPerPort
+    }
+
     func count(_ verdict: borrowing Verdict) {
         if let reason = verdict.drop { counters.drops[reason, default: 0] &+= 1 }
     }
 
     func park(_ packet: OwnedPacket, _ origin: ParkingLot.Parked.Origin) {
-        guard let query = simulator.verdict.wait else { return }
-        let parked = lot.park(
-            .init(packet: packet, origin: origin),
-            for: .init(address: query.address, port: epoch.fabric.tag(query.port)), now: now)
-        if parked.accepted { counters.parked &+= 1 } else { counters.parkingFull &+= 1 }
+        guard let query = waitedFor else { return }
+        let isParked = lot.park(.init(packet: packet, origin: origin), for: query, now: now)
+        if isParked { counters.parked &+= 1 } else { counters.parkingFull &+= 1 }
     }
 
-    /// Carries out what a verdict asks for besides the packet itself: state, and packets that devices send.
-    func settle(_ thread: any DatapathThread, generation: Int) {
+    /// The neighbor that the last simulation needs.
+    var waitedFor: ParkingLot.Query? {
+        simulator.verdict.wait.map { .init(address: $0.address, port: epoch.fabric.tag($0.port)) }
+    }
+
+    /// Keeps what the last simulation taught, and tells it.
+    func takeNote(_ thread: any DatapathThread) {
+        if simulator.verdict.learned.isEmpty { return }
         var news: Set<Tag> = []
-        for learned in simulator.verdict.learned where state.learn(learned, now: now) {
-            news.insert(learned.tag)
-            tell(learned, thread)
-        }
-        let packets = simulator.verdict.packets
-        for generated in packets where isWithinRate(generated) {
-            send(
-                generated.frame, leaving: generated.port, isRouted: generated.isRouted, thread,
-                generation: generation + 1)
+        for learned in simulator.verdict.learned {
+            switch state.learn(learned, now: now) {
+            case .news:
+                news.insert(learned.tag)
+                tell(learned, thread)
+            case .known(isDue: true): tell(learned, thread)
+            case .known, .refused: break
+            }
         }
         if !news.isEmpty { announce(news) }
     }
 
-    func isWithinRate(_ packet: GeneratedPacket) -> Bool {
+    /// Sends the packets that the last simulation made.
+    func sendGenerated(_ thread: any DatapathThread, generation: Int) {
+        if simulator.verdict.packets.isEmpty { return }
+        let packets = simulator.verdict.packets
+        let query = waitedFor
+        for generated in packets where isWithinRate(generated, query) {
+            send(
+                generated.frame, leaving: generated.port, isRouted: generated.isRouted, thread,
+                generation: generation + 1)
+        }
+    }
+
+    func isWithinRate(_ packet: GeneratedPacket, _ query: ParkingLot.Query?) -> Bool {
         let isWithin: Bool
         switch packet.kind {
-        case .request: return true
+        case .request: return query.map { lot.shouldAsk($0) } ?? false
         case .error:
             isWithin = errorBudget[packet.port, default: RateLimit(perSecond: AgentLimits.errorsPerSecond)].take(
                 now: now)
@@ -184,11 +217,13 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {
         simulateGenerated(frame, leaving: port, isRouted)
         if simulator.verdict.wait != nil {
             park(OwnedPacket(bytes: frame), .leaving(epoch.fabric.tag(port), isRouted: isRouted))
+            takeNote(thread)
         } else {
             let (actions, _) = ActionBuilder.actions(of: simulator.verdict, epoch)
+            takeNote(thread)
             thread.execute(withoutCheck(actions), on: OwnedPacket(bytes: frame))
         }
-        settle(thread, generation: generation)
+        sendGenerated(thread, generation: generation)
     }
 
     func simulateGenerated(_ frame: [UInt8], leaving port: PortIndex, _ isRouted: Bool) {
@@ -200,19 +235,6 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {
             simulator.simulateGenerated(
                 SimulatedPacket(key: key, layout: layout, bytes: bytes.bytes, length: length), leaving: port,
                 isRouted: isRouted)
-        }
-    }
-
-    /// Tells the other hosts what was learned here.
-    func tell(_ learned: Learned, _ thread: any DatapathThread) {
-        let packet = OwnedPacket(bytes: StateMessage.encode(learned))
-        for tunnel in epoch.allTunnels {
-            thread.execute(
-                [
-                    .setTunnel(
-                        TunnelHeader(id: ReservedKeys.state, source: tunnel.local, destination: tunnel.remote)),
-                    .output(tunnel.port),
-                ], on: packet)
         }
     }
 }

@@ -3,7 +3,8 @@ import Datapath
 import Simulation
 import Wire
 
-/// Packets that wait for a neighbor's MAC, each list with a bound and a deadline. Pure: it is told the time.
+/// The neighbors that are being asked for, and the packets that wait for their answers, each list with a bound and a
+/// deadline. Pure: it is told the time.
 struct ParkingLot {
     /// A packet that waits, and where its simulation begins again.
     struct Parked {
@@ -18,10 +19,12 @@ struct ParkingLot {
         var address: IPAddress
         /// Tag of the router port behind which it is.
         var port: Tag
+
+        var tag: Tag { .neighbor(address, port: port) }
     }
     private struct Waiting {
         var packets: [Parked] = []
-        var asked = 1
+        var asked = 0
         var nextAsk: UInt64
     }
     /// What there is to do.
@@ -33,36 +36,71 @@ struct ParkingLot {
     }
 
     private var lots: [Query: Waiting] = [:]
+    private var queries: [Tag: Query] = [:]
+    /// Queries of a router port: a scan of the addresses behind it must not use up what the others need.
+    private var queriesOfPort: [Tag: Int] = [:]
+    /// Packets that wait.
     private(set) var count = 0
+    /// Neighbors that are asked for.
+    var queryCount: Int { lots.count }
 
-    /// Parks a packet. False when there is no room. `isFirst` tells whether nobody asked for the neighbor yet.
-    mutating func park(_ parked: Parked, for query: Query, now: UInt64) -> (accepted: Bool, isFirst: Bool) {
-        let isFirst = lots[query] == nil
-        var waiting = lots[query] ?? Waiting(nextAsk: now &+ AgentLimits.askIntervalNanoseconds)
-        let hasRoom = waiting.packets.count < AgentLimits.parkedPerNeighbor && count < AgentLimits.parkedPerThread
-        if hasRoom {
-            waiting.packets.append(parked)
-            count += 1
-        }
-        lots[query] = waiting
-        return (hasRoom, isFirst)
+    /// Begins to wait for a neighbor, unless that is under way. False when there is no room.
+    mutating func watch(_ query: Query, now: UInt64) -> Bool {
+        if lots[query] != nil { return true }
+        guard queriesOfPort[query.port, default: 0] < AgentLimits.queriesPerPort,
+            lots.count < AgentLimits.queriesPerThread
+        else { return false }
+        queriesOfPort[query.port, default: 0] += 1
+        queries[query.tag] = query
+        lots[query] = Waiting(nextAsk: now &+ AgentLimits.askIntervalNanoseconds)
+        return true
+    }
+
+    /// Parks a packet. False when there is no room.
+    mutating func park(_ parked: Parked, for query: Query, now: UInt64) -> Bool {
+        guard watch(query, now: now), count < AgentLimits.parkedPerThread,
+            lots[query]?.packets.count ?? 0 < AgentLimits.parkedPerNeighbor
+        else { return false }
+        lots[query]?.packets.append(parked)
+        count += 1
+        return true
+    }
+
+    /// Whether the neighbor is to be asked right away: the first time only, what follows is told by ``due(now:)``. So it is
+    /// asked at most once a second, however many packets want it (RFC 1122 section 2.3.2.1).
+    mutating func shouldAsk(_ query: Query) -> Bool {
+        guard lots[query]?.asked == 0 else { return false }
+        lots[query]?.asked = 1
+        return true
     }
 
     /// Takes out the packets that waited for one of the tags' neighbors.
     mutating func take(_ tags: Set<Tag>) -> [Parked] {
         if lots.isEmpty { return [] }
         var taken: [Parked] = []
-        for query in lots.keys where tags.contains(.neighbor(query.address, port: query.port)) {
-            taken += lots.removeValue(forKey: query)?.packets ?? []
+        if tags.count < lots.count {
+            for tag in tags { if let query = queries[tag] { taken += remove(query) } }
+        } else {
+            for (tag, query) in queries where tags.contains(tag) { taken += remove(query) }
         }
-        count -= taken.count
         return taken
+    }
+
+    private mutating func remove(_ query: Query) -> [Parked] {
+        guard let waiting = lots.removeValue(forKey: query) else { return [] }
+        queries[query.tag] = nil
+        let left = (queriesOfPort[query.port] ?? 0) - 1
+        queriesOfPort[query.port] = left > 0 ? left : nil
+        count -= waiting.packets.count
+        return waiting.packets
     }
 
     /// Takes out all packets.
     mutating func takeAll() -> [Parked] {
         let all = lots.values.flatMap(\.packets)
         lots.removeAll()
+        queries.removeAll()
+        queriesOfPort.removeAll()
         count = 0
         return all
     }
@@ -73,9 +111,7 @@ struct ParkingLot {
         var due: [Due] = []
         for (query, waiting) in lots where waiting.nextAsk <= now {
             if waiting.asked >= AgentLimits.asks {
-                lots[query] = nil
-                count -= waiting.packets.count
-                due.append(.unreachable(query, waiting.packets))
+                due.append(.unreachable(query, remove(query)))
             } else {
                 lots[query]?.asked += 1
                 lots[query]?.nextAsk = now &+ AgentLimits.askIntervalNanoseconds

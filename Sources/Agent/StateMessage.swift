@@ -6,24 +6,30 @@ import Wire
 ///
 /// Sent once, not acknowledged: a host that misses it floods or asks for itself. The replicated flow state takes its
 /// place.
-enum StateMessage {
+enum StateMessage: Equatable {
+    /// What the sender learned.
+    case learned(Learned)
+    /// The sender begins: it wants to hear what others learned.
+    case greeting
+
     /// "Local experimental EtherType 1" (IEEE 802): such frames live in our tunnels only.
     static let etherType: UInt16 = 0x88b5
     private static let version: UInt8 = 1
 
-    static func encode(_ learned: Learned) -> [UInt8] {
+    static func encode(_ message: StateMessage) -> [UInt8] {
         var body: [UInt8] = [version]
         func append(_ value: UInt64) {
             for shift in 0..<8 { body.append(UInt8(truncatingIfNeeded: value >> UInt64(56 - 8 * shift))) }
         }
-        switch learned {
-        case .mac(let mac, let vlan, let bridge, let port):
+        switch message {
+        case .greeting: body += [4] + [UInt8](repeating: 0, count: 32)
+        case .learned(.mac(let mac, let vlan, let bridge, let port)):
             body.append(1)
             append(mac.bits)
             append(UInt64(vlan))
             append(bridge.bits)
             append(port.bits)
-        case .neighbor(let address, let mac, let port):
+        case .learned(.neighbor(let address, let mac, let port)):
             body.append(address.family == .ipv4 ? 2 : 3)
             append(address.high)
             append(address.low)
@@ -34,19 +40,21 @@ enum StateMessage {
     }
 
     /// Reads a message; `nil` for anything else.
-    static func decode(_ frame: UnsafeRawBufferPointer) -> Learned? {
+    static func decode(_ frame: UnsafeRawBufferPointer) -> StateMessage? {
         guard frame.count >= 14 + 2 + 32, frame[12] == 0x88, frame[13] == 0xb5, frame[14] == version else { return nil }
         func word(_ index: Int) -> UInt64 {
             UInt64(bigEndian: frame.loadUnaligned(fromByteOffset: 16 + 8 * index, as: UInt64.self))
         }
         switch frame[15] {
         case 1:
-            return .mac(
-                MACAddress(bits: word(0)), vlan: UInt16(truncatingIfNeeded: word(1)) & 0x0fff,
-                bridge: Tag(bits: word(2)), port: Tag(bits: word(3)))
+            return .learned(
+                .mac(
+                    MACAddress(bits: word(0)), vlan: UInt16(truncatingIfNeeded: word(1)) & 0x0fff,
+                    bridge: Tag(bits: word(2)), port: Tag(bits: word(3))))
         case 2, 3:
             let address = IPAddress(high: word(0), low: word(1), family: frame[15] == 2 ? .ipv4 : .ipv6)
-            return .neighbor(address, mac: MACAddress(bits: word(2)), port: Tag(bits: word(3)))
+            return .learned(.neighbor(address, mac: MACAddress(bits: word(2)), port: Tag(bits: word(3))))
+        case 4: return .greeting
         default: return nil
         }
     }

@@ -223,6 +223,8 @@ public struct LinkMonitor: Sendable {
         case present(RouteNetlink.Link)
         /// It went.
         case gone(RouteNetlink.Link)
+        /// An IPv4 address came or went.
+        case address
         /// News was lost: look at everything again.
         case lost
     }
@@ -231,13 +233,15 @@ public struct LinkMonitor: Sendable {
     public init() throws {
         socket = try NetlinkSocket(protocol: 0)
         try socket.join(group: 1)  // RTNLGRP_LINK
+        try socket.join(group: 5)  // RTNLGRP_IPV4_IFADDR
     }
 
     /// What happened since the last call; empty when nothing did.
     public func events() throws -> [Event] {
         var events: [Event] = []
         let isWhole = try socket.receive { reader in
-            guard let link = RouteNetlink.link(reader) else { return }
+            if reader.type == 20 || reader.type == 21 { events.append(.address) }
+            guard reader.type == 16 || reader.type == 17, let link = RouteNetlink.link(reader) else { return }
             if reader.type == 16 { events.append(.present(link)) }
             if reader.type == 17 { events.append(.gone(link)) }
         }

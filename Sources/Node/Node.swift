@@ -187,6 +187,7 @@ public final class Node: Sendable {
                 ("installed", counters.installed), ("replaced", counters.replaced), ("expired", counters.expired),
                 ("parked", counters.parked), ("parking full", counters.parkingFull),
                 ("flow table full", counters.tableFull), ("rate limited", counters.rateLimited),
+                ("told later", counters.untold), ("messages of strangers", counters.strangers),
                 ("from unbound ports", counters.unbound),
             ]
             return .datapath(

@@ -150,7 +150,8 @@ extension Simulator {
         return false
     }
 
-    /// Notes a neighbor's MAC, unless it is declared or already known.
+    /// Notes a neighbor's MAC, unless it is declared. Also one that is known: it lives on, and a host that asked for it
+    /// hears of it.
     mutating func learnNeighbor(_ address: IPAddress, _ mac: MACAddress, owner: Int32) {
         guard !mac.isGroup, mac != .zero, !address.isMulticast, (address.high | address.low) != 0 else { return }
         let port = fabric.ports[Int(owner)]
@@ -160,7 +161,6 @@ extension Simulator {
             if peer.isRouter { return }
             if fabric.neighbors.lookup(bridge: peer.device, vlan: peer.vlan, address: address) != nil { return }
         }
-        if state.neighbor(address, port: port.tag) == .at(mac) { return }
         verdict.learned.append(.neighbor(address, mac: mac, port: port.tag))
         if isTracing { note("arp", Int(owner), "learned that \(address) is \(mac)") }
     }

@@ -71,7 +71,7 @@ public struct Verdict: Sendable {
     }
 }
 
-/// Something that a packet taught.
+/// Something that a packet taught, or confirmed.
 public enum Learned: Sendable, Hashable {
     /// A station's MAC was seen at a port of a bridge.
     case mac(MACAddress, vlan: UInt16, bridge: Tag, port: Tag)

@@ -16,8 +16,8 @@ import Wire
             .neighbor(IPAddress(IPv6Address(high: 5, low: 6)), mac: mac, port: Simulation.Tag(bits: 4)),
         ]
         for learned in samples {
-            let frame = StateMessage.encode(learned)
-            #expect(frame.withUnsafeBytes { StateMessage.decode($0) } == learned)
+            let frame = StateMessage.encode(.learned(learned))
+            #expect(frame.withUnsafeBytes { StateMessage.decode($0) } == .learned(learned))
             for length in 0..<frame.count {
                 #expect(frame[..<length].withUnsafeBytes { StateMessage.decode($0) } == nil || length >= 48)
             }
@@ -27,26 +27,69 @@ import Wire
     @Test func `news is told once, believed for its time, and its end names who depended on it`() {
         let state = LocalState()
         let learned = Learned.mac(mac, vlan: 0, bridge: Simulation.Tag(bits: 1), port: Simulation.Tag(bits: 2))
-        #expect(state.learn(learned, now: 0))
-        #expect(!state.learn(learned, now: 10))
+        #expect(state.learn(learned, now: 0) == .news)
+        #expect(state.learn(learned, now: 10) == .known(isDue: false))
         let moved = Learned.mac(mac, vlan: 0, bridge: Simulation.Tag(bits: 1), port: Simulation.Tag(bits: 3))
-        #expect(state.learn(moved, now: 20))
+        #expect(state.learn(moved, now: 20) == .news)
         #expect(state.port(of: mac, vlan: 0, bridge: Simulation.Tag(bits: 1)) == Simulation.Tag(bits: 3))
         #expect(state.expire(now: 19 + AgentLimits.macLifetimeNanoseconds).isEmpty)
         #expect(state.expire(now: 20 + AgentLimits.macLifetimeNanoseconds) == [moved.tag])
         #expect(state.port(of: mac, vlan: 0, bridge: Simulation.Tag(bits: 1)) == nil)
     }
 
-    @Test func `a station that sends from random addresses fills its table and no more`() {
+    @Test func `what is confirmed lives on, and hosts that missed it hear it again`() {
         let state = LocalState()
-        for number in 0..<AgentLimits.learnedEntries + 100 {
-            _ = state.learn(
+        let neighbor = Learned.neighbor(IPAddress(IPv4Address(bits: 9)), mac: mac, port: Simulation.Tag(bits: 2))
+        #expect(state.learn(neighbor, now: 0) == .news)
+        let later = AgentLimits.neighborLifetimeNanoseconds - AgentLimits.confirmNanoseconds
+        #expect(state.expiring(now: later - 1).isEmpty)
+        #expect(state.expiring(now: later) == [neighbor])
+        #expect(state.expiring(now: later).isEmpty, "asked once")
+        #expect(state.learn(neighbor, now: later + 5) == .known(isDue: true))
+        #expect(state.learn(neighbor, now: later + 6) == .known(isDue: false), "told a moment ago")
+        #expect(state.expire(now: AgentLimits.neighborLifetimeNanoseconds).isEmpty)
+        #expect(state.expiring(now: later + 6 + later) == [neighbor], "asked again in the next life")
+        // What another host told is not passed on.
+        let other = LocalState()
+        #expect(other.learn(neighbor, isOwn: false, now: 0) == .news)
+        #expect(other.learn(neighbor, isOwn: false, now: later) == .known(isDue: false))
+        #expect(other.own(limit: 10).isEmpty)
+        #expect(state.own(limit: 10) == [neighbor])
+    }
+
+    @Test func `a station that sends from random addresses fills its share and no more`() {
+        let state = LocalState()
+        func learn(_ number: Int, port: UInt64, now: UInt64 = 0) -> LocalState.Outcome {
+            state.learn(
                 .mac(
                     MACAddress(bits: UInt64(number)), vlan: 0, bridge: Simulation.Tag(bits: 1),
-                    port: Simulation.Tag(bits: 2)), now: 0)
+                    port: Simulation.Tag(bits: port)), now: now)
         }
-        #expect(state.count == AgentLimits.learnedEntries)
+        for number in 0..<AgentLimits.learnedPerPort + 100 { _ = learn(number, port: 2) }
+        #expect(state.count == AgentLimits.learnedPerPort)
         #expect(state.refused == 100)
+        #expect(learn(1_000_000, port: 3) == .news)
+        // A station that moves frees its place at the old port.
+        #expect(learn(0, port: 3) == .news)
+        #expect(learn(2_000_000, port: 2) == .news)
+        #expect(learn(2_000_001, port: 2) == .refused)
+        _ = state.expire(now: AgentLimits.macLifetimeNanoseconds)
+        #expect(state.count == 0)
+        #expect(learn(2_000_001, port: 2) == .news)
+    }
+
+    @Test func `a scan for neighbors that are not there leaves room for those that are`() {
+        let state = LocalState()
+        let port = Simulation.Tag(bits: 2)
+        func ip(_ number: Int) -> IPAddress { IPAddress(IPv4Address(bits: UInt32(number))) }
+        for number in 0..<AgentLimits.unreachableEntries + 10 { state.markUnreachable(ip(number), port: port, now: 0) }
+        #expect(state.count == AgentLimits.unreachableEntries)
+        #expect(state.learn(.neighbor(ip(5), mac: mac, port: port), now: 0) == .news)
+        state.markUnreachable(ip(1_000_000), port: port, now: 0)
+        #expect(state.neighbor(ip(1_000_000), port: port) == .unreachable)
+        #expect(state.neighbor(ip(1_000_001), port: port) == .unknown)
+        _ = state.expire(now: AgentLimits.unreachableNanoseconds)
+        #expect(state.count == 1)
     }
 
     @Test func `a rate lets through what it says, and a burst of a tenth`() {

@@ -47,7 +47,7 @@ private func fuzz(_ kind: UInt8, _ bytes: UnsafeRawBufferPointer) {
     case 4:
         let key = KeyCodec.decode(bytes)
         var buffer = MessageBuffer(capacity: 4096)
-        KeyCodec.encode(key, shape: key, isMask: false, into: &buffer)
+        KeyCodec.encode(key, shape: key, isMask: false, isTunnel: key.tunnelID != 0, into: &buffer)
         buffer.free()
     case 5:
         NetlinkReader.forEachMessage(bytes) { type, _, payload in

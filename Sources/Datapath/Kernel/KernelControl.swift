@@ -31,6 +31,9 @@ final class KernelControl {
     let families: Families
     private let socket: NetlinkSocket
     private(set) var index: Int32 = 0
+    private var lastNumber: UInt32 = 0
+    /// DP_MAX_PORTS of the module, less the reserved ones.
+    private static let highestNumber: UInt32 = 65_530
 
     /// Opens the module's doors; throws `ENOENT` where the kernel has no openvswitch.
     init() throws {
@@ -127,14 +130,17 @@ final class KernelControl {
     /// Adds an interface as a port; one that is a port already keeps its number.
     func addPort(_ interface: String, upcall sockets: [UInt32]) throws -> UInt32 {
         let pids = sockets.flatMap { withUnsafeBytes(of: $0, Array.init) }
-        if let known = try ports().first(where: { $0.name == interface }) {
+        let present = try ports()
+        if let known = present.first(where: { $0.name == interface }) {
             var change = message(families.vport, 4)
             change.attribute(1, known.number)
             change.attribute(5, bytes: pids)
             try socket.request(&change, "take over port \(interface)")
             return known.number
         }
+        let wanted = freeNumber(present)
         var add = message(families.vport, 1)
+        add.attribute(1, wanted)
         add.attribute(2, UInt32(1))  // OVS_VPORT_TYPE_NETDEV
         add.attribute(3, interface)
         add.attribute(5, bytes: pids)
@@ -144,6 +150,16 @@ final class KernelControl {
         }
         if number == 0 { number = try ports().first { $0.name == interface }?.number ?? 0 }
         if number == 0 { throw SystemError(EIO, "add interface \(interface) to the datapath") }
+        return number
+    }
+
+    /// The next number after the last one given. Left to itself the kernel takes the first that is free, and what is left of
+    /// flows to a port that just went would be those of the new one.
+    private func freeNumber(_ present: [Vport]) -> UInt32 {
+        let taken = Set(present.map(\.number))
+        var number = max(lastNumber, taken.max() ?? 0)
+        repeat { number = number % KernelControl.highestNumber + 1 } while taken.contains(number)
+        lastNumber = number
         return number
     }
 

@@ -223,27 +223,35 @@ final class KernelWorker: DatapathThread, @unchecked Sendable {
         if !requests.hasRoom(for: bytes) { send() }
     }
 
+    private func finish(_ what: String) {
+        if requests.end() { return }
+        refused.add(1, ordering: .relaxed)
+        lastRefusal.withLock { $0 = "\(what): more than a netlink message holds" }
+    }
+
     func install(_ flow: borrowing Flow) {
         room(for: 1024 + flow.actions.count * 256)
         requests.begin(family: families.flow, command: 1, version: 1, flags: 1, datapath: datapath)
         requests.attribute(9, (flow.id.high, flow.id.low))
+        // A mask that has the tunnel's key means it, also where that is 0.
+        let isTunnel = flow.mask.bits.tunnelID != 0
         let key = requests.beginNest(1)
-        KeyCodec.encode(flow.key, shape: flow.key, isMask: false, into: &requests)
+        KeyCodec.encode(flow.key, shape: flow.key, isMask: false, isTunnel: isTunnel, into: &requests)
         requests.endNest(key)
         let mask = requests.beginNest(7)
-        KeyCodec.encode(flow.mask.bits, shape: flow.key, isMask: true, into: &requests)
+        KeyCodec.encode(flow.mask.bits, shape: flow.key, isMask: true, isTunnel: isTunnel, into: &requests)
         requests.endNest(mask)
         let actions = requests.beginNest(2)
         ActionCodec.encode(flow.actions, upcallPort: upcallSocket.portID, into: &requests)
         requests.endNest(actions)
-        requests.end()
+        finish("install a flow")
     }
 
     func remove(_ id: FlowID) {
         room(for: 64)
         requests.begin(family: families.flow, command: 2, version: 1, flags: 1, datapath: datapath)
         requests.attribute(9, (id.high, id.low))
-        requests.end()
+        finish("remove a flow")
     }
 
     func execute(_ actions: [Action], on packet: borrowing UpcallPacket) {
@@ -266,7 +274,7 @@ final class KernelWorker: DatapathThread, @unchecked Sendable {
         let list = requests.beginNest(3)
         ActionCodec.encode(actions, upcallPort: upcallSocket.portID, into: &requests)
         requests.endNest(list)
-        requests.end()
+        finish("execute")
     }
 
     func forEachFlow(_ body: (FlowID, FlowStatistics) -> Void) {

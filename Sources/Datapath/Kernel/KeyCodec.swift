@@ -47,12 +47,14 @@ enum KeyCodec {
     // MARK: - Encoding
 
     /// Appends the attributes of a masked key, or those of a mask.
-    static func encode(_ fields: FlowKey, shape: FlowKey, isMask: Bool, into out: inout MessageBuffer) {
+    static func encode(
+        _ fields: FlowKey, shape: FlowKey, isMask: Bool, isTunnel: Bool, into out: inout MessageBuffer
+    ) {
         // The kernel passes over what is all zeros in a mask, also over an ENCAP that says nothing of the inner frame, and
         // then finds a VLAN without one. The port stands in there, so that it never is.
         let portGoesInside = isMask && shape.hasVLAN && fields.etherType == 0
         if !portGoesInside { out.attribute(OVS.Key.inPort, fields.inPort) }
-        if shape.tunnelID != 0 || shape.hasTunnel { encodeTunnel(fields, isMask: isMask, into: &out) }
+        if isTunnel || shape.hasTunnel { encodeTunnel(fields, isMask: isMask, into: &out) }
         if fields.recirculationID != 0 { out.attribute(OVS.Key.recirculation, fields.recirculationID) }
         encodeEthernet(fields, into: &out)
         if shape.hasVLAN {

@@ -7,6 +7,8 @@ struct MessageBuffer {
     let capacity: Int
     private(set) var count = 0
     private var messageStart = 0
+    /// Whether the message at hand did not fit, or an attribute of it is longer than its 16 bits can say.
+    private var isOverfull = false
 
     init(capacity: Int) {
         base = .allocate(byteCount: capacity, alignment: 16)
@@ -23,6 +25,7 @@ struct MessageBuffer {
     /// Begins a generic netlink message with the header of the ovs families.
     mutating func begin(family: UInt16, command: UInt8, version: UInt8, flags: UInt16, datapath: Int32) {
         messageStart = count
+        isOverfull = false
         put(UInt32(0))
         put(family)
         put(flags)
@@ -34,12 +37,18 @@ struct MessageBuffer {
         put(datapath)
     }
 
-    /// Ends the message.
-    mutating func end() {
+    /// Ends the message; one that did not fit is taken back, and false returned.
+    mutating func end() -> Bool {
+        if isOverfull {
+            count = messageStart
+            return false
+        }
         base.storeBytes(of: UInt32(count - messageStart), toByteOffset: messageStart, as: UInt32.self)
+        return true
     }
 
     mutating func put<Value: BitwiseCopyable>(_ value: Value) {
+        guard takes(MemoryLayout<Value>.size) else { return }
         base.storeBytes(of: value, toByteOffset: count, as: Value.self)
         count += MemoryLayout<Value>.size
     }
@@ -53,6 +62,7 @@ struct MessageBuffer {
 
     mutating func attribute(_ type: UInt16, bytes: UnsafeRawBufferPointer) {
         header(type, bytes.count)
+        guard takes(bytes.count) else { return }
         if let start = bytes.baseAddress { (base + count).copyMemory(from: start, byteCount: bytes.count) }
         count += bytes.count
         pad()
@@ -69,6 +79,12 @@ struct MessageBuffer {
     }
 
     mutating func endNest(_ start: Int) {
+        // When the message is overfull `start` may be where nothing was written.
+        guard !isOverfull else { return }
+        guard count - start <= Int(UInt16.max) else {
+            isOverfull = true
+            return
+        }
         base.storeBytes(of: UInt16(truncatingIfNeeded: count - start), toByteOffset: start, as: UInt16.self)
     }
 
@@ -77,7 +93,12 @@ struct MessageBuffer {
         put(type)
     }
 
+    private mutating func takes(_ bytes: Int) -> Bool {
+        if count + bytes > capacity { isOverfull = true }
+        return !isOverfull
+    }
+
     private mutating func pad() {
-        while count % 4 != 0 { put(UInt8(0)) }
+        while count % 4 != 0, !isOverfull { put(UInt8(0)) }
     }
 }

@@ -58,9 +58,10 @@ final class Worker: DatapathThread, @unchecked Sendable {
     private var dirtyPorts: [UInt32] = []
     private let receiver: Receiver
     /// Where segments are cut; as many as a send queue holds.
-    private let scratch: UnsafeMutableRawPointer
+    private var scratch: UnsafeMutableRawPointer
     private var scratchUsed = 0
-    private static let scratchSize = 2304
+    /// Bytes of each segment there; grows with what comes.
+    private var scratchSize = 2304
     var handler: (any UpcallHandler)?
     private var current: UnsafeMutablePointer<FrameInHand>?
     private var nestedUpcalls = 0
@@ -76,7 +77,7 @@ final class Worker: DatapathThread, @unchecked Sendable {
         wakeup = Descriptor(try SystemError.check(cl_eventfd(), "create an event descriptor"))
         ports = .allocate(capacity: UserspaceLimits.ports)
         ports.initialize(repeating: WorkerPort(), count: UserspaceLimits.ports)
-        scratch = .allocate(byteCount: SendQueue.capacity * Worker.scratchSize, alignment: 64)
+        scratch = .allocate(byteCount: SendQueue.capacity * scratchSize, alignment: 64)
         receiver = Receiver()
         try SystemError.check(cl_epoll_add(epoll.number, wakeup.number, Worker.wakeupData), "watch for wake-ups")
     }
@@ -247,7 +248,10 @@ final class Worker: DatapathThread, @unchecked Sendable {
         var destination: UInt32
     }
 
-    func run(_ program: Program, _ frame: inout FrameInHand) {
+    func run(_ shared: Program, _ frame: inout FrameInHand) {
+        // Packets that it hands up may replace the flow that it belongs to.
+        let program = shared.share()
+        defer { program.free() }
         var tunnel: Tunnel?
         var at = 0
         while true {
@@ -339,12 +343,14 @@ final class Worker: DatapathThread, @unchecked Sendable {
             frame.isQueued = true
             return
         }
+        makeScratch(
+            for: min(frame.count, Int(frame.offload.headerLength) + Int(frame.offload.segmentSize)))
         let segments = Segmenter.segmentCount(frame.bytes, frame.offload)
         let isV6 = frame.key.etherType == EtherType.ipv6
         for index in 0..<segments {
             if scratchUsed == SendQueue.capacity || queue.pointee.isFull { flush() }
             let out = UnsafeMutableRawBufferPointer(
-                start: scratch + scratchUsed * Worker.scratchSize, count: Worker.scratchSize)
+                start: scratch + scratchUsed * scratchSize, count: scratchSize)
             let count = Segmenter.segment(
                 frame.bytes, layout: frame.layout, isV6: isV6, frame.offload, index: index, into: out)
             guard count > 0, let start = out.baseAddress else {
@@ -358,6 +364,15 @@ final class Worker: DatapathThread, @unchecked Sendable {
                 dirtyPorts.append(number)
             }
         }
+    }
+
+    /// Makes room for larger segments, as on an underlay that takes jumbo frames.
+    private func makeScratch(for size: Int) {
+        guard size > scratchSize else { return }
+        flush()
+        scratch.deallocate()
+        scratchSize = (size + 63) / 64 * 64
+        scratch = .allocate(byteCount: SendQueue.capacity * scratchSize, alignment: 64)
     }
 
     private func flush() {

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+import Linux
+import Simulation
+import Synchronization
+import TestSupport
+import Testing
+import Topology
+import Wire
+
+@testable import Agent
+@testable import Datapath
+
+/// A datapath that only writes down what is asked of it.
+private final class NotingThread: DatapathThread {
+    var installed: [FlowID: Flow] = [:]
+    var sent: [(actions: [Action], bytes: [UInt8])] = []
+
+    func install(_ flow: borrowing Flow) { installed[flow.id] = copy flow }
+    func remove(_ id: FlowID) { installed[id] = nil }
+    func execute(_ actions: [Action], on packet: borrowing UpcallPacket) {
+        sent.append((actions, [UInt8](UnsafeRawBufferPointer(packet.bytes))))
+    }
+    func execute(_ actions: [Action], on packet: OwnedPacket) { sent.append((actions, packet.bytes)) }
+    func forEachFlow(_ body: (FlowID, FlowStatistics) -> Void) {}
+}
+
+/// A packet thread of host h1 in a drawing, its ports numbered in order of name from 1.
+private final class Scene {
+    let datapath = NotingThread()
+    let thread: PacketThread
+    let state = LocalState()
+    private let posted: Mailbox
+
+    private final class Mailbox: Sendable {
+        let messages = Mutex<[PacketThread.Message]>([])
+    }
+
+    init(_ topology: Topology) {
+        let posted = Mailbox()
+        self.posted = posted
+        thread = PacketThread(
+            index: 0, epoch: Scene.epoch(topology), state: state, installsStanding: true,
+            broadcast: { message in posted.messages.withLock { $0.append(message) } })
+        wake()
+    }
+
+    private static func epoch(_ topology: Topology) -> Epoch {
+        let fabric = Fabric(topology, localHost: "h1")
+        let paths = fabric.localPorts.map { fabric.path($0) }.sorted()
+        let numbers = paths.enumerated().map { ($0.element, PortNumber(UInt32($0.offset + 1))) }
+        return Epoch(
+            fabric: fabric, bound: Dictionary(uniqueKeysWithValues: numbers),
+            tunnelPorts: topology.hosts.count > 1 ? [.vxlan: PortNumber(100)] : [:])
+    }
+
+    func wake() {
+        // What the thread tells all threads it is told itself.
+        for _ in 0..<4 {
+            for message in posted.messages.withLock({ messages in
+                let all = messages
+                messages.removeAll()
+                return all
+            }) { thread.post(message) }
+            thread.wake(datapath)
+        }
+    }
+
+    func apply(_ topology: Topology) {
+        let old = thread.epoch.fabric.topology
+        let tags = TopologyDifference(from: old, to: topology).tags(from: old, to: topology)
+        thread.post(.epoch(Scene.epoch(topology), changed: tags))
+        wake()
+    }
+
+    func send(_ frame: [UInt8], port: UInt32, tunnel: (id: UInt32, source: IPAddress)? = nil) {
+        var bytes = frame
+        var layout = PacketLayout()
+        bytes.withUnsafeMutableBytes { raw in
+            var key = FlowKey(parsing: UnsafeRawBufferPointer(raw).bytes, layout: &layout)
+            key.inPort = port
+            if let tunnel {
+                key.tunnelID = UInt64(tunnel.id)
+                key.tunnelSourceWords = (tunnel.source.high, tunnel.source.low)
+            }
+            thread.upcall(
+                UpcallPacket(
+                    cookie: 0, key: key, layout: layout, bytes: raw, offload: Offload(), length: raw.count - 14),
+                datapath)
+        }
+    }
+
+    /// ARP requests for an address among what was sent.
+    func requests(for address: IPv4Address) -> Int {
+        datapath.sent.count { sent in
+            let key = sent.bytes.withUnsafeBytes { bytes in
+                var layout = PacketLayout()
+                return FlowKey(parsing: bytes.bytes, layout: &layout)
+            }
+            return !sent.actions.isEmpty && key.etherType == EtherType.arp && key.ipProtocol == 1
+                && key.ipDestination.v4 == address
+        }
+    }
+}
+
+@Suite struct PacketThreadTests {
+    private static func drawing(gateway: String = "10.0.2.99", hosts: String = "") -> String {
+        """
+        hosts: { h1: { address: 192.0.2.1 }\(hosts) }
+        tunnel: vxlan
+        tenants:
+          t:
+            bridges:
+              a: { ports: { vm: { host: h1, interface: vm, mac: "0e:00:00:00:01:01", address: 10.0.1.11/24 } } }
+              b: { ports: { out: { host: h1, interface: out } } }
+            routers:
+              gw:
+                links:
+                  - { bridge: a, address: 10.0.1.1/24, mac: "0e:00:00:00:aa:01" }
+                  - { bridge: b, address: 10.0.2.1/24, mac: "0e:00:00:00:aa:02" }
+                routes: [{ to: 0.0.0.0/0, via: \(gateway) }]
+        """
+    }
+    private let gateway = MACAddress(bits: 0x0e00_0000_aa01)
+    private let stranger = MACAddress(bits: 0x0e00_0000_0999)
+
+    private func packet(to destination: String, port: UInt16 = 1) -> [UInt8] {
+        Frame.udp(
+            etherSource: MACAddress(bits: 0x0e00_0000_0101), etherDestination: gateway,
+            source: address("10.0.1.11"), destination: address(destination), sourcePort: port,
+            destinationPort: 53, data: [])
+    }
+
+    private func address(_ text: String) -> IPAddress {
+        guard let address = IPAddress(text) else { preconditionFailure("no address \(text)") }
+        return address
+    }
+
+    private func answer(_ address: UInt32, _ mac: MACAddress) -> [UInt8] {
+        Frame.arp(
+            operation: 2, sender: (mac, IPv4Address(bits: address)),
+            target: (MACAddress(bits: 0x0e00_0000_aa02), IPv4Address(bits: 0x0a00_0201)))
+    }
+
+    @Test func `a neighbor is asked for once, however many packets want it`() throws {
+        let scene = Scene(try draw(Self.drawing()))
+        for port in 0..<200 as Range<UInt16> { scene.send(packet(to: "10.0.2.50", port: port), port: 1) }
+        #expect(scene.requests(for: IPv4Address(bits: 0x0a00_0232)) == 1)
+        // When it answers, what waited goes on, as far as there was room to wait.
+        scene.send(answer(0x0a00_0232, stranger), port: 2)
+        scene.datapath.sent.removeAll()
+        scene.wake()
+        #expect(scene.datapath.sent.count == AgentLimits.parkedPerNeighbor)
+        #expect(scene.datapath.sent.allSatisfy { !$0.actions.isEmpty })
+    }
+
+    @Test func `a flow whose new next hop is not known yet moves as soon as that answers`() throws {
+        let scene = Scene(try draw(Self.drawing()))
+        scene.send(answer(0x0a00_0263, stranger), port: 2)
+        scene.wake()
+        scene.send(packet(to: "8.8.8.8"), port: 1)
+        func target() -> [MACAddress] {
+            scene.datapath.installed.values.flatMap(\.actions).compactMap { action in
+                if case .setEthernet(_, _, let destination, _) = action { return destination }
+                return nil
+            }
+        }
+        #expect(target() == [stranger])
+        scene.apply(try draw(Self.drawing(gateway: "10.0.2.77")))
+        #expect(target() == [stranger], "it goes on meanwhile")
+        #expect(scene.requests(for: IPv4Address(bits: 0x0a00_024d)) == 1)
+        let other = MACAddress(bits: 0x0e00_0000_0777)
+        scene.send(answer(0x0a00_024d, other), port: 2)
+        scene.wake()
+        #expect(target() == [other])
+    }
+
+    @Test func `flows of an earlier run that need a neighbor stay until it is known again`() throws {
+        let before = Scene(try draw(Self.drawing()))
+        before.send(answer(0x0a00_0263, stranger), port: 2)
+        before.wake()
+        before.send(packet(to: "8.8.8.8"), port: 1)
+        let flow = try #require(before.datapath.installed.values.first)
+        // The next run knows the topology and nothing else; the datapath has the flow.
+        let after = Scene(try draw(Self.drawing()))
+        after.datapath.installed[flow.id] = flow
+        after.thread.post(.inherit([InheritedFlow(id: flow.id, key: flow.key, statistics: FlowStatistics())]))
+        after.wake()
+        #expect(after.datapath.installed[flow.id]?.actions == flow.actions)
+        #expect(after.requests(for: IPv4Address(bits: 0x0a00_0263)) == 1)
+        after.send(answer(0x0a00_0263, stranger), port: 2)
+        after.wake()
+        #expect(after.datapath.installed[flow.id]?.actions == flow.actions)
+        #expect(after.thread.flows.find(flow.id) != nil)
+        #expect(after.thread.undecided.isEmpty)
+    }
+
+    @Test func `an unknown tunnel key leaves no flow, and strangers teach nothing`() throws {
+        let scene = Scene(try draw(Self.drawing(hosts: ", h2: { address: 192.0.2.2 }")))
+        let standing = scene.datapath.installed.count
+        let known = address("192.0.2.2")
+        let other = address("192.0.2.66")
+        for key in 1..<100 as Range<UInt32> { scene.send(packet(to: "10.0.2.50"), port: 100, tunnel: (key, known)) }
+        #expect(scene.datapath.installed.count == standing)
+        let path = try #require(PortPath("t/gw/b"))
+        let port = try #require(scene.thread.epoch.fabric.port(path))
+        let lesson = Learned.neighbor(
+            address("10.0.2.50"), mac: stranger, port: scene.thread.epoch.fabric.tag(port))
+        let message = StateMessage.encode(.learned(lesson))
+        scene.send(message, port: 100, tunnel: (ReservedKeys.state, other))
+        #expect(scene.state.count == 0)
+        #expect(scene.thread.counters.strangers == 1)
+        scene.send(message, port: 100, tunnel: (ReservedKeys.state, known))
+        #expect(scene.state.count == 1)
+    }
+
+    @Test func `a host that starts is told what the others learned`() throws {
+        let scene = Scene(try draw(Self.drawing(hosts: ", h2: { address: 192.0.2.2 }")))
+        scene.apply(try draw(Self.drawing(hosts: ", h2: { address: 192.0.2.2 }")))
+        let greeting = StateMessage.encode(.greeting)
+        #expect(scene.datapath.sent.contains { $0.bytes == greeting }, "it greets the others itself")
+        scene.send(answer(0x0a00_0263, stranger), port: 2)
+        scene.wake()
+        scene.datapath.sent.removeAll()
+        scene.send(greeting, port: 100, tunnel: (ReservedKeys.state, address("192.0.2.2")))
+        let told = scene.datapath.sent.compactMap { sent in sent.bytes.withUnsafeBytes { StateMessage.decode($0) } }
+        // The gateway's MAC on its bridge, and the neighbor.
+        #expect(told.count == 2)
+    }
+
+    @Test func `a port that opens flow after flow leaves room for the others`() throws {
+        let scene = Scene(try draw(Self.drawing()))
+        var frame = Frame.ethernet(
+            from: stranger, to: MACAddress(bits: 0x0e11_0000_0000), type: 0x0900,
+            payload: [UInt8](repeating: 0, count: 46))
+        func flood(_ count: Int, port: UInt32) {
+            for number in 0..<count {
+                withUnsafeBytes(of: UInt32(number).bigEndian) { frame.replaceSubrange(2..<6, with: $0) }
+                scene.send(frame, port: port)
+            }
+        }
+        flood(AgentLimits.flowsPerThread / 2 + 500, port: 1)
+        #expect(scene.thread.flows.count(ofPort: 1) == AgentLimits.flowsPerThread / 2)
+        #expect(scene.thread.counters.tableFull == 500)
+        flood(500, port: 2)
+        #expect(scene.thread.flows.count(ofPort: 2) == 500)
+    }
+}
