@@ -191,6 +191,8 @@ public struct PortStatus: Sendable {
     public var sendErrors: UInt64 = 0
     /// Packets that came in faster than they were read.
     public var receiveDrops: UInt64 = 0
+    /// What is not as it should be with the port, in words.
+    public var warning: String?
 
     /// A port without counts.
     public init(number: PortNumber, specification: PortSpecification) {

@@ -13,24 +13,24 @@ public struct Lab: Sendable {
     public let directory: LabDirectory
 
     /// The lab of a name.
-    public init(name: String) { directory = LabDirectory(name: name) }
+    public init(name: String) throws { directory = try LabDirectory(name: name) }
 
     /// The only lab that runs, or the one of that name.
     public static func running(_ name: String?) throws -> Lab {
-        let running = LabDirectory.all().filter { LabDirectory(name: $0).supervisor != nil }
+        let running = try LabDirectory.all().filter { try LabDirectory(name: $0).supervisor != nil }
         if let name {
             guard running.contains(name) else {
                 throw LabError(
                     "no lab \(name) is running",
                     running.isEmpty ? "selvage lab up FILE starts one" : "running: \(running.joined(separator: ", "))")
             }
-            return Lab(name: name)
+            return try Lab(name: name)
         }
         guard let only = running.first else { throw LabError("no lab is running", "selvage lab up FILE starts one") }
         guard running.count == 1 else {
             throw LabError("several labs are running: \(running.joined(separator: ", "))", "say which with --lab NAME")
         }
-        return Lab(name: only)
+        return try Lab(name: only)
     }
 
     /// Starts a lab and returns when it is ready.
@@ -40,7 +40,7 @@ public struct Lab: Sendable {
             throw LabError(
                 "\(file): has no lab part", "add lab: with hosts and machines; cluster-examples/hello.yaml shows how")
         }
-        let lab = Lab(name: name)
+        let lab = try Lab(name: name)
         if lab.directory.supervisor != nil {
             throw LabError(
                 "lab \(name) is running already",

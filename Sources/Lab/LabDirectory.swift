@@ -11,7 +11,15 @@ public struct LabDirectory: Sendable {
     public let path: String
 
     /// The directory of a lab of this user.
-    public init(name: String) {
+    ///
+    /// - Throws: ``LabError`` for a name that is none, or where someone else could have put files in our place.
+    public init(name: String) throws {
+        guard isValidName(name) else {
+            throw LabError(
+                "\(name): not a name for a lab",
+                "use 1 to 63 letters, digits, \"-\", \"_\" and \".\", first a letter or digit")
+        }
+        try LabDirectory.checkBase()
         self.name = name
         path = LabDirectory.base + "/" + name
     }
@@ -22,17 +30,28 @@ public struct LabDirectory: Sendable {
         name = path.split(separator: "/").last.map(String.init) ?? path
     }
 
-    /// Where this user's labs are: below `XDG_RUNTIME_DIR` where that is set, else below /tmp.
-    public static var base: String {
-        if getuid() != 0, let runtime = ProcessInfo.processInfo.environment["XDG_RUNTIME_DIR"], runtime.hasPrefix("/") {
+    /// Where this user's labs are: below /run for root, below `XDG_RUNTIME_DIR` where that is set, else below /tmp.
+    private static var base: String {
+        if getuid() == 0 { return "/run/selvage-labs" }
+        if let runtime = ProcessInfo.processInfo.environment["XDG_RUNTIME_DIR"], runtime.hasPrefix("/") {
             return runtime + "/selvage-labs"
         }
         return "/tmp/selvage-labs-\(getuid())"
     }
 
+    /// In /tmp anyone may make our directory before us, and put files in it that tell us what to kill or to run.
+    private static func checkBase() throws {
+        var status = stat()
+        if lstat(base, &status) < 0, errno == ENOENT { return }
+        guard status.st_mode & S_IFMT == S_IFDIR, status.st_uid == getuid(), status.st_mode & 0o022 == 0 else {
+            throw LabError("\(base) is not yours alone", "remove it, or set XDG_RUNTIME_DIR to a directory of yours")
+        }
+    }
+
     /// Names of the labs that have a directory.
-    public static func all() -> [String] {
-        ((try? FileManager.default.contentsOfDirectory(atPath: base)) ?? []).filter { isValidName($0) }.sorted()
+    public static func all() throws -> [String] {
+        try checkBase()
+        return ((try? FileManager.default.contentsOfDirectory(atPath: base)) ?? []).filter { isValidName($0) }.sorted()
     }
 
     /// The manifest that is in force.
@@ -60,12 +79,8 @@ public struct LabDirectory: Sendable {
     func create() throws {
         try FileManager.default.createDirectory(
             atPath: LabDirectory.base, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
-        // In /tmp someone else may have made it first.
-        var status = stat()
-        guard lstat(LabDirectory.base, &status) == 0, status.st_uid == getuid(), status.st_mode & 0o022 == 0 else {
-            throw LabError(
-                "\(LabDirectory.base) is not yours alone", "remove it, or set XDG_RUNTIME_DIR to a directory of yours")
-        }
+        // Someone else may have made it since we looked.
+        try LabDirectory.checkBase()
         try FileManager.default.createDirectory(
             atPath: namespaces, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
     }

@@ -279,8 +279,7 @@ public final class Supervisor: Sendable {
 
     private func apply(_ text: String, _ file: String) -> LabResponse {
         do {
-            let previous = world.withLock { $0.manifest }
-            let manifest = try ManifestReader.read(text, file: file, previous: previous?.topology)
+            let manifest = try ManifestReader.read(text, file: file)
             guard manifest.lab != nil else {
                 throw LabError("\(file): has no lab part", "add lab: with hosts and machines")
             }

@@ -5,7 +5,7 @@ import Topology
 // Apart from the rest because Foundation has a Port and a Host of its own.
 extension ManifestReader {
     /// Reads a file.
-    public static func read(path: String, previous: Topology? = nil) throws(ManifestError) -> Manifest {
+    public static func read(path: String) throws(ManifestError) -> Manifest {
         func unreadable(_ reason: String, _ remedy: String) -> ManifestError {
             ManifestError(file: path, items: [.init(line: 0, column: 0, object: "", reason: reason, remedy: remedy)])
         }
@@ -24,6 +24,6 @@ extension ManifestReader {
         guard let text = String(validating: data, as: UTF8.self) else {
             throw unreadable("the file is not text", "write the manifest as UTF-8")
         }
-        return try read(text, file: path, previous: previous)
+        return try read(text, file: path)
     }
 }

@@ -18,8 +18,7 @@ public struct ManifestReader {
     ///
     /// - Parameters:
     ///   - file: how to call the file in errors.
-    ///   - previous: an earlier revision whose tunnel keys are kept.
-    public static func read(_ text: String, file: String, previous: Topology? = nil) throws(ManifestError) -> Manifest {
+    public static func read(_ text: String, file: String) throws(ManifestError) -> Manifest {
         var reader = ManifestReader()
         if text.utf8.count > ManifestLimits.bytes {
             reader.yaml.mistake(
@@ -35,7 +34,7 @@ public struct ManifestReader {
             let sorted = reader.yaml.mistakes.sorted { ($0.line, $0.column) < ($1.line, $1.column) }
             throw ManifestError(file: file, items: Array(sorted.prefix(ManifestLimits.mistakes)))
         }
-        TunnelKeys.assign(&reader.topology, keeping: previous)
+        TunnelKeys.assign(&reader.topology)
         return Manifest(file: file, topology: reader.topology, lab: reader.lab)
     }
 

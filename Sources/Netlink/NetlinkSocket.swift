@@ -103,6 +103,20 @@ public final class NetlinkSocket: @unchecked Sendable {
         try collect(sequence, action(), body)
     }
 
+    /// Sends messages in one piece under one sequence number and waits for the acknowledgement of one of them, or for the
+    /// refusal of any.
+    func requestBatch(_ messages: [NetlinkMessage], acknowledged: Int, _ action: String) throws {
+        sequence &+= 1
+        var bytes: [UInt8] = []
+        for (index, message) in messages.enumerated() {
+            var message = message
+            message.finish(flags: message.flags | 0x1 | (index == acknowledged ? 0x4 : 0), sequence: sequence)
+            bytes += message.bytes
+        }
+        try send(bytes, action)
+        try collect(sequence, action) { _ in }
+    }
+
     /// Sends bytes as they are.
     public func send(_ bytes: [UInt8], _ action: @autoclosure () -> String) throws {
         let sent = bytes.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress, $0.count, 0) }

@@ -115,6 +115,8 @@ public struct DatapathAnswer: Codable, Sendable {
         public var sendErrors: UInt64
         /// Packets that came in faster than they were read.
         public var receiveDrops: UInt64
+        /// What is not as it should be with it.
+        public var warning: String?
     }
 }
 

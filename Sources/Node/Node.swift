@@ -135,7 +135,7 @@ public final class Node: Sendable {
     private func apply(_ file: String) -> NodeResponse {
         let current = agent.topology
         do {
-            var topology = try ManifestReader.read(path: file, previous: current).topology
+            var topology = try ManifestReader.read(path: file).topology
             topology.revision = current.revision + 1
             agent.apply(topology)
             return .done
@@ -199,7 +199,7 @@ public final class Node: Sendable {
                             bound: $0.bound?.description, receivedPackets: $0.status.receivedPackets,
                             receivedBytes: $0.status.receivedBytes, sentPackets: $0.status.sentPackets,
                             sentBytes: $0.status.sentBytes, sendErrors: $0.status.sendErrors,
-                            receiveDrops: $0.status.receiveDrops)
+                            receiveDrops: $0.status.receiveDrops, warning: $0.status.warning)
                     },
                     counters: rows.map { [$0.0, String($0.1)] }
                         + (statistics.lastRefusal.isEmpty ? [] : [["last refusal", statistics.lastRefusal]]),

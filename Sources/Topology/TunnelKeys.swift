@@ -3,8 +3,8 @@
 /// Hands out the 24-bit tunnel keys of ports and the flood keys of bridges.
 ///
 /// Until keys are allocated by the replicated log, every node must come to the same keys from the same manifest: a key
-/// follows from the object's name, and the rare clash is resolved in order of name. Keys that an earlier revision gave
-/// are kept.
+/// follows from the object's name, and the rare clash is resolved in order of name, whatever keys there were before: a
+/// host that has just started must not come to others than one that has seen every revision.
 public enum TunnelKeys {
     /// Keys lie in `first...last`; what is outside is reserved.
     public static let first: UInt32 = 0x00_0010
@@ -12,16 +12,8 @@ public enum TunnelKeys {
     public static let last: UInt32 = 0xff_ffef
 
     /// Gives each port and bridge of `topology` that has none a key.
-    public static func assign(_ topology: inout Topology, keeping previous: Topology? = nil) {
+    public static func assign(_ topology: inout Topology) {
         var taken: Set<UInt32> = []
-        if let previous {
-            for (path, port) in previous.ports where topology.ports[path] != nil {
-                topology.ports[path]?.tunnelKey = port.tunnelKey
-            }
-            for (path, bridge) in previous.bridges where topology.bridges[path] != nil {
-                topology.bridges[path]?.floodKey = bridge.floodKey
-            }
-        }
         for port in topology.ports.values where port.tunnelKey != 0 { taken.insert(port.tunnelKey) }
         for bridge in topology.bridges.values where bridge.floodKey != 0 { taken.insert(bridge.floodKey) }
         func key(_ name: String) -> UInt32 {

@@ -75,16 +75,16 @@ struct LabCommand: ParsableCommand {
         @Flag(help: "End all labs.") var all = false
 
         mutating func run() throws {
-            let names = LabDirectory.all()
+            let names = try LabDirectory.all()
             if all {
-                for name in names { Lab(name: name).down() }
+                for name in names { try Lab(name: name).down() }
             } else if let name = options.name {
-                Lab(name: name).down()
+                try Lab(name: name).down()
             } else if names.count > 1 {
                 throw ValidationError(
                     "there are several labs: \(names.joined(separator: ", ")); say --lab NAME or --all")
             } else if let only = names.first {
-                Lab(name: only).down()
+                try Lab(name: only).down()
             }
         }
     }

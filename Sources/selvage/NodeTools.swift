@@ -160,6 +160,7 @@ struct DatapathCommand: ParsableCommand {
                         + (port.receiveDrops > 0 ? ", \(port.receiveDrops) came too fast" : "")
                         + (port.sendErrors > 0 ? ", \(port.sendErrors) not sent" : "")
                         + (port.bound.map { "  \($0)" } ?? ""))
+                if let warning = port.warning { print("       warning: \(warning)") }
             }
             for counter in answer.counters { print("  " + pad(counter[0], 20) + counter[1]) }
             for drop in answer.drops { print("  dropped: " + pad(drop[0], 32) + drop[1]) }

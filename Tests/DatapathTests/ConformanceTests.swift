@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import CLinux
 import Datapath
 import Linux
 import Netlink
@@ -311,6 +312,27 @@ private func udp(
                     #expect(got == frame)
                 }
             }
+        }
+    }
+
+    @Test(arguments: Engines.all)
+    func `the host's own network stack does not hear what comes in by a port`(_ kind: DatapathKind) throws {
+        try Bench.run(kind) { bench in
+            try RouteNetlink().addAddress(try InterfaceAddress(parsing: "192.0.2.1/24"), to: "lo")
+            let service = Descriptor(
+                try SystemError.check(cl_udp_socket(0xc000_0201, 4789, 1 << 16), "open a UDP socket"))
+            // As a guest would that knows the host's address: as a broadcast, which needs no MAC of the host.
+            let forged = Frame.udp(
+                etherSource: a, etherDestination: .broadcast, source: ip("192.0.2.2"), destination: ip("192.0.2.1"),
+                sourcePort: 9, destinationPort: 4789, data: [8, 0, 0, 0, 0xff, 0xff, 0xff, 0])
+            try bench.send(forged, into: 0)
+            // It came up, so it was there.
+            while try bench.upcall().key.destinationPort != 4789 {}
+            #expect(!waitReadable(service.number, timeoutMilliseconds: 100))
+            // An interface that is given back is heard again.
+            try bench.datapath.removePort(bench.numbers[0])
+            try bench.send(forged, into: 0)
+            #expect(waitReadable(service.number, timeoutMilliseconds: 2000))
         }
     }
 

@@ -34,7 +34,7 @@ for user in self nobody; do
         [ -n "$as" ] || run "$name: real clients" bash "$work/clients.sh" "$work/selvage" "$name" "test-$name"
         # shellcheck disable=SC2086
         run "$name: down leaves nothing, as $user" $as bash -c \
-            "'$work/selvage' lab down --lab test-$name && ! pgrep -f 'lab [s]upervise.*test-$name ' && ! ls -d /tmp/selvage-labs-*/test-$name 2>/dev/null"
+            "'$work/selvage' lab down --lab test-$name && ! pgrep -f 'lab [s]upervise.*test-$name ' && ! ls -d /run/selvage-labs/test-$name /tmp/selvage-labs-*/test-$name 2>/dev/null | grep -q ."
     done
 done
 run "changes to a running lab" bash "$here/Tests/Lab/apply.sh" "$work/selvage"

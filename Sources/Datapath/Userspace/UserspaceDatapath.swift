@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import CLinux
 import Linux
+import Netlink
 import Synchronization
 import Wire
 
@@ -15,6 +16,7 @@ public final class UserspaceDatapath: Datapath {
     private struct Port {
         var specification: PortSpecification
         var descriptor: Descriptor
+        var warning: String?
     }
 
     private struct State {
@@ -46,7 +48,7 @@ public final class UserspaceDatapath: Datapath {
         }
     }
 
-    /// Ends the threads; flows and ports go with the process.
+    /// Ends the threads and gives the interfaces back to the host; flows and ports go with the process.
     public func stop() {
         for worker in workers { worker.isStopping.store(true, ordering: .relaxed) }
         wake()
@@ -56,6 +58,7 @@ public final class UserspaceDatapath: Datapath {
             return threads
         }
         for thread in threads { thread.join() }
+        for port in state.withLock({ Array($0.ports.values) }) { giveBack(port.specification) }
     }
 
     /// Nothing outlives the process.
@@ -69,6 +72,7 @@ public final class UserspaceDatapath: Datapath {
     /// Opens a socket for the port and reads from it.
     public func addPort(_ specification: PortSpecification) throws -> PortNumber {
         var record = WorkerPort()
+        var warning: String?
         switch specification {
         case .interface(let name):
             let index = try SystemError.check(cl_interface_index(name), "find interface \(name)")
@@ -76,6 +80,11 @@ public final class UserspaceDatapath: Datapath {
             record.descriptor = try SystemError.check(
                 cl_packet_socket(index, Int32(UserspaceLimits.socketBuffer)), "open a packet socket on \(name)")
             _ = cl_interface_promiscuous(record.descriptor, index)
+            // A guest must not reach this host's own stack past the virtual network: neither its services nor, with packets
+            // made to look like a tunnel's, other tenants.
+            do { try IngressGuard().close(name) } catch {
+                warning = "this host's own network stack hears it, too: \(error)"
+            }
         case .gre(let local):
             record.encapsulation = .gre
             record.local = local.bits
@@ -100,7 +109,7 @@ public final class UserspaceDatapath: Datapath {
             }
             let number = PortNumber(state.nextNumber)
             state.nextNumber = state.nextNumber % UInt32(UserspaceLimits.ports - 1) + 1
-            state.ports[number] = Port(specification: specification, descriptor: descriptor)
+            state.ports[number] = Port(specification: specification, descriptor: descriptor, warning: warning)
             return number
         }
         let reader = Int(number.value) % workers.count
@@ -123,13 +132,23 @@ public final class UserspaceDatapath: Datapath {
         for worker in workers {
             perform(on: worker) { $0.removePort(port) }
         }
+        giveBack(removed.specification)
         _ = removed
+    }
+
+    private func giveBack(_ specification: PortSpecification) {
+        // Where the interface went, its chain went with it.
+        if case .interface(let name) = specification { try? IngressGuard().open(name) }
     }
 
     /// Ports with the counters of all workers.
     public func ports() throws -> [PortStatus] {
         let list = state.withLock { state in
-            state.ports.map { PortStatus(number: $0.key, specification: $0.value.specification) }
+            state.ports.map { number, port in
+                var status = PortStatus(number: number, specification: port.specification)
+                status.warning = port.warning
+                return status
+            }
         }
         .sorted { $0.number < $1.number }
         var result = list
