@@ -5,6 +5,7 @@
 #include <linux/if_packet.h>
 #include <net/if.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -12,6 +13,8 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 int cl_epoll_create(void)
@@ -142,6 +145,43 @@ int cl_thread_start(const char *name, void *(*body)(void *), void *context, uint
     pthread_setname_np(id, text);
     *thread = (uint64_t)id;
     return 0;
+}
+
+int cl_current_processor(void) { return sched_getcpu(); }
+
+// What the thread was allowed before it was first kept anywhere.
+static _Thread_local cpu_set_t allowed;
+static _Thread_local int is_known;
+
+void cl_run_on(int processor)
+{
+    if (!is_known) {
+        if (sched_getaffinity(0, sizeof allowed, &allowed) < 0) return;
+        is_known = 1;
+    }
+    if (processor < 0 || processor >= CPU_SETSIZE || !CPU_ISSET(processor, &allowed)) return;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(processor, &one);
+    sched_setaffinity(0, sizeof one, &one);
+}
+
+void cl_run_soon(void)
+{
+    // struct sched_attr of linux/sched/types.h, which glibc of Debian 12 does not have. Kernels before 6.12 take no notice.
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } wanted = {.size = 48, .nice = getpriority(PRIO_PROCESS, 0), .runtime = 100000};
+    syscall(SYS_sched_setattr, 0, &wanted, 0);
+}
+
+void cl_run_anywhere(void)
+{
+    if (is_known) sched_setaffinity(0, sizeof allowed, &allowed);
 }
 
 void cl_thread_join(uint64_t thread) { pthread_join((pthread_t)thread, NULL); }

@@ -136,5 +136,11 @@ int cl_wait(int pid, int no_hang, int *status);
 // Starts a joinable thread with all signals blocked; returns 0 or -errno.
 int cl_thread_start(const char *name, void *(*body)(void *), void *context, uint64_t *thread);
 void cl_thread_join(uint64_t thread);
+int cl_current_processor(void);
+// Keeps the calling thread on a processor, if it is one that the thread may use; the other sets it free again.
+void cl_run_on(int processor);
+void cl_run_anywhere(void);
+// Asks for short turns on the processor, which begin soon: what a thread wants that is woken for one packet.
+void cl_run_soon(void);
 static inline void cl_prefetch_read(const void *address) { __builtin_prefetch(address); }
 #endif

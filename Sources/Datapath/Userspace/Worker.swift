@@ -71,6 +71,8 @@ final class Worker: DatapathThread, @unchecked Sendable {
     var malformed: UInt64 = 0
 
     private static let wakeupData = UInt64.max
+    /// A wait for packets that took longer was a sleep.
+    private static let sleepNanoseconds: UInt64 = 5000
 
     init() throws(SystemError) {
         epoll = Descriptor(try SystemError.check(cl_epoll_create(), "create an epoll descriptor"))
@@ -148,9 +150,17 @@ final class Worker: DatapathThread, @unchecked Sendable {
         var events = [UInt32](repeating: 0, count: 64)
         var active: [UInt32] = []
         var nextTick: UInt64 = 0
+        cl_run_soon()
+        var locality = Locality()
+        var (wakes, packets) = (0, 0)
+        now = cl_monotonic_ns()
         while !isStopping.load(ordering: .relaxed) {
+            let isIdle = active.isEmpty
+            let idleSince = now
             let ready = cl_epoll_wait(
-                epoll.number, &data, &events, 64, active.isEmpty ? UpcallHandlerTiming.tickMilliseconds : 0)
+                epoll.number, &data, &events, 64,
+                active.isEmpty ? (locality.wantsQuiet ? 1 : UpcallHandlerTiming.tickMilliseconds) : 0)
+            if ready == 0, locality.wantsQuiet { locality.moveInQuiet() }
             var isWoken = false
             for index in 0..<max(0, Int(ready)) {
                 if data[index] == Worker.wakeupData {
@@ -165,9 +175,19 @@ final class Worker: DatapathThread, @unchecked Sendable {
             while !active.isEmpty, round < UserspaceLimits.roundsBetweenPolls {
                 round += 1
                 now = cl_monotonic_ns()
-                active.removeAll { port in !receive(port) }
+                if isIdle, round == 1, now &- idleSince > Worker.sleepNanoseconds { wakes += 1 }
+                active.removeAll { port in
+                    let count = receive(port)
+                    packets += count
+                    return count < UserspaceLimits.burst
+                }
             }
+            if !active.isEmpty, locality.isHeld { locality.letGo() }
             now = cl_monotonic_ns()
+            if now >= nextTick {
+                locality.tick(wakes: wakes, packets: packets, now: now)
+                (wakes, packets) = (0, 0)
+            }
             if isWoken || now >= nextTick {
                 nextTick = now + UInt64(UpcallHandlerTiming.tickMilliseconds) * 1_000_000
                 handler?.wake(self)
@@ -186,12 +206,12 @@ final class Worker: DatapathThread, @unchecked Sendable {
         for task in tasks { task(self) }
     }
 
-    /// Reads one burst from a port. False when there is nothing more to read now.
-    private func receive(_ number: UInt32) -> Bool {
+    /// Reads a burst from a port; returns how many frames came. Fewer than a burst: there is nothing more to read now.
+    private func receive(_ number: UInt32) -> Int {
         let port = ports[Int(number)]
-        guard port.descriptor >= 0 else { return false }
+        guard port.descriptor >= 0 else { return 0 }
         let count = receiver.receive(port)
-        guard count > 0 else { return false }
+        guard count > 0 else { return 0 }
         var bytes = 0
         for index in 0..<count {
             bytes += receiver.forEachFrame(in: index, port) { frame in
@@ -203,7 +223,7 @@ final class Worker: DatapathThread, @unchecked Sendable {
         ports[Int(number)].receivedBytes &+= UInt64(bytes)
         flush()
         receiver.release(port, count)
-        return count == UserspaceLimits.burst
+        return count
     }
 
     @inline(__always)
