@@ -61,6 +61,19 @@ int cl_packet_socket(int ifindex, int buffer_size)
     return fd;
 }
 
+int cl_packet_sender(int ifindex, int buffer_size)
+{
+    int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) return -errno;
+    int one = 1;
+    set_buffers(fd, buffer_size);
+    if (setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof one) < 0) return fail(fd);
+    // Protocol 0 receives nothing.
+    struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_ifindex = ifindex};
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0) return fail(fd);
+    return fd;
+}
+
 int cl_ring_open(struct cl_ring *ring, int fd, uint32_t slot_size, uint32_t slot_count)
 {
     enum { BLOCK = 65536, HEADROOM = 16 };

@@ -34,6 +34,8 @@ enum { CL_CONTROL_SIZE = 64 };
 
 // All return -errno on failure.
 int cl_packet_socket(int ifindex, int buffer_size);
+// A packet socket that only sends. Nobody waits for it, so that the end of each frame wakes nobody.
+int cl_packet_sender(int ifindex, int buffer_size);
 // A ring of slots that the kernel writes a packet socket's frames into, in the sender's time and without a system call
 // of ours (TPACKET_V2). What is larger than a slot is in the socket's queue too, whole.
 struct cl_ring {

@@ -23,8 +23,11 @@ struct SendQueue {
     private let names: UnsafeMutableRawPointer
     private let controls: UnsafeMutableRawPointer
     private(set) var count = 0
+    /// Bytes of all frames in the queue.
+    private var bytes = 0
 
     private static let headSize = 16
+    private static let offloadSize = MemoryLayout<cl_offload>.size
     private static let nameSize = 16
     private static let controlSize = 24
 
@@ -55,19 +58,27 @@ struct SendQueue {
 
     var isFull: Bool { count == SendQueue.capacity }
 
-    /// Queues a frame for a packet socket. The bytes must stay as they are until ``flush(_:)``.
+    /// Queues a frame for a packet socket. The bytes, and those of its headroom, must stay as they are until ``flush(_:)``.
     @inline(__always)
-    mutating func add(_ start: UnsafeMutableRawPointer, _ length: Int, _ offload: Offload) {
-        let head = heads + count * SendQueue.headSize
+    mutating func add(_ start: UnsafeMutableRawPointer, _ length: Int, _ offload: Offload, headroom: Int) {
+        // The head goes right before the frame where it can: one piece is quicker to send than two.
+        let isOnePiece = headroom >= SendQueue.offloadSize
+        let head = isOnePiece ? start - SendQueue.offloadSize : heads + count * SendQueue.headSize
         head.storeBytes(of: offload.flags & 1, as: UInt8.self)
         head.storeBytes(of: offload.segmentation, toByteOffset: 1, as: UInt8.self)
         head.storeBytes(of: offload.headerLength, toByteOffset: 2, as: UInt16.self)
         head.storeBytes(of: offload.segmentSize, toByteOffset: 4, as: UInt16.self)
         head.storeBytes(of: offload.checksumStart, toByteOffset: 6, as: UInt16.self)
         head.storeBytes(of: offload.checksumOffset, toByteOffset: 8, as: UInt16.self)
-        pieces[2 * count].iov_len = 10
-        pieces[2 * count + 1].iov_base = start
-        pieces[2 * count + 1].iov_len = length
+        let piece = pieces + 2 * count
+        if isOnePiece {
+            piece[0] = iovec(iov_base: head, iov_len: SendQueue.offloadSize + length)
+        } else {
+            piece[0] = iovec(iov_base: head, iov_len: SendQueue.offloadSize)
+            piece[1] = iovec(iov_base: start, iov_len: length)
+        }
+        messages[count].iov_count = isOnePiece ? 1 : 2
+        bytes += length
         count += 1
     }
 
@@ -86,30 +97,33 @@ struct SendQueue {
         cl_ipv4_address(name, destination, port)
         messages[count].name = name
         messages[count].name_length = 16
-        pieces[2 * count].iov_len = 8
-        pieces[2 * count + 1].iov_base = start
-        pieces[2 * count + 1].iov_len = length
+        pieces[2 * count] = iovec(iov_base: head.baseAddress, iov_len: 8)
+        pieces[2 * count + 1] = iovec(iov_base: start, iov_len: length)
+        messages[count].iov_count = 2
+        bytes += length
         count += 1
     }
 
     /// Sends all; returns how many frames and bytes went out and how many did not.
     mutating func flush(_ descriptor: Int32) -> (sent: Int, bytes: Int, failed: Int) {
         var at = 0
-        var bytes = 0
         var failed = 0
         while at < count {
             let result = Int(cl_send(descriptor, messages + at, UInt32(count - at)))
             if result > 0 {
-                for index in at..<at + result { bytes += pieces[2 * index + 1].iov_len }
                 at += result
             } else {
                 // One frame that the kernel does not take, as when the interface is down, must not hold the others.
                 failed += 1
+                for piece in 0..<Int(messages[at].iov_count) { bytes -= pieces[2 * at + piece].iov_len }
+                // Its head was not counted.
+                bytes += messages[at].name == nil ? SendQueue.offloadSize : 8
                 at += 1
             }
         }
-        let sent = count - failed
+        let result = (count - failed, bytes, failed)
         count = 0
-        return (sent, bytes, failed)
+        bytes = 0
+        return result
     }
 }

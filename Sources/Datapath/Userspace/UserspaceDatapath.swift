@@ -15,7 +15,7 @@ public final class UserspaceDatapath: Datapath {
 
     private struct Port {
         var specification: PortSpecification
-        var descriptor: Descriptor
+        var descriptors: [Descriptor]
         var warning: String?
     }
 
@@ -79,6 +79,13 @@ public final class UserspaceDatapath: Datapath {
             try SystemError.check(cl_interface_up(name), "bring interface \(name) up")
             record.descriptor = try SystemError.check(
                 cl_packet_socket(index, Int32(UserspaceLimits.socketBuffer)), "open a packet socket on \(name)")
+            do {
+                record.sender = try SystemError.check(
+                    cl_packet_sender(index, Int32(UserspaceLimits.socketBuffer)), "open a packet socket on \(name)")
+            } catch {
+                _ = Descriptor(record.descriptor)
+                throw error
+            }
             _ = cl_interface_promiscuous(record.descriptor, index)
             // A guest must not reach this host's own stack past the virtual network: neither its services nor, with packets
             // made to look like a tunnel's, other tenants.
@@ -99,7 +106,13 @@ public final class UserspaceDatapath: Datapath {
                 cl_udp_socket(local.bits, port, Int32(UserspaceLimits.socketBuffer)),
                 "open UDP port \(port) for VXLAN on \(local)")
         }
-        let descriptor = Descriptor(record.descriptor)
+        var descriptors = [Descriptor(record.descriptor)]
+        if record.sender >= 0 {
+            descriptors.append(Descriptor(record.sender))
+        } else {
+            record.sender = record.descriptor
+        }
+        let all = descriptors
         let number = try state.withLock { state throws(SystemError) -> PortNumber in
             guard state.ports.count < UserspaceLimits.ports - 2 else {
                 throw SystemError(28, "add \(specification): all \(UserspaceLimits.ports) ports are taken")
@@ -109,7 +122,7 @@ public final class UserspaceDatapath: Datapath {
             }
             let number = PortNumber(state.nextNumber)
             state.nextNumber = state.nextNumber % UInt32(UserspaceLimits.ports - 1) + 1
-            state.ports[number] = Port(specification: specification, descriptor: descriptor, warning: warning)
+            state.ports[number] = Port(specification: specification, descriptors: all, warning: warning)
             return number
         }
         let reader = Int(number.value) % workers.count

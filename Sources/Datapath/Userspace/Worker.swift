@@ -24,6 +24,8 @@ struct FrameInHand {
 /// What a worker knows of a port.
 struct WorkerPort {
     var descriptor: Int32 = -1
+    /// Where to send; for a tunnel the same.
+    var sender: Int32 = -1
     var encapsulation = SendQueue.Encapsulation.none
     /// UDP port of a VXLAN port.
     var udpPort: UInt16 = 0
@@ -329,7 +331,7 @@ final class Worker: DatapathThread, @unchecked Sendable {
         guard port.pointee.descriptor >= 0, let queue = port.pointee.queue else { return }
         if port.pointee.encapsulation == .none {
             if queue.pointee.isFull { flush(number) }
-            queue.pointee.add(frame.start, frame.count, frame.offload)
+            queue.pointee.add(frame.start, frame.count, frame.offload, headroom: frame.headroom)
             frame.isQueued = true
         } else {
             guard let tunnel else { return }
@@ -406,7 +408,7 @@ final class Worker: DatapathThread, @unchecked Sendable {
     private func flush(_ number: UInt32) {
         let port = ports + Int(number)
         guard let queue = port.pointee.queue, queue.pointee.count > 0 else { return }
-        let (sent, bytes, failed) = queue.pointee.flush(port.pointee.descriptor)
+        let (sent, bytes, failed) = queue.pointee.flush(port.pointee.sender)
         port.pointee.sentPackets &+= UInt64(sent)
         port.pointee.sentBytes &+= UInt64(bytes)
         port.pointee.sendErrors &+= UInt64(failed)
