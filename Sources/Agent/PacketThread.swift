@@ -8,8 +8,7 @@ import Wire
 
 /// The forwarding engine's half on one packet thread: it decides what no flow holds, installs what it decided, and decides
 /// again what changed. Everything but the mailbox belongs to the packet thread.
-final class PacketThread: UpcallHandler, @unchecked Sendable {
-    // @unchecked: only `mailbox` is touched by other threads.
+final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox` leaves its thread
 
     /// What other threads ask of this one.
     enum Message: Sendable {

@@ -3,8 +3,7 @@ import Glibc
 import Synchronization
 
 /// One value that a thread waits for and another gives. For control calls to dedicated threads; not for tasks.
-public final class Reply<Value: Sendable>: @unchecked Sendable {
-    // @unchecked: `value` is only touched with `lock` held.
+public final class Reply<Value: Sendable>: @unchecked Sendable {  // `value` is touched with `lock` held only
     private let lock: UnsafeMutablePointer<pthread_mutex_t>
     private let condition: UnsafeMutablePointer<pthread_cond_t>
     private var value: Value?

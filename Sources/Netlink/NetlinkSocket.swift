@@ -6,8 +6,7 @@ import Linux
 /// A netlink socket, made and owned by libnl; messages are encoded and decoded in place on its descriptor.
 ///
 /// Belongs to one thread at a time.
-public final class NetlinkSocket: @unchecked Sendable {
-    // @unchecked: whoever holds it uses it from one thread at a time; nothing in it is shared.
+public final class NetlinkSocket: @unchecked Sendable {  // one thread at a time; nothing is shared
     private let handle: OpaquePointer
     /// The descriptor, to wait on.
     public let descriptor: Int32

@@ -10,8 +10,7 @@ import Wire
 ///
 /// What an earlier run left is taken over: the datapath, its ports and, until they are decided again, its flows; so a
 /// node can be killed and started without a gap. Tunnels are interfaces of the kernel with metadata per packet.
-public final class KernelDatapath: Datapath, @unchecked Sendable {
-    // @unchecked: `control` is used under `state`'s lock only.
+public final class KernelDatapath: Datapath, @unchecked Sendable {  // `control` is used under `state`'s lock only
 
     /// Kernel.
     public var kind: DatapathKind { .kernel }

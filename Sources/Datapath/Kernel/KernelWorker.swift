@@ -26,8 +26,7 @@ enum KernelLimits {
 
 /// One upcall thread of the kernel engine: it reads upcalls, lets its handler decide, and sends what was decided in as
 /// few system calls as it can.
-final class KernelWorker: DatapathThread, @unchecked Sendable {
-    // @unchecked: every member but the wake-up descriptor, `isStopping` and the counters belongs to the worker's thread.
+final class KernelWorker: DatapathThread, @unchecked Sendable {  // only atomics and `wakeup` leave its thread
     let wakeup: Descriptor
     let isStopping = Atomic<Bool>(false)
     /// Times the upcall socket overflowed.

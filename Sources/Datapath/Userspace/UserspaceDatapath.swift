@@ -226,8 +226,7 @@ public final class UserspaceDatapath: Datapath {
 }
 
 /// Carries a value of plain records to a worker thread.
-private struct UncheckedBox<Value>: @unchecked Sendable {
-    // @unchecked: the value is handed over before the worker reads it and not touched afterwards.
+private struct UncheckedBox<Value>: @unchecked Sendable {  // handed over once, never touched after
     let value: Value
     init(_ value: Value) { self.value = value }
 }

@@ -47,9 +47,7 @@ struct WorkerPort {
 
 /// One packet thread of the userspace engine: it reads its ports, looks frames up, acts, and asks its handler about what
 /// no flow holds. All of its state is its own; other threads leave tasks in its mailbox.
-final class Worker: DatapathThread, @unchecked Sendable {
-    // @unchecked: every member but `mailbox`, `wakeup` and `isStopping` is touched by the worker's own thread only, or
-    // before that thread starts.
+final class Worker: DatapathThread, @unchecked Sendable {  // only mailbox, wakeup and flags leave its thread
     let mailbox = Mutex<[@Sendable (Worker) -> Void]>([])
     let wakeup: Descriptor
     let isStopping = Atomic<Bool>(false)
