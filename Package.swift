@@ -48,6 +48,8 @@ let package = Package(
 
         // Floor 2: what tenants and operators draw.
         room("Topology", ["Wire"]),
+        // ... and how a cluster agrees on it.
+        room("Consensus"),
 
         // Floor 3: what happens to a packet; who carries it out; how a drawing is read.
         room("Simulation", ["Wire", "Topology"]),
@@ -91,6 +93,18 @@ let package = Package(
         tests("Simulation", ["Wire", "Topology"]),
         tests("Datapath", ["Wire", "Linux", "Netlink", "CLinux"]),
         tests("Agent", ["Wire", "Simulation", "Datapath"]),
+        tests("Consensus", ["ClusterSimulation"]),
+
+        // Whole clusters of pure parts in one process, with time, network and disks that a seed makes up.
+        .target(
+            name: "ClusterSimulation", dependencies: ["Consensus", "TestSupport"], path: "Tests/ClusterSimulation",
+            swiftSettings: strict),
+        .executableTarget(
+            name: "selvage-sim",
+            dependencies: [
+                "ClusterSimulation", "Consensus", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            path: "Tests/Simulator", swiftSettings: strict),
     ]
 )
 
@@ -104,6 +118,6 @@ if let fuzzer {
             path: "Tests/Fuzz", exclude: ["Corpus"],
             swiftSettings: [.swiftLanguageMode(.v5), .enableExperimentalFeature("Lifetimes")],
             linkerSettings: [.unsafeFlags([fuzzer, "-lstdc++"])]))
-    package.targets.removeAll { $0.type == .test || $0.name == "selvage-bench" }
+    package.targets.removeAll { $0.type == .test || $0.name == "selvage-bench" || $0.name == "selvage-sim" }
     package.products = []
 }

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Bugs that real implementations had. Put in, each must be found by the simulation of whole clusters: that is how we know
+/// that it would find them in what we write. No node ever runs with one.
+public enum Fault: String, Hashable, Sendable, CaseIterable {
+    /// Commits entries of earlier terms by counting (the figure 8 of the Raft paper).
+    case commitsOldTerms
+    /// Grants votes without comparing logs.
+    case votesForShorterLogs
+    /// Forgets whom it voted for when it restarts, because the vote is not written before it is sent.
+    case votesBeforeWriting
+    /// Acknowledges entries before they are durable.
+    case acknowledgesBeforeWriting
+    /// Counts itself towards a quorum after it was removed.
+    case countsItselfWhenRemoved
+    /// Takes the acknowledgement of a write for entries of a later term at the same place.
+    case mistakesOldWrites
+    /// A leader that starts answers reads before it has committed in its own term.
+    case readsBeforeFirstCommit
+    /// Answers reads without asking whether it still leads.
+    case readsWithoutAsking
+    /// Needs only the new majority while two are needed.
+    case forgetsOldMajority
+    /// Deletes entries after those of a late, shorter message, though they agree.
+    case truncatesWhatAgrees
+    /// Keeps a configuration whose entry was taken back.
+    case keepsTakenBackMembers
+    /// Takes a positive answer to the question before an election for a vote.
+    case countsPreVotes
+    /// A candidate does not yield to the leader of its own term.
+    case ignoresLeaderOfSameTerm
+    /// The end of a transfer of leadership leaves proposals refused for ever.
+    case neverEndsTransfer
+    /// A member whose log has been compacted away is never sent a snapshot.
+    case neverSendsSnapshot
+    /// Bytes under way to a member that restarts are counted for ever.
+    case leaksInflight
+    /// Never leaves a joint configuration that an earlier leader entered.
+    case staysJoint
+    /// A follower moves its commit index past what it knows to be the leader's log.
+    case commitsPastMatch
+}
