@@ -9,6 +9,8 @@ public enum Fault: String, Hashable, Sendable, CaseIterable {
     case votesForShorterLogs
     /// Forgets whom it voted for when it restarts, because the vote is not written before it is sent.
     case votesBeforeWriting
+    /// Counts its own vote before it is durable: the only voter leads a term, forgets it, and leads it again.
+    case countsOwnVoteBeforeWriting
     /// Acknowledges entries before they are durable.
     case acknowledgesBeforeWriting
     /// Counts itself towards a quorum after it was removed.
@@ -27,16 +29,16 @@ public enum Fault: String, Hashable, Sendable, CaseIterable {
     case keepsTakenBackMembers
     /// Takes a positive answer to the question before an election for a vote.
     case countsPreVotes
-    /// A candidate does not yield to the leader of its own term.
-    case ignoresLeaderOfSameTerm
     /// The end of a transfer of leadership leaves proposals refused for ever.
     case neverEndsTransfer
     /// A member whose log has been compacted away is never sent a snapshot.
     case neverSendsSnapshot
     /// Bytes under way to a member that restarts are counted for ever.
     case leaksInflight
+    /// A member whose log says that it was removed does not stand for election, though that is not committed.
+    case resignsTooSoon
     /// Never leaves a joint configuration that an earlier leader entered.
     case staysJoint
-    /// A follower moves its commit index past what it knows to be the leader's log.
+    /// Heartbeats tell members of commits past the part of their logs that is known to be the leader's.
     case commitsPastMatch
 }

@@ -94,6 +94,12 @@ struct Log: Sendable {
         memberIndexes.last { $0 <= index }.map { members(at: $0) } ?? base.members
     }
 
+    /// Whether a member voted in any configuration that may be in force, for all that is known: the one at a committed place
+    /// and those after it.
+    func mayVote(_ id: NodeID, since commit: LogIndex) -> Bool {
+        members(upTo: commit).isVoter(id) || memberIndexes.contains { $0 > commit && members(at: $0).isVoter(id) }
+    }
+
     private func members(at index: LogIndex) -> Members {
         guard case .members(let members) = self[index].content else { preconditionFailure("no members at \(index)") }
         return members

@@ -32,14 +32,24 @@ extension Raft {
             role = .candidate
             setHard(term: term + 1, vote: id)
         }
-        votes = [id: true]
+        // A member that forgot that it stood would stand again in the same term: its own vote, too, counts when it is durable.
+        votes = isPre || has(.countsOwnVoteBeforeWriting) ? [id: true] : [:]
+        ownVote = isPre ? nil : nextWrite
         let asked = isPre ? term + 1 : term
         let body: Message.Body = isPre ? .preVote(last: log.last) : .vote(last: log.last, isForced: isForced)
         for peer in members.all where peer != id && members.isVoter(peer) {
             let message = Message(from: id, to: peer, term: asked, body: body)
-            // The own vote must be durable before anybody hears of the election.
+            // Nobody is to hear of the election before.
             if isPre { effects.append(.send(message)) } else { sendDurable(message, &effects) }
         }
+        countVotes(&effects)
+    }
+
+    /// A write is durable; the own vote may have been in it.
+    mutating func voteIsWritten(_ number: UInt64, _ effects: inout [Effect]) {
+        guard role == .candidate, let ownVote, number >= ownVote else { return }
+        self.ownVote = nil
+        votes[id] = true
         countVotes(&effects)
     }
 
@@ -136,7 +146,7 @@ extension Raft {
                 effects.append(.refused(number: number, .notLeader(leader)))
             }
         case .campaign:
-            if role != .leader, members.isVoter(id), !isInstalling {
+            if role != .leader, mayCampaign {
                 campaign(isPre: false, isForced: true, &effects)
             }
         }
@@ -148,7 +158,6 @@ extension Raft {
 
     /// Follows the leader of this term. False when the message is to be ignored.
     private mutating func heed(_ message: Message, _ effects: inout [Effect]) -> Bool {
-        if role == .candidate, has(.ignoresLeaderOfSameTerm) { return false }
         if role == .leader {
             stop("\(message.from) leads in term \(term), as this member does: two leaders in one term", &effects)
             return false

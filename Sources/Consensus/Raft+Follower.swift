@@ -38,8 +38,7 @@ extension Raft {
         }
         appendToLog(Array(entries))
         // Past the last entry of the message the logs may differ.
-        let known = has(.commitsPastMatch) ? log.lastIndex : last
-        commit = max(commit, min(leaderCommit, known))
+        commit = max(commit, min(leaderCommit, last))
         acknowledge(message, last, &effects)
     }
 

@@ -27,8 +27,9 @@ extension Raft {
     /// Heartbeats are small, name nothing that has to be written first, and so wait for nothing.
     func heartbeat(to peer: NodeID) -> Message {
         let match = progress[peer]?.match ?? 0
-        return Message(
-            from: id, to: peer, term: term, body: .heartbeat(commit: min(commit, match), round: round))
+        // Past its match the member's log may differ.
+        let known = has(.commitsPastMatch) ? commit : min(commit, match)
+        return Message(from: id, to: peer, term: term, body: .heartbeat(commit: known, round: round))
     }
 
     mutating func sendHeartbeats(_ effects: inout [Effect]) {

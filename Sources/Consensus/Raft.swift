@@ -28,12 +28,14 @@ public struct Raft: Sendable {
     private var electionTimeout = 0
     /// Who voted how, in an election or the question before it.
     var votes: [NodeID: Bool] = [:]
+    /// The write that makes the own vote durable.
+    var ownVote: UInt64?
 
     // The disk. One write is under way at a time, and what comes meanwhile is the next.
     /// Entries up to here are durable.
     var written: LogIndex
     private var writing: (number: UInt64, last: LogPosition)?
-    private var nextWrite: UInt64 = 1
+    private(set) var nextWrite: UInt64 = 1
     private var isHardDirty = false
     /// Entries from here on were not given to the disk yet.
     private var dirtyFrom: LogIndex?
@@ -236,6 +238,7 @@ public struct Raft: Sendable {
         if durable > written, has(.mistakesOldWrites) || log.term(at: durable) != nil { written = durable }
         for (after, message) in held where after <= number { effects.append(.send(message)) }
         held.removeAll { $0.after <= number }
+        voteIsWritten(number, &effects)
         if role == .leader { advanceCommit(&effects) }
     }
 
@@ -261,7 +264,13 @@ public struct Raft: Sendable {
     private mutating func tick(_ effects: inout [Effect]) {
         elapsed += 1
         if role == .leader { return tickLeader(&effects) }
-        if elapsed >= electionTimeout, members.isVoter(id), !isInstalling { campaign(isPre: true, &effects) }
+        if elapsed >= electionTimeout, mayCampaign { campaign(isPre: true, &effects) }
+    }
+
+    /// A member that its own log says is none any more must still stand for election while that is not committed: its log may
+    /// be the only one that the others can follow (dissertation, section 4.2.2).
+    var mayCampaign: Bool {
+        !isInstalling && (has(.resignsTooSoon) ? members.isVoter(id) : log.mayVote(id, since: commit))
     }
 
     mutating func drawTimeout() {

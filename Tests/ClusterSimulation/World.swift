@@ -53,6 +53,10 @@ public final class World {
     private var duplicateRate: Double
     private var meanDelay: UInt64
     private var cuts: Set<Cut> = []
+    /// One life in two: faults come one upon the other, most of them where the leader is.
+    private let isStormy: Bool
+    /// One piece of a disk's work in so many takes long.
+    private let slowDiskRate: Int
     private struct Cut: Hashable {
         var from: NodeID
         var to: NodeID
@@ -83,7 +87,7 @@ public final class World {
         options.heartbeatTicks = 2
         // Bounds are small, so that what happens at them happens often.
         options.trailingEntries = UInt64.random(in: 0...12, using: &root)
-        options.appendBytes = [100, 400, 4000].randomElement(using: &root) ?? 400
+        options.appendBytes = [1, 100, 400, 4000].randomElement(using: &root) ?? 400
         options.inflightMessages = Int.random(in: 1...8, using: &root)
         options.inflightBytes = [200, 2000, 1 << 20].randomElement(using: &root) ?? 2000
         options.chunkBytes = Int.random(in: 20...200, using: &root)
@@ -91,6 +95,8 @@ public final class World {
         options.promotionTicks = Int.random(in: 1...10, using: &root)
         options.faults = faults
         self.options = options
+        isStormy = Bool.random(using: &root)
+        slowDiskRate = [3, 10, 50].randomElement(using: &root) ?? 10
         let isLossy = Bool.random(using: &root)
         dropRate = isLossy ? Double.random(in: 0...0.2, using: &root) : 0
         duplicateRate = isLossy ? Double.random(in: 0...0.1, using: &root) : 0
@@ -150,7 +156,8 @@ public final class World {
             if node.pausedUntil > now { return events.add(event, at: node.pausedUntil) }
             node.diskDone(self)
         case .request(let id, let request):
-            guard let node = nodes[id], node.raft != nil, node.pausedUntil <= now else { return }
+            guard let node = nodes[id], node.raft != nil else { return }
+            if node.pausedUntil > now { return events.add(event, at: node.pausedUntil) }
             node.serve(request, self)
         case .answer(let answer): clients[answer.client].take(answer, self)
         case .clientTimeout(let client, let attempt): clients[client].timeOut(attempt, self)
@@ -211,7 +218,7 @@ public final class World {
 
     func startDisk(_ node: SimulatedNode) {
         var time = UInt64.random(in: 100...4_000, using: &diskRandom)
-        if isFaulty, Int.random(in: 0..<30, using: &diskRandom) == 0 {
+        if isFaulty, Int.random(in: 0..<slowDiskRate, using: &diskRandom) == 0 {
             time += UInt64.random(in: 0...400_000, using: &diskRandom)
         }
         schedule(.diskDone(node.id, life: node.life), in: time)
@@ -220,13 +227,17 @@ public final class World {
     // MARK: - Faults
 
     private func makeFault() {
-        schedule(.fault, in: UInt64.random(in: 20_000...500_000, using: &faultRandom))
+        let pause: ClosedRange<UInt64> = isStormy ? 5_000...120_000 : 20_000...500_000
+        schedule(.fault, in: UInt64.random(in: pause, using: &faultRandom))
         let alive = nodes.values.filter { $0.raft != nil }.sorted { $0.id < $1.id }
-        guard let victim = alive.randomElement(using: &faultRandom) else { return }
+        guard var victim = alive.randomElement(using: &faultRandom) else { return }
+        // The leader is where it hurts most.
+        if isStormy, let leader = alive.first(where: { $0.raft?.status.role == .leader }) { victim = leader }
+        let longest: UInt64 = isStormy ? 200_000 : 900_000
         switch Int.random(in: 0..<12, using: &faultRandom) {
         case 0, 1:
             crash(victim)
-            schedule(.restart(victim.id), in: UInt64.random(in: 1_000...900_000, using: &faultRandom))
+            schedule(.restart(victim.id), in: UInt64.random(in: 1_000...longest, using: &faultRandom))
         case 2:
             // The power of all goes.
             count("blackout")
@@ -234,7 +245,16 @@ public final class World {
             for node in alive {
                 schedule(.restart(node.id), in: UInt64.random(in: 1_000...500_000, using: &faultRandom))
             }
-        case 3, 4: partition()
+        case 3: partition()
+        case 4:
+            // Alone it goes on for a while, with what clients ask of it.
+            count("isolation")
+            let isOneWay = Bool.random(using: &faultRandom)
+            for id in nodes.keys where id != victim.id {
+                cuts.insert(Cut(from: victim.id, to: id))
+                if !isOneWay { cuts.insert(Cut(from: id, to: victim.id)) }
+            }
+            note("\(victim.id) is cut off\(isOneWay ? " one way" : "")")
         case 5, 6:
             cuts.removeAll()
             note("the network heals")
@@ -246,12 +266,11 @@ public final class World {
             count("disk failure")
             victim.step(.diskFailed, self)
             crash(victim)
-            schedule(.restart(victim.id), in: UInt64.random(in: 1_000...900_000, using: &faultRandom))
+            schedule(.restart(victim.id), in: UInt64.random(in: 1_000...longest, using: &faultRandom))
         case 9:
-            // The leader is where it hurts most.
             guard let leader = alive.first(where: { $0.raft?.status.role == .leader }) else { return }
             crash(leader)
-            schedule(.restart(leader.id), in: UInt64.random(in: 1_000...600_000, using: &faultRandom))
+            schedule(.restart(leader.id), in: UInt64.random(in: 1_000...longest, using: &faultRandom))
         default: victim.checkpoint(self)
         }
     }
@@ -274,7 +293,8 @@ public final class World {
     /// The operator adds, removes, hands over, whatever the cluster makes of it.
     private func operate() {
         guard isFaulty else { return }
-        schedule(.operate, in: UInt64.random(in: 100_000...900_000, using: &faultRandom))
+        let pause: ClosedRange<UInt64> = isStormy ? 20_000...300_000 : 100_000...900_000
+        schedule(.operate, in: UInt64.random(in: pause, using: &faultRandom))
         let leaders = nodes.values.filter { $0.raft?.status.role == .leader && $0.pausedUntil <= now }.sorted {
             $0.id < $1.id
         }
@@ -343,7 +363,7 @@ public final class World {
     private func checkProgress() {
         for node in nodes.values.sorted(by: { $0.id < $1.id }) {
             note(
-                "\(node.id): \(node.raft.map { "\($0.status), commit \($0.commit), last \($0.last), base \($0.base.position.index)" } ?? "down"), applied \(node.applied)"
+                "\(node.id): \(node.raft.map { "\($0.status), commit \($0.commit), last \($0.last), base \($0.base.position.index), \($0.members.list.map { "\($0.id) \($0.role)" }) \($0.members.outgoing)" } ?? "down"), applied \(node.applied)"
             )
             for peer in node.raft?.members.all ?? [] {
                 if let text = node.raft?.replication(to: peer) { note("    to \(peer): \(text)") }
