@@ -7,11 +7,12 @@ BUILD_FLAGS = $(BUILD_FLAGS_$(CONFIG))
 BIN = .build/$(CONFIG)/selvage
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
+SEEDS ?= 2000
 FUZZER = $(firstword $(wildcard $(dir $(realpath $(shell command -v swift)))../lib/clang/*/lib/linux/libclang_rt.fuzzer_no_main-x86_64.a) \
 	$(wildcard $(dir $(realpath $(shell command -v swift)))../lib/clang/*/lib/x86_64-unknown-linux-gnu/libclang_rt.fuzzer_no_main.a))
 LAB ?= cluster-examples/two-tenants.yaml
 
-.PHONY: build help lab test unit lint examples kernel bench fuzz install clean setup-build setup-test
+.PHONY: build help lab test unit lint sim examples kernel bench fuzz install clean setup-build setup-test
 
 build: setup-build   ## build the binary (CONFIG=debug for a debug one)
 	swift build $(BUILD_FLAGS) --product selvage
@@ -23,7 +24,7 @@ lab: build           ## start the two-tenants lab and check it (LAB=FILE for ano
 	@$(BIN) lab down --lab $(basename $(notdir $(LAB))) >/dev/null 2>&1 || true
 	$(BIN) lab up $(LAB)
 
-test: setup-test lint unit examples kernel   ## everything that CI runs
+test: setup-test lint unit sim examples kernel   ## everything that CI runs
 
 unit: setup-build    ## the tests of the rooms
 	@# As root of a user namespace where we are not root anyway: the conformance suite makes network namespaces.
@@ -34,6 +35,11 @@ lint:                ## formatting and file rules
 
 examples: build setup-test   ## every example in a lab, with real clients, as this user and as an unprivileged one
 	Tests/Lab/run.sh $(abspath $(BIN))
+
+sim: setup-build     ## SEEDS (2000) lives of simulated clusters, and what they find of known bugs
+	swift build $(BUILD_FLAGS) --product selvage-sim
+	.build/$(CONFIG)/selvage-sim --seeds $(SEEDS)
+	.build/$(CONFIG)/selvage-sim --mutants --seeds 5000
 
 kernel: build setup-test     ## the kernel lane: openvswitch under User-Mode Linux
 	@[ "$$(id -u)" = 0 ] || { echo "the kernel lane works on this machine's files and needs root: sudo make kernel"; exit 1; }

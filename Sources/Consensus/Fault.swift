@@ -3,6 +3,9 @@
 /// Bugs that real implementations had. Put in, each must be found by the simulation of whole clusters: that is how we know
 /// that it would find them in what we write. No node ever runs with one.
 public enum Fault: String, Hashable, Sendable, CaseIterable {
+    /// Those that a life meets too seldom; each has a test of its own that plays its scene.
+    public static let seldom: Set<Fault> = [.commitsOldTerms, .countsOwnVoteBeforeWriting, .keepsTakenBackMembers]
+
     /// Commits entries of earlier terms by counting (the figure 8 of the Raft paper).
     case commitsOldTerms
     /// Grants votes without comparing logs.

@@ -114,6 +114,13 @@ public struct Status: Hashable, Sendable {
     public var term: Term
     /// Who leads, as far as it knows.
     public var leader: NodeID?
+
+    /// A status.
+    public init(role: Role, term: Term, leader: NodeID?) {
+        self.role = role
+        self.term = term
+        self.leader = leader
+    }
 }
 
 /// A small generator with a seed (SplitMix64): elections draw their times from it, and a life can be lived again.

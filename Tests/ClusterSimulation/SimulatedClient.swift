@@ -36,7 +36,8 @@ struct SimulatedClient {
     private mutating func ask(_ world: World) {
         guard let current else { return }
         attempt += 1
-        let ids = world.nodes.keys.sorted()
+        // Those that never became members are nobody's address.
+        let ids = world.nodes.values.filter { $0.applied > 0 || $0.disk.lastIndex > 0 }.map(\.id).sorted()
         let node = target ?? ids.randomElement(using: &world.clientRandom) ?? NodeID(1)
         target = nil
         var command: Command?

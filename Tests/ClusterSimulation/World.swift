@@ -22,6 +22,7 @@ public final class World {
         case clientTimeout(Int, attempt: UInt64)
         case clientBegins(Int)
         case fault
+        case heal
         case restart(NodeID)
         case operate
         case endOfFaults
@@ -35,15 +36,15 @@ public final class World {
     static let quietTime: UInt64 = 6_000_000
 
     var now: UInt64 = 0
-    private var events = EventQueue<Event>()
+    var events = EventQueue<Event>()
     var nodes: [NodeID: SimulatedNode] = [:]
     var clients: [SimulatedClient] = []
-    private var nextNodeID: UInt64 = 1
+    var nextNodeID: UInt64 = 1
 
     // Draws of one kind do not shift those of another.
-    private var networkRandom: SeededRandom
-    private var diskRandom: SeededRandom
-    private var faultRandom: SeededRandom
+    var networkRandom: SeededRandom
+    var diskRandom: SeededRandom
+    var faultRandom: SeededRandom
     var clientRandom: SeededRandom
     let seed: UInt64
     let options: RaftOptions
@@ -52,12 +53,12 @@ public final class World {
     private var dropRate: Double
     private var duplicateRate: Double
     private var meanDelay: UInt64
-    private var cuts: Set<Cut> = []
+    var cuts: Set<Cut> = []
     /// One life in two: faults come one upon the other, most of them where the leader is.
-    private let isStormy: Bool
+    let isStormy: Bool
     /// One piece of a disk's work in so many takes long.
     private let slowDiskRate: Int
-    private struct Cut: Hashable {
+    struct Cut: Hashable {
         var from: NodeID
         var to: NodeID
     }
@@ -163,6 +164,9 @@ public final class World {
         case .clientTimeout(let client, let attempt): clients[client].timeOut(attempt, self)
         case .clientBegins(let client): clients[client].begin(self)
         case .fault: if isFaulty { makeFault() }
+        case .heal:
+            cuts.removeAll()
+            note("the network heals")
         case .restart(let id): restart(id)
         case .operate: operate()
         case .endOfFaults: endFaults()
@@ -173,13 +177,13 @@ public final class World {
 
     // MARK: - Members
 
-    private func addNode(_ id: NodeID, _ disk: SimulatedDisk) {
+    func addNode(_ id: NodeID, _ disk: SimulatedDisk) {
         let node = SimulatedNode(id: id, disk: disk)
         nodes[id] = node
         restart(id)
     }
 
-    private func restart(_ id: NodeID) {
+    func restart(_ id: NodeID) {
         guard let node = nodes[id], node.raft == nil, !node.isRetired else { return }
         node.start(self, seed: faultRandom.next())
         // Clocks run a little fast or slow.
@@ -222,126 +226,6 @@ public final class World {
             time += UInt64.random(in: 0...400_000, using: &diskRandom)
         }
         schedule(.diskDone(node.id, life: node.life), in: time)
-    }
-
-    // MARK: - Faults
-
-    private func makeFault() {
-        let pause: ClosedRange<UInt64> = isStormy ? 5_000...120_000 : 20_000...500_000
-        schedule(.fault, in: UInt64.random(in: pause, using: &faultRandom))
-        let alive = nodes.values.filter { $0.raft != nil }.sorted { $0.id < $1.id }
-        guard var victim = alive.randomElement(using: &faultRandom) else { return }
-        // The leader is where it hurts most.
-        if isStormy, let leader = alive.first(where: { $0.raft?.status.role == .leader }) { victim = leader }
-        let longest: UInt64 = isStormy ? 200_000 : 900_000
-        switch Int.random(in: 0..<12, using: &faultRandom) {
-        case 0, 1:
-            crash(victim)
-            schedule(.restart(victim.id), in: UInt64.random(in: 1_000...longest, using: &faultRandom))
-        case 2:
-            // The power of all goes.
-            count("blackout")
-            for node in alive { crash(node) }
-            for node in alive {
-                schedule(.restart(node.id), in: UInt64.random(in: 1_000...500_000, using: &faultRandom))
-            }
-        case 3: partition()
-        case 4:
-            // Alone it goes on for a while, with what clients ask of it.
-            count("isolation")
-            let isOneWay = Bool.random(using: &faultRandom)
-            for id in nodes.keys where id != victim.id {
-                cuts.insert(Cut(from: victim.id, to: id))
-                if !isOneWay { cuts.insert(Cut(from: id, to: victim.id)) }
-            }
-            note("\(victim.id) is cut off\(isOneWay ? " one way" : "")")
-        case 5, 6:
-            cuts.removeAll()
-            note("the network heals")
-        case 7:
-            count("pause")
-            victim.pausedUntil = now + UInt64.random(in: 10_000...700_000, using: &faultRandom)
-            note("\(victim.id) pauses")
-        case 8:
-            count("disk failure")
-            victim.step(.diskFailed, self)
-            crash(victim)
-            schedule(.restart(victim.id), in: UInt64.random(in: 1_000...longest, using: &faultRandom))
-        case 9:
-            guard let leader = alive.first(where: { $0.raft?.status.role == .leader }) else { return }
-            crash(leader)
-            schedule(.restart(leader.id), in: UInt64.random(in: 1_000...longest, using: &faultRandom))
-        default: victim.checkpoint(self)
-        }
-    }
-
-    private func partition() {
-        count("partition")
-        cuts.removeAll()
-        let ids = nodes.keys.sorted()
-        let isOneWay = Bool.random(using: &faultRandom)
-        let side = Set(ids.filter { _ in Bool.random(using: &faultRandom) })
-        for a in ids where side.contains(a) {
-            for b in ids where !side.contains(b) {
-                cuts.insert(Cut(from: a, to: b))
-                if !isOneWay { cuts.insert(Cut(from: b, to: a)) }
-            }
-        }
-        note("partition \(isOneWay ? "one way " : "")\(side.sorted())")
-    }
-
-    /// The operator adds, removes, hands over, whatever the cluster makes of it.
-    private func operate() {
-        guard isFaulty else { return }
-        let pause: ClosedRange<UInt64> = isStormy ? 20_000...300_000 : 100_000...900_000
-        schedule(.operate, in: UInt64.random(in: pause, using: &faultRandom))
-        let leaders = nodes.values.filter { $0.raft?.status.role == .leader && $0.pausedUntil <= now }.sorted {
-            $0.id < $1.id
-        }
-        guard let leader = leaders.randomElement(using: &faultRandom), let members = leader.raft?.members else {
-            return
-        }
-        var target = members
-        let others = members.list.map(\.id).filter { $0 != leader.id }
-        switch Int.random(in: 0..<7, using: &faultRandom) {
-        case 0, 1:
-            guard members.list.count < 6 else { return }
-            let id = NodeID(nextNodeID)
-            nextNodeID += 1
-            addNode(
-                id,
-                SimulatedDisk(
-                    hard: HardState(), base: SnapshotInfo(position: .zero, members: Members()), entries: []))
-            target.set(id, Bool.random(using: &faultRandom) ? .joining : .voter)
-        case 2:
-            guard members.voters.count > 2, let gone = others.randomElement(using: &faultRandom) else { return }
-            target.set(gone, nil)
-        case 3:
-            guard members.voters.count > 2 else { return }
-            target.set(leader.id, nil)
-        case 4:
-            // Several at once: one goes, one comes, one only listens from now on.
-            guard let gone = others.randomElement(using: &faultRandom) else { return }
-            let id = NodeID(nextNodeID)
-            nextNodeID += 1
-            addNode(
-                id,
-                SimulatedDisk(
-                    hard: HardState(), base: SnapshotInfo(position: .zero, members: Members()), entries: []))
-            target.set(gone, .learner)
-            target.set(id, .voter)
-        case 5:
-            guard let learner = members.list.first(where: { $0.role == .learner }) else { return }
-            target.set(learner.id, .voter)
-        default:
-            guard let to = others.randomElement(using: &faultRandom) else { return }
-            count("transfer")
-            note("\(leader.id) is to hand over to \(to)")
-            return leader.step(.transfer(to: to, number: leader.nextNumber()), self)
-        }
-        count("member change")
-        note("\(leader.id) is to change members to \(target.list.map { "\($0.id) \($0.role)" })")
-        leader.step(.change(target.list, number: leader.nextNumber()), self)
     }
 
     // MARK: - The end
