@@ -41,10 +41,13 @@ let package = Package(
         .systemLibrary(
             name: "CNetlink", pkgConfig: "libnl-genl-3.0", providers: [.apt(["libnl-3-dev", "libnl-genl-3-dev"])]),
 
+        .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
+
         // Floor 1: words of the wire, and the kernel's doors.
         room("Wire"),
         room("Linux", ["CLinux"]),
         room("Netlink", ["Wire", "Linux", "CNetlink"]),
+        room("SQLite", ["CSQLite"]),
 
         // Floor 2: what tenants and operators draw.
         room("Topology", ["Wire"]),
@@ -54,6 +57,7 @@ let package = Package(
         // Floor 3: what happens to a packet; who carries it out; how a drawing is read.
         room("Simulation", ["Wire", "Topology"]),
         room("Datapath", ["Wire", "Linux", "Netlink", "CLinux", "CNetlink"]),
+        room("Store", ["Consensus", "SQLite"]),
         room("Manifest", ["Wire", "Topology", .product(name: "Yams", package: "Yams")]),
 
         // Floor 4: the forwarding engine.
@@ -94,6 +98,7 @@ let package = Package(
         tests("Datapath", ["Wire", "Linux", "Netlink", "CLinux"]),
         tests("Agent", ["Wire", "Simulation", "Datapath"]),
         tests("Consensus", ["ClusterSimulation"]),
+        tests("Store", ["Consensus", "SQLite"]),
 
         // Whole clusters of pure parts in one process, with time, network and disks that a seed makes up.
         .target(

@@ -73,6 +73,13 @@ public struct Write: Hashable, Sendable {
     public var hard: HardState?
     /// Entries; those that the log has from the first one's place on go.
     public var entries: [Entry]
+
+    /// A write.
+    public init(number: UInt64, hard: HardState? = nil, entries: [Entry] = []) {
+        self.number = number
+        self.hard = hard
+        self.entries = entries
+    }
 }
 
 /// Why something was refused.
