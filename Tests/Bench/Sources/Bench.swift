@@ -5,5 +5,5 @@ import ArgumentParser
 @main
 struct Bench: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "selvage-bench", subcommands: [SimulateCommand.self, BlastCommand.self])
+        commandName: "selvage-bench", subcommands: [SimulateCommand.self, BlastCommand.self, LogCommand.self])
 }
