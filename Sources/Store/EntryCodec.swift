@@ -80,6 +80,14 @@ struct ByteReader {
     init(_ bytes: [UInt8]) { self.bytes = bytes }
 
     var isAtEnd: Bool { at == bytes.count }
+    /// Bytes that are left.
+    var left: Int { bytes.count - at }
+
+    mutating func take(_ count: Int) -> [UInt8]? {
+        guard count <= left else { return nil }
+        defer { at += count }
+        return Array(bytes[at..<at + count])
+    }
 
     mutating func number<Number: FixedWidthInteger & UnsignedInteger>() -> Number? {
         let size = Number.bitWidth / 8

@@ -162,7 +162,7 @@ struct DatapathCommand: ParsableCommand {
                         + (port.bound.map { "  \($0)" } ?? ""))
                 if let warning = port.warning { print("       warning: \(warning)") }
             }
-            for counter in answer.counters { print("  " + pad(counter[0], 20) + counter[1]) }
+            for counter in answer.counters { print("  " + pad(counter[0], 24) + counter[1]) }
             for drop in answer.drops { print("  dropped: " + pad(drop[0], 32) + drop[1]) }
         }
         if json { try printJSON(everything) }
