@@ -183,6 +183,9 @@ public struct Lab: Sendable {
         return status
     }
 
+    /// What `exec` runs without a command. Where there is bash: dash does not know its terminal's group in the lab's world.
+    public static var shell: String { access("/bin/bash", X_OK) == 0 ? "bash" : "sh" }
+
     private static func find(_ program: String) -> String {
         if program.contains("/") { return program }
         let path = (ProcessInfo.processInfo.environment["PATH"] ?? "") + ":/usr/sbin:/sbin:/usr/bin:/bin"

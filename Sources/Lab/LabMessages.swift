@@ -73,6 +73,8 @@ public struct CheckResult: Codable, Sendable {
     public var to: String
     /// With what.
     public var probe: String
+    /// The packet that was tried, as `selvage trace` takes it.
+    public var packet: String?
     /// Whether it was to work.
     public var expected: Bool
     /// Whether it worked.

@@ -383,6 +383,7 @@ public final class Supervisor: Sendable {
             result.note = "the machine has no such address"
             return result
         }
+        result.packet = expectation.probe.packet(to: address)
         let prober = Prober(source: source, target: target, address: address, probe: expectation.probe)
         do {
             let milliseconds = try prober.run(patienceMilliseconds: expectation.reaches ? 4000 : 900)

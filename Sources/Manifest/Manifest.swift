@@ -62,6 +62,16 @@ public struct Expectation: Sendable, Hashable, CustomStringConvertible {
             case .udp(let port): "udp \(port)"
             }
         }
+
+        /// The packet that tries it, as `selvage trace` takes it.
+        public func packet(to address: IPAddress) -> String {
+            let host = address.family == .ipv6 ? "[\(address)]" : "\(address)"
+            return switch self {
+            case .icmp: "icmp to \(address)"
+            case .tcp(let port): "tcp to \(host):\(port)"
+            case .udp(let port): "udp to \(host):\(port)"
+            }
+        }
     }
     /// Who is to be reached.
     public enum Target: Sendable, Hashable, CustomStringConvertible {

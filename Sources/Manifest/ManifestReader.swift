@@ -193,7 +193,15 @@ public struct ManifestReader {
             default: native = field.value
             }
         }
-        if let trunk { readTrunk(&port, trunk, native) }
+        if let trunk {
+            if case .access(let id) = port.vlan, id != 0 {
+                yaml.mistake(
+                    trunk, object, "has a vlan and a trunk", "an access port has vlan: N, a trunk has trunk: [N, ...]")
+            }
+            readTrunk(&port, trunk, native)
+        } else if let native {
+            yaml.mistake(native, object, "has native, but no trunk", "write trunk: [N, ...] or trunk: all with it")
+        }
         switch (host, interface) {
         case (let host?, let interface?): port.attachment = .exterior(host: host, interface: interface)
         case (nil, nil): break
@@ -210,6 +218,9 @@ public struct ManifestReader {
         } else {
             for item in yaml.items(node) {
                 if let id = yaml.number(item, object, "trunk", 1...4094) { allowed?.insert(UInt16(id)) }
+            }
+            if yaml.items(node).isEmpty {
+                yaml.mistake(node, object, "a trunk of no VLANs", "write trunk: [10, 20], or trunk: all")
             }
         }
         var nativeID: UInt16? = 0
@@ -255,11 +266,13 @@ public struct ManifestReader {
         var gateway: IPAddress?
         var port: PortPath?
         var special: NextHop?
+        var isDefault = false
         for field in yaml.entries(node, object, known: ["to", "from", "via", "port", "weight", "type"]) {
             switch field.key {
             case "to":
                 if field.value.scalar?.string == "default" {
                     destination = .all(.ipv4)
+                    isDefault = true
                 } else {
                     destination = yaml.prefix(field.value, object, "to")
                 }
@@ -282,7 +295,7 @@ public struct ManifestReader {
             return nil
         }
         // "default" takes the family of what it leads to.
-        if destination.length == 0, let family = gateway?.family { destination = .all(family) }
+        if isDefault, let family = gateway?.family { destination = .all(family) }
         let name = "\(router) route to \(destination)"
         yaml.note(name, at: node)
         let nextHop: NextHop

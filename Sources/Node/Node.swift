@@ -41,6 +41,14 @@ public struct NodeConfiguration: Sendable {
     }
 }
 
+/// Why a node does not start.
+public struct NodeError: Error, Sendable, CustomStringConvertible {
+    /// What is wrong, and beneath it what to do.
+    public let description: String
+
+    init(_ reason: String, _ remedy: String) { description = "\(reason)\n    \(remedy)" }
+}
+
 /// One node: it opens the datapath, puts the manifest in force, follows interfaces and answers tools.
 public final class Node: Sendable {
     private let configuration: NodeConfiguration
@@ -76,6 +84,13 @@ public final class Node: Sendable {
     /// Starts everything; returns when the node is ready to forward.
     public func start() throws {
         let manifest = try ManifestReader.read(path: configuration.manifest)
+        // A typing error here would be a host that forwards nothing.
+        guard manifest.topology.hosts[configuration.host] != nil else {
+            let known = manifest.topology.hosts.keys.sorted().joined(separator: ", ")
+            throw NodeError(
+                "\(configuration.manifest): has no host \(configuration.host)",
+                known.isEmpty ? "list the hosts there: hosts: { h1: { address: 192.0.2.1 } }" : "there are \(known)")
+        }
         try agent.start()
         var topology = manifest.topology
         topology.revision = 1

@@ -61,6 +61,18 @@ struct Tracer {
             }
             return nil
         }
+        // What a machine sends to all or to a group it sends to their MAC.
+        if let group = destination.v4 {
+            let isBroadcast =
+                group.bits == .max
+                || port.addresses.contains { own in
+                    guard let network = own.network.address.v4, own.network.length < 31 else { return false }
+                    return group.bits == network.bits | UInt32.max >> UInt32(own.network.length)
+                }
+            if isBroadcast { return .broadcast }
+            if destination.isMulticast { return .multicast(for: group) }
+        }
+        if let group = destination.v6, destination.isMulticast { return .multicast(for: group) }
         if let direct = owner(destination) { return direct }
         for candidate in segment {
             if case .peer(let other) = candidate.attachment, let far = topology.ports[other], far.kind == .router,

@@ -59,6 +59,8 @@ extension Topology {
                         Problem(
                             port.path, "is linked to \(other), which is linked elsewhere",
                             remedy: "a port has one peer: link both to each other, or use another port"))
+                } else if port.kind == .router, peer.kind == .router, port.path < peer.path {
+                    checkCable(port, peer, &found)
                 }
             } else {
                 found.append(
@@ -68,6 +70,24 @@ extension Topology {
         }
         for address in port.addresses {
             checkAddress(address, port, &found)
+        }
+    }
+
+    /// The two ends of a cable between routers are neighbors in one network.
+    private func checkCable(_ port: Port, _ peer: Port, _ found: inout [Problem]) {
+        for address in port.addresses {
+            let others = peer.addresses.filter { $0.address.family == address.address.family }
+            if others.contains(where: { $0.address == address.address }) {
+                found.append(
+                    Problem(
+                        port.path, "has the address of its peer \(peer.path), \(address.address)",
+                        remedy: "give each end of the link one of its own"))
+            } else if !others.isEmpty, !others.contains(where: { address.network.contains($0.address) }) {
+                found.append(
+                    Problem(
+                        port.path, "\(address) and its peer's \(others[0]) are of different networks",
+                        remedy: "give both ends addresses of one network, such as 100.64.0.1/30 and 100.64.0.2/30"))
+            }
         }
     }
 

@@ -140,14 +140,14 @@ struct LabCommand: ParsableCommand {
             abstract: "Run a command in a machine or on a host.",
             discussion: """
                 selvage lab exec acme/web/vm1 -- ping 10.0.2.21
-                selvage lab exec h1 -- tcpdump -Z root -ni eth0
+                selvage lab exec h1 -- tcpdump -Z root -ni eth0    (in a lab that root started)
                 """)
         @OptionGroup var options: Options
         @Argument(help: "A machine, as tenant/device/port, or a host.") var place: String
         @Argument(parsing: .postTerminator, help: "The command; a shell unless said.") var command: [String] = []
 
         mutating func run() throws {
-            let status = try Lab.running(options.name).execute(in: place, command.isEmpty ? ["sh"] : command)
+            let status = try Lab.running(options.name).execute(in: place, command.isEmpty ? [Lab.shell] : command)
             if status != 0 { throw ExitCode(status) }
         }
     }

@@ -54,10 +54,10 @@ enum LabPrinter {
             })
         let right = results.filter(\.isRight).count
         print("\n\(right) of \(results.count) as expected.")
-        for wrong in results.filter({ !$0.isRight }).prefix(3) {
-            print(
-                "Why: selvage trace \(wrong.from) '\(wrong.probe.replacingOccurrences(of: " ipv6", with: "")) to ...' tells each step."
-            )
+        let wrong = results.filter { !$0.isRight }
+        if !wrong.isEmpty { print("\nWhy? These tell each step:") }
+        for result in wrong {
+            if let packet = result.packet { print("  selvage trace \(result.from) '\(packet)'") }
         }
         return right == results.count
     }

@@ -43,10 +43,13 @@ struct NodeOptions: ParsableArguments {
         guard let path = PortPath(port), let found = manifest.topology.ports[path] else {
             throw ValidationError("\(port): no such port; selvage topology lists them")
         }
-        guard case .exterior(let host, _) = found.attachment else {
+        guard case .exterior(let owner, _) = found.attachment else {
             throw ValidationError("\(port): packets begin at ports of machines, and there is none behind this one")
         }
-        return lab.directory.nodeSocket(host)
+        if let host, host != owner {
+            throw ValidationError("\(port): is on host \(owner), not on \(host); leave --host out")
+        }
+        return lab.directory.nodeSocket(owner)
     }
 }
 
@@ -55,6 +58,27 @@ func ask(_ request: NodeRequest, at path: String) throws -> NodeResponse {
     let response: NodeResponse = try ControlClient.ask(request, at: path)
     if case .failure(let reason) = response { throw Refusal(description: reason) }
     return response
+}
+
+/// Asks each of several nodes. One that does not answer is named, and the others are shown all the same.
+///
+/// - Throws: when one did not answer, after all were asked.
+func askEach(
+    _ request: NodeRequest, _ sockets: [(host: String, path: String)], _ show: (String, NodeResponse) throws -> Void
+) throws {
+    var isMissing = false
+    for (host, path) in sockets {
+        do {
+            try show(host, try ask(request, at: path))
+        } catch let error where sockets.count > 1 && !(error is Refusal) {
+            isMissing = true
+            FileHandle.standardError.write(
+                Data(
+                    "\(host): \(error)\n    selvage lab status tells which nodes run; selvage lab restart \(host) starts it again\n"
+                        .utf8))
+        }
+    }
+    if isMissing { throw ExitCode(1) }
 }
 
 struct Refusal: Error, CustomStringConvertible {
@@ -117,11 +141,12 @@ struct FlowsCommand: ParsableCommand {
 
     mutating func run() throws {
         var everything: [String: [FlowAnswer]] = [:]
-        for (host, path) in try node.sockets() {
-            guard case .flows(let flows) = try ask(.flows, at: path) else { continue }
+        defer { if json { try? printJSON(everything) } }
+        try askEach(.flows, try node.sockets()) { host, response in
+            guard case .flows(let flows) = response else { return }
             let shown = all ? flows : flows.filter { !$0.isStanding }
             everything[host] = shown
-            if json { continue }
+            if json { return }
             if !host.isEmpty {
                 print("\(host)  \(shown.count) flows" + (all ? "" : ", \(flows.count - shown.count) standing"))
             }
@@ -133,7 +158,6 @@ struct FlowsCommand: ParsableCommand {
                 print("    actions  " + flow.actions)
             }
         }
-        if json { try printJSON(everything) }
     }
 }
 
@@ -147,10 +171,11 @@ struct DatapathCommand: ParsableCommand {
 
     mutating func run() throws {
         var everything: [String: DatapathAnswer] = [:]
-        for (host, path) in try node.sockets() {
-            guard case .datapath(let answer) = try ask(.datapath, at: path) else { continue }
+        defer { if json { try? printJSON(everything) } }
+        try askEach(.datapath, try node.sockets()) { host, response in
+            guard case .datapath(let answer) = response else { return }
             everything[host] = answer
-            if json { continue }
+            if json { return }
             print("\(host.isEmpty ? "datapath" : host)  \(answer.kind)")
             let width = answer.ports.map { $0.name.count }.max() ?? 0
             for port in answer.ports {
@@ -165,7 +190,6 @@ struct DatapathCommand: ParsableCommand {
             for counter in answer.counters { print("  " + pad(counter[0], 24) + counter[1]) }
             for drop in answer.drops { print("  dropped: " + pad(drop[0], 32) + drop[1]) }
         }
-        if json { try printJSON(everything) }
     }
 }
 
@@ -178,9 +202,12 @@ struct TopologyCommand: ParsableCommand {
     @Flag(help: "Print JSON.") var json = false
 
     mutating func run() throws {
-        guard let (_, path) = try node.sockets().first, case .topology(let answer) = try ask(.topology, at: path) else {
-            return
-        }
+        // Any node will do.
+        let sockets = try node.sockets()
+        var answered: NodeResponse?
+        for (_, path) in sockets.dropLast() where answered == nil { answered = try? ask(.topology, at: path) }
+        if answered == nil, let last = sockets.last { answered = try ask(.topology, at: last.path) }
+        guard case .topology(let answer) = answered else { return }
         if json { return try printJSON(answer) }
         print("revision \(answer.revision)")
         for line in answer.lines { print(line) }

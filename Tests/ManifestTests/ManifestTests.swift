@@ -180,4 +180,38 @@ import Wire
                 == "there is no machine t/b/x")
         #expect(mistakes(text.replacing("tcp 80", with: "tcp")).first?.reason == "tcp needs a port")
     }
+
+    @Test(arguments: [
+        ("{ vlan: 20, trunk: [10] }", "has a vlan and a trunk"), ("{ native: 20 }", "has native, but no trunk"),
+        ("{ trunk: [] }", "a trunk of no VLANs"),
+    ])
+    func `settings of a port that contradict each other are told`(_ port: String, _ reason: String) {
+        let text = "tenants: { t: { bridges: { b: { ports: { p: \(port) } } } } }"
+        let error = #expect(throws: ManifestError.self) { try ManifestReader.read(text, file: "x.yaml") }
+        #expect(error?.description.contains(reason) == true, "\(error?.description ?? "")")
+    }
+
+    @Test func `ends of a link between routers, and routes of two families, must fit together`() {
+        func mistakes(_ link: String, _ route: String) -> String {
+            let text = """
+                tenants:
+                  t:
+                    routers:
+                      b: {}
+                      a:
+                        links: [{ router: b, \(link) }]
+                        routes: [\(route)]
+                """
+            do {
+                _ = try ManifestReader.read(text, file: "x.yaml")
+                return ""
+            } catch { return error.description }
+        }
+        let good = "address: 100.64.0.1/30, peer: 100.64.0.2/30"
+        #expect(mistakes(good, "{ to: 0.0.0.0/0, via: 100.64.0.2 }") == "")
+        #expect(mistakes(good, "{ to: default, via: 100.64.0.2 }") == "")
+        #expect(mistakes(good, "{ to: \"::/0\", via: 100.64.0.2 }").contains("of the other family"))
+        #expect(mistakes("address: 100.64.0.1/30, peer: 100.64.0.1/30", "").contains("the address of its peer"))
+        #expect(mistakes("address: 100.64.0.1/30, peer: 100.65.0.1/30", "").contains("different networks"))
+    }
 }
