@@ -62,9 +62,10 @@ struct ActionBuilder {
             actions.append(.popVLAN)
             if target.vlanTCI == have.innerVLANTCI, target.vlanTPID == have.innerVLANTPID { return }
         }
+        guard target.hasVLAN else { return }
         // A tag that is pushed again says the packet's own priority, which then has to be matched.
-        if target.hasVLAN, original.hasVLAN { mask.include(.vlanTCI) }
-        if target.hasVLAN { actions.append(.pushVLAN(tpid: target.vlanTPID, tci: target.vlanTCI)) }
+        if original.hasVLAN { mask.include(.vlanTCI) }
+        actions.append(.pushVLAN(tpid: target.vlanTPID, tci: target.vlanTCI))
     }
 
     /// Bits to set for a field so that it becomes `target`'s: those written for it, and those written for an earlier

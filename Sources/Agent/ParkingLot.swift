@@ -95,12 +95,10 @@ struct ParkingLot {
         return waiting.packets
     }
 
-    /// Takes out all packets.
+    /// Takes out all packets. Neighbors go on being asked for: flows may wait for them, too.
     mutating func takeAll() -> [Parked] {
         let all = lots.values.flatMap(\.packets)
-        lots.removeAll()
-        queries.removeAll()
-        queriesOfPort.removeAll()
+        for query in lots.keys { lots[query]?.packets.removeAll() }
         count = 0
         return all
     }

@@ -100,6 +100,7 @@ struct Log: Sendable {
         members(upTo: commit).isVoter(id) || memberIndexes.contains { $0 > commit && members(at: $0).isVoter(id) }
     }
 
+    /// `memberIndexes` names places of such entries only: it is kept with every entry that comes and goes.
     private func members(at index: LogIndex) -> Members {
         guard case .members(let members) = self[index].content else { preconditionFailure("no members at \(index)") }
         return members

@@ -156,6 +156,9 @@ public final class LogStore {
 
     /// Makes a write durable: hard state, what is taken back and what is new, all or nothing.
     public func write(_ write: Write) throws(StoreError) {
+        if let first = write.entries.first, first.index <= baseIndex || first.index > lastIndex + 1 {
+            throw .malformed("write: entry \(first.index) does not follow what is there, \(baseIndex) to \(lastIndex)")
+        }
         var crc = lastCRC
         var last = lastIndex
         try durably { () throws(SQLiteError) in

@@ -60,25 +60,20 @@ func ask(_ request: NodeRequest, at path: String) throws -> NodeResponse {
     return response
 }
 
-/// Asks each of several nodes. One that does not answer is named, and the others are shown all the same.
-///
-/// - Throws: when one did not answer, after all were asked.
-func askEach(
-    _ request: NodeRequest, _ sockets: [(host: String, path: String)], _ show: (String, NodeResponse) throws -> Void
-) throws {
-    var isMissing = false
+/// What several nodes answer. One that can't be reached is named, and the others answer all the same.
+func askAll(
+    _ request: NodeRequest, _ sockets: [(host: String, path: String)]
+) throws -> (answers: [(host: String, response: NodeResponse)], isComplete: Bool) {
+    var answers: [(host: String, response: NodeResponse)] = []
     for (host, path) in sockets {
         do {
-            try show(host, try ask(request, at: path))
+            answers.append((host, try ask(request, at: path)))
         } catch let error where sockets.count > 1 && !(error is Refusal) {
-            isMissing = true
-            FileHandle.standardError.write(
-                Data(
-                    "\(host): \(error)\n    selvage lab status tells which nodes run; selvage lab restart \(host) starts it again\n"
-                        .utf8))
+            let remedy = "selvage lab status tells which nodes run; selvage lab restart \(host) starts it again"
+            FileHandle.standardError.write(Data("\(host): \(error)\n    \(remedy)\n".utf8))
         }
     }
-    if isMissing { throw ExitCode(1) }
+    return (answers, answers.count == sockets.count)
 }
 
 struct Refusal: Error, CustomStringConvertible {
@@ -141,12 +136,12 @@ struct FlowsCommand: ParsableCommand {
 
     mutating func run() throws {
         var everything: [String: [FlowAnswer]] = [:]
-        defer { if json { try? printJSON(everything) } }
-        try askEach(.flows, try node.sockets()) { host, response in
-            guard case .flows(let flows) = response else { return }
+        let (answers, isComplete) = try askAll(.flows, try node.sockets())
+        for (host, response) in answers {
+            guard case .flows(let flows) = response else { continue }
             let shown = all ? flows : flows.filter { !$0.isStanding }
             everything[host] = shown
-            if json { return }
+            if json { continue }
             if !host.isEmpty {
                 print("\(host)  \(shown.count) flows" + (all ? "" : ", \(flows.count - shown.count) standing"))
             }
@@ -158,6 +153,8 @@ struct FlowsCommand: ParsableCommand {
                 print("    actions  " + flow.actions)
             }
         }
+        if json { try printJSON(everything) }
+        if !isComplete { throw ExitCode(1) }
     }
 }
 
@@ -171,11 +168,11 @@ struct DatapathCommand: ParsableCommand {
 
     mutating func run() throws {
         var everything: [String: DatapathAnswer] = [:]
-        defer { if json { try? printJSON(everything) } }
-        try askEach(.datapath, try node.sockets()) { host, response in
-            guard case .datapath(let answer) = response else { return }
+        let (answers, isComplete) = try askAll(.datapath, try node.sockets())
+        for (host, response) in answers {
+            guard case .datapath(let answer) = response else { continue }
             everything[host] = answer
-            if json { return }
+            if json { continue }
             print("\(host.isEmpty ? "datapath" : host)  \(answer.kind)")
             let width = answer.ports.map { $0.name.count }.max() ?? 0
             for port in answer.ports {
@@ -190,6 +187,8 @@ struct DatapathCommand: ParsableCommand {
             for counter in answer.counters { print("  " + pad(counter[0], 24) + counter[1]) }
             for drop in answer.drops { print("  dropped: " + pad(drop[0], 32) + drop[1]) }
         }
+        if json { try printJSON(everything) }
+        if !isComplete { throw ExitCode(1) }
     }
 }
 

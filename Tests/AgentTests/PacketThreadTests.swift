@@ -168,6 +168,7 @@ private final class Scene {
         scene.apply(try draw(Self.drawing(gateway: "10.0.2.77")))
         #expect(target() == [stranger], "it goes on meanwhile")
         #expect(scene.requests(for: IPv4Address(bits: 0x0a00_024d)) == 1)
+        #expect(scene.thread.lot.queryCount == 1, "and the new next hop goes on being asked for")
         let other = MACAddress(bits: 0x0e00_0000_0777)
         scene.send(answer(0x0a00_024d, other), port: 2)
         scene.wake()

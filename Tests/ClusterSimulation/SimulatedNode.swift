@@ -32,8 +32,6 @@ final class SimulatedNode {
     private(set) var life = 0
     var tickLength = World.tick
     var pausedUntil: UInt64 = 0
-    /// Gone for good.
-    var isRetired = false
 
     private var numbers: UInt64 = 0
     /// Requests whose commands are not in the log yet, by number.

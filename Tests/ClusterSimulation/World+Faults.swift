@@ -85,6 +85,15 @@ extension World {
         if let leader = leaders.randomElement(using: &faultRandom) { operate(on: leader) }
     }
 
+    private func addEmptyNode() -> NodeID {
+        let id = NodeID(nextNodeID)
+        nextNodeID += 1
+        addNode(
+            id,
+            SimulatedDisk(hard: HardState(), base: SnapshotInfo(position: .zero, members: Members()), entries: []))
+        return id
+    }
+
     private func operate(on leader: SimulatedNode) {
         guard let members = leader.raft?.members else { return }
         var target = members
@@ -92,12 +101,7 @@ extension World {
         switch Int.random(in: 0..<7, using: &faultRandom) {
         case 0, 1:
             guard members.list.count < 6 else { return }
-            let id = NodeID(nextNodeID)
-            nextNodeID += 1
-            addNode(
-                id,
-                SimulatedDisk(
-                    hard: HardState(), base: SnapshotInfo(position: .zero, members: Members()), entries: []))
+            let id = addEmptyNode()
             target.set(id, Bool.random(using: &faultRandom) ? .joining : .voter)
         case 2:
             guard members.voters.count > 2, let gone = others.randomElement(using: &faultRandom) else { return }
@@ -108,12 +112,7 @@ extension World {
         case 4:
             // Several at once: one goes, one comes, one only listens from now on.
             guard let gone = others.randomElement(using: &faultRandom) else { return }
-            let id = NodeID(nextNodeID)
-            nextNodeID += 1
-            addNode(
-                id,
-                SimulatedDisk(
-                    hard: HardState(), base: SnapshotInfo(position: .zero, members: Members()), entries: []))
+            let id = addEmptyNode()
             target.set(gone, .learner)
             target.set(id, .voter)
         case 5:

@@ -184,7 +184,7 @@ public final class World {
     }
 
     func restart(_ id: NodeID) {
-        guard let node = nodes[id], node.raft == nil, !node.isRetired else { return }
+        guard let node = nodes[id], node.raft == nil else { return }
         node.start(self, seed: faultRandom.next())
         // Clocks run a little fast or slow.
         node.tickLength = World.tick * UInt64.random(in: 900...1100, using: &faultRandom) / 1000

@@ -90,6 +90,15 @@ import Testing
         }
     }
 
+    @Test func `a write that would leave a hole is refused`() throws {
+        let store = try LogStore(path: path)
+        try store.write(Write(number: 1, entries: [entry(1, 1), entry(2, 1)]))
+        #expect(throws: StoreError.self) { try store.write(Write(number: 2, entries: [entry(4, 1)])) }
+        try store.discard(SnapshotInfo(position: LogPosition(term: 1, index: 1), members: Members()))
+        #expect(throws: StoreError.self) { try store.write(Write(number: 3, entries: [entry(1, 2)])) }
+        #expect(try store.load().entries == [entry(2, 1)])
+    }
+
     @Test func `a second node on the same directory is turned away`() throws {
         let first = try LogStore(path: path)
         try first.write(Write(number: 1, hard: HardState(term: 1)))

@@ -134,7 +134,11 @@ public final class UserspaceDatapath: Datapath {
                     return nil as SystemError?
                 } catch { return error }
             }
-            if let result { throw result }
+            if let result {
+                // Half a port, and an interface that is closed to the host, would stay behind.
+                try? removePort(number)
+                throw result
+            }
         }
         return number
     }
