@@ -33,6 +33,8 @@ let package = Package(
     products: [.executable(name: "selvage", targets: ["selvage"])],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],
     targets: [
@@ -42,12 +44,14 @@ let package = Package(
             name: "CNetlink", pkgConfig: "libnl-genl-3.0", providers: [.apt(["libnl-3-dev", "libnl-genl-3-dev"])]),
 
         .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
+        .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
 
         // Floor 1: words of the wire, and the kernel's doors.
         room("Wire"),
         room("Linux", ["CLinux"]),
         room("Netlink", ["Wire", "Linux", "CNetlink"]),
         room("SQLite", ["CSQLite"]),
+        room("TLS", ["COpenSSL", .product(name: "NIOCore", package: "swift-nio")]),
 
         // Floor 2: what tenants and operators draw.
         room("Topology", ["Wire"]),
@@ -100,6 +104,9 @@ let package = Package(
         tests("Agent", ["Wire", "Simulation", "Datapath"]),
         tests("Consensus", ["ClusterSimulation"]),
         tests("Store", ["Consensus", "SQLite"]),
+        tests(
+            "TLS",
+            [.product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOEmbedded", package: "swift-nio")]),
 
         // Whole clusters of pure parts in one process, with time, network and disks that a seed makes up.
         .target(

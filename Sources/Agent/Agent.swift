@@ -116,8 +116,8 @@ public final class Agent: Sendable {
 
     private func reconcileBindings(_ control: inout Control, gone: Set<String>) -> [PortPath] {
         var wanted: [PortPath: String] = [:]
-        for port in control.topology.ports.values {
-            if case .exterior(host, let interface) = port.attachment { wanted[port.path] = interface }
+        for (interface, paths) in control.topology.ports.bound(to: host) {
+            for path in paths { wanted[path] = interface }
         }
         var changed: [PortPath] = []
         for (path, number) in control.numbers {
@@ -207,11 +207,12 @@ public final class Agent: Sendable {
     /// The virtual ports of this host.
     public func bindings() -> [BindingReport] {
         control.withLock { control in
-            control.topology.ports.values.compactMap { port in
-                guard case .exterior(host, let interface) = port.attachment else { return nil }
-                return BindingReport(
-                    port: port.path, interface: interface, number: control.numbers[port.path],
-                    problem: control.problems[port.path])
+            control.topology.ports.bound(to: host).flatMap { interface, paths in
+                paths.map { path in
+                    BindingReport(
+                        port: path, interface: interface, number: control.numbers[path],
+                        problem: control.problems[path])
+                }
             }
             .sorted { $0.port < $1.port }
         }

@@ -27,6 +27,8 @@ struct FabricBuilder {
     private var routerIndex: [DevicePath: Int32] = [:]
     private var hostIndex: [String: Int32] = [:]
     private var portsOfDevice: [DevicePath: [Int32]] = [:]
+    /// Ports of each bridge that lead to other bridges: few, where a bridge has many.
+    private var linksOfBridge: [Int32: [Int32]] = [:]
 
     init(_ topology: Topology, localHost: String) {
         self.topology = topology
@@ -37,6 +39,7 @@ struct FabricBuilder {
         for (index, path) in bridgePaths.enumerated() { bridgeIndex[path] = Int32(index) }
         for (index, path) in routerPaths.enumerated() { routerIndex[path] = Int32(index) }
         addPorts()
+        addLinks()
         addBridges()
         addStations()
         addRouters()
@@ -90,6 +93,13 @@ struct FabricBuilder {
             }
             portsOfDevice[path.device, default: []].append(Int32(ports.count))
             ports.append(record)
+        }
+    }
+
+    private mutating func addLinks() {
+        for (index, port) in ports.enumerated()
+        where !port.isRouter && port.attachment == .peer && !ports[Int(port.peer)].isRouter {
+            linksOfBridge[port.device, default: []].append(Int32(index))
         }
     }
 
@@ -180,11 +190,9 @@ struct FabricBuilder {
         while let (place, via) = queue.popLast() {
             guard seen.insert(place).inserted else { continue }
             body(place.bridge, place.vlan, via)
-            for next in portsOfDevice[bridgePaths[Int(place.bridge)]] ?? [] where next != via {
+            for next in linksOfBridge[place.bridge] ?? [] where next != via {
                 let link = ports[Int(next)]
-                guard link.attachment == .peer, !ports[Int(link.peer)].isRouter, carries(link, place.vlan) else {
-                    continue
-                }
+                guard carries(link, place.vlan) else { continue }
                 let far = ports[Int(link.peer)]
                 let tag = link.vlanKind == .trunk && link.vlan != place.vlan ? place.vlan : 0
                 let beyond: UInt16

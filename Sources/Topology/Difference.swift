@@ -16,6 +16,9 @@ public struct TopologyDifference: Sendable, Equatable {
     /// Tunnel zones.
     public var zones: Set<String> = []
 
+    /// Devices whose ports were linked to a port that changed, before or after.
+    public var neighbors: Set<DevicePath> = []
+
     /// Nothing differs.
     public init() {}
 
@@ -27,15 +30,40 @@ public struct TopologyDifference: Sendable, Equatable {
     /// Compares two snapshots.
     public init(from old: Topology, to new: Topology) {
         bridges = changed(old.bridges, new.bridges)
-        ports = changed(old.ports, new.ports)
+        ports = old.ports.changes(to: new.ports)
         hosts = changed(old.hosts, new.hosts)
         zones = changed(old.zones, new.zones)
-        for path in changed(old.routers, new.routers) {
-            let before = old.routers[path]
-            let after = new.routers[path]
-            if before?.isEnabled != after?.isEnabled { routers.insert(path) }
-            let difference = Set(before?.routes ?? []).symmetricDifference(after?.routes ?? [])
-            if !difference.isEmpty { routes[path] = Set(difference.map(\.destination)) }
+        for path in changed(old.routers, new.routers) { compareRouter(path, old, new) }
+        findNeighbors(old, new)
+    }
+
+    /// Compares two snapshots that differ in the named objects at most.
+    public init(from old: Topology, to new: Topology, among keys: some Sequence<ObjectKey>) {
+        for key in keys {
+            switch key {
+            case .bridge(let path): if old.bridges[path] != new.bridges[path] { bridges.insert(path) }
+            case .router(let path): if old.routers[path] != new.routers[path] { compareRouter(path, old, new) }
+            case .port(let path): if old.ports[path] != new.ports[path] { ports.insert(path) }
+            case .host(let name): if old.hosts[name] != new.hosts[name] { hosts.insert(name) }
+            case .zone(let name): if old.zones[name] != new.zones[name] { zones.insert(name) }
+            }
+        }
+        findNeighbors(old, new)
+    }
+
+    private mutating func compareRouter(_ path: DevicePath, _ old: Topology, _ new: Topology) {
+        let before = old.routers[path]
+        let after = new.routers[path]
+        if before?.isEnabled != after?.isEnabled { routers.insert(path) }
+        let difference = Set(before?.routes ?? []).symmetricDifference(after?.routes ?? [])
+        if !difference.isEmpty { routes[path] = Set(difference.map(\.destination)) }
+    }
+
+    private mutating func findNeighbors(_ old: Topology, _ new: Topology) {
+        for path in ports {
+            for port in [old.ports[path], new.ports[path]] {
+                if case .peer(let other)? = port?.attachment { neighbors.insert(other.device) }
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ public struct Topology: Sendable, Equatable {
     /// Routers by name.
     public var routers: [DevicePath: Router] = [:]
     /// Ports of all devices by name.
-    public var ports: [PortPath: Port] = [:]
+    public var ports = PortTable()
     /// Hosts by name.
     public var hosts: [String: Host] = [:]
     /// Tunnel zones by name.
@@ -24,7 +24,7 @@ public struct Topology: Sendable, Equatable {
 
     /// Ports of one device, in order of name.
     public func ports(of device: DevicePath) -> [Port] {
-        ports.values.filter { $0.path.device == device }.sorted { $0.path < $1.path }
+        ports.ports(of: device).values.sorted { $0.path < $1.path }
     }
 
     /// The zone and both addresses that two hosts share; the alphabetically first zone where there are several.

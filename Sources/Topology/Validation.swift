@@ -21,13 +21,46 @@ public struct Problem: Error, Sendable, Equatable {
 extension Topology {
     /// Everything that is wrong with the topology as a whole, in order of object; empty when it can be applied.
     public func problems() -> [Problem] {
+        problems(among: Set(bridges.keys).union(routers.keys).union(ports.keys.map(\.device)), hosts: true)
+    }
+
+    /// What a change may have made wrong: with the devices that it touched, their neighbors, and hosts. Takes no walk over
+    /// what has nothing to do with it.
+    public func problems(after change: TopologyDifference) -> [Problem] {
+        var devices = change.bridges.union(change.routers).union(change.routes.keys)
+        for path in change.ports {
+            devices.insert(path.device)
+            if case .peer(let other)? = ports[path]?.attachment { devices.insert(other.device) }
+        }
+        // Ports that were linked to what is gone, or sat on a host that is gone.
+        for device in devices {
+            for port in ports.ports(of: device).values {
+                if case .peer(let other) = port.attachment { devices.insert(other.device) }
+            }
+        }
+        for host in change.hosts where hosts[host] == nil {
+            devices.formUnion(ports.bound(to: host).values.joined().map(\.device))
+        }
+        devices.formUnion(change.neighbors)
+        return problems(among: devices, hosts: !change.hosts.isEmpty || !change.zones.isEmpty)
+    }
+
+    private func problems(among devices: Set<DevicePath>, hosts withHosts: Bool) -> [Problem] {
         var found: [Problem] = []
-        for port in ports.values { check(port, &found) }
-        for router in routers.values { check(router, &found) }
-        for device in bridges.keys { checkAddresses(on: device, &found) }
-        checkBindings(&found)
-        checkBridgeLoops(&found)
-        checkTunnels(&found)
+        var linked: [DevicePath] = []
+        for device in devices {
+            let own = ports.ports(of: device)
+            for port in own.values {
+                check(port, &found)
+                checkBinding(port, &found)
+            }
+            if let router = routers[device] { check(router, &found) }
+            guard bridges[device] != nil else { continue }
+            checkAddresses(on: device, &found)
+            if own.values.contains(where: { link(of: $0) != nil }) { linked.append(device) }
+        }
+        checkBridgeLoops(from: linked.sorted(), &found)
+        if withHosts { checkTunnels(&found) }
         return found.sorted { ($0.object, $0.reason) < ($1.object, $1.reason) }
     }
 
@@ -212,53 +245,57 @@ extension Topology {
         }
     }
 
-    private func checkBindings(_ found: inout [Problem]) {
-        var taken: [String: PortPath] = [:]
-        for port in ports.values.sorted(by: { $0.path < $1.path }) {
-            guard case .exterior(let host, let interface) = port.attachment else { continue }
-            if hosts[host] == nil {
-                found.append(
-                    Problem(
-                        port.path, "host \(host) does not exist",
-                        remedy: hosts.isEmpty
-                            ? "list it under hosts" : "use one of \(hosts.keys.sorted().joined(separator: ", "))"))
-            }
-            if interface.utf8.count > 15 || interface.isEmpty || interface.contains("/") || interface.contains(" ") {
-                found.append(
-                    Problem(
-                        port.path, "\"\(interface)\" cannot name a network interface",
-                        remedy: "use 1 to 15 characters without space and slash"))
-            }
-            if let other = taken.updateValue(port.path, forKey: "\(host) \(interface)") {
-                found.append(
-                    Problem(
-                        port.path, "interface \(interface) on host \(host) is already bound to \(other)",
-                        remedy: "an interface belongs to one port"))
-            }
+    private func checkBinding(_ port: Port, _ found: inout [Problem]) {
+        guard case .exterior(let host, let interface) = port.attachment else { return }
+        if hosts[host] == nil {
+            found.append(
+                Problem(
+                    port.path, "host \(host) does not exist",
+                    remedy: hosts.isEmpty
+                        ? "list it under hosts" : "use one of \(hosts.keys.sorted().joined(separator: ", "))"))
+        }
+        if interface.utf8.count > 15 || interface.isEmpty || interface.contains("/") || interface.contains(" ") {
+            found.append(
+                Problem(
+                    port.path, "\"\(interface)\" cannot name a network interface",
+                    remedy: "use 1 to 15 characters without space and slash"))
+        }
+        let holders = ports.bound(to: host, interface: interface)
+        if holders.count > 1, let first = holders.min(), first != port.path {
+            found.append(
+                Problem(
+                    port.path, "interface \(interface) on host \(host) is already bound to \(first)",
+                    remedy: "an interface belongs to one port"))
         }
     }
 
+    /// The bridge port at the other end of a link between bridges.
+    private func link(of port: Port) -> Port? {
+        guard port.kind == .bridge, case .peer(let other) = port.attachment, let peer = ports[other],
+            peer.kind == .bridge
+        else { return nil }
+        return peer
+    }
+
     /// Bridges linked in a circle would multiply each broadcast for ever: there is no spanning tree inside the fabric.
-    private func checkBridgeLoops(_ found: inout [Problem]) {
-        var parent: [DevicePath: DevicePath] = [:]
-        func root(_ device: DevicePath) -> DevicePath {
-            var at = device
-            while let next = parent[at] { at = next }
-            return at
-        }
-        for port in ports.values.sorted(by: { $0.path < $1.path }) where port.kind == .bridge {
-            guard case .peer(let other) = port.attachment, let peer = ports[other], peer.kind == .bridge,
-                port.path < other
-            else { continue }
-            let a = root(port.path.device)
-            let b = root(other.device)
-            if a == b {
-                found.append(
-                    Problem(
-                        port.path, "the link to \(other) closes a loop of bridges",
-                        remedy: "remove one of the links: a frame would circle for ever"))
-            } else {
-                parent[a] = b
+    private func checkBridgeLoops(from devices: [DevicePath], _ found: inout [Problem]) {
+        var seen: Set<DevicePath> = []
+        for start in devices where !seen.contains(start) {
+            seen.insert(start)
+            // Each link of a bridge but the one that led to it must lead to a bridge that was not seen.
+            var queue: [(device: DevicePath, via: PortPath?)] = [(start, nil)]
+            while let (device, via) = queue.popLast() {
+                for port in ports(of: device) where port.path != via {
+                    guard let peer = link(of: port) else { continue }
+                    if seen.insert(peer.path.device).inserted {
+                        queue.append((peer.path.device, peer.path))
+                    } else if port.path < peer.path {
+                        found.append(
+                            Problem(
+                                port.path, "the link to \(peer.path) closes a loop of bridges",
+                                remedy: "remove one of the links: a frame would circle for ever"))
+                    }
+                }
             }
         }
     }

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+import Wire
+
+/// Objects of the topology as bytes, in the log, in the state's database and in snapshots: kind, format, fields. What this
+/// version writes every later one reads: a fixture of each format is kept.
+extension TopologyObject {
+    /// The format that is written. A later one may add fields at the end.
+    static let format: UInt8 = 1
+
+    /// As bytes; the same object always gives the same.
+    public func encode(_ out: inout ByteWriter) {
+        out.number(key.kind.code)
+        out.number(TopologyObject.format)
+        switch self {
+        case .bridge(let bridge):
+            out.path(bridge.path)
+            out.flag(bridge.isEnabled)
+            out.list(bridge.subnets) { $0.prefix($1) }
+            out.number(bridge.floodKey)
+        case .router(let router):
+            out.path(router.path)
+            out.flag(router.isEnabled)
+            out.list(router.routes) { $0.route($1) }
+        case .port(let port): out.port(port)
+        case .host(let host):
+            out.text(host.name)
+            out.list(host.tunnelAddresses.sorted { $0.key < $1.key }) { out, entry in
+                out.text(entry.key)
+                out.address(entry.value)
+            }
+        case .zone(let zone):
+            out.text(zone.name)
+            out.text(zone.encapsulation.rawValue)
+            out.count(zone.underlayMTU)
+        }
+    }
+
+    /// Reads an object.
+    public init(from reader: inout ByteReader) throws(MalformedBytes) {
+        let kind = try ObjectKey.Kind(from: &reader)
+        let format: UInt8 = try reader.number()
+        guard format == TopologyObject.format else {
+            throw MalformedBytes("a \(kind.rawValue) of format \(format), which a later version wrote")
+        }
+        switch kind {
+        case .bridge:
+            var bridge = Bridge(path: try reader.devicePath())
+            bridge.isEnabled = try reader.flag()
+            bridge.subnets = try reader.list { reader throws(MalformedBytes) in try reader.prefix() }
+            bridge.floodKey = try reader.number()
+            self = .bridge(bridge)
+        case .router:
+            var router = Router(path: try reader.devicePath())
+            router.isEnabled = try reader.flag()
+            router.routes = try reader.list { reader throws(MalformedBytes) in try reader.route() }
+            self = .router(router)
+        case .port: self = .port(try reader.port())
+        case .host:
+            var host = Host(name: try reader.name())
+            for _ in 0..<(try reader.count()) { host.tunnelAddresses[try reader.name()] = try reader.address() }
+            self = .host(host)
+        case .zone:
+            let name = try reader.name()
+            guard let encapsulation = TunnelZone.Encapsulation(rawValue: try reader.text()) else {
+                throw MalformedBytes("a tunnel of an unknown kind")
+            }
+            var zone = TunnelZone(name: name, encapsulation: encapsulation)
+            zone.underlayMTU = try reader.count16()
+            self = .zone(zone)
+        }
+    }
+}
+
+extension ObjectKey {
+    /// As bytes.
+    public func encode(_ out: inout ByteWriter) {
+        out.number(kind.code)
+        out.text(name)
+    }
+
+    /// Reads a key.
+    public init(from reader: inout ByteReader) throws(MalformedBytes) {
+        let kind = try Kind(from: &reader)
+        guard let key = ObjectKey(kind, try reader.text()) else { throw MalformedBytes("a key of no object") }
+        self = key
+    }
+}
+
+extension ObjectKey.Kind {
+    fileprivate var code: UInt8 {
+        switch self {
+        case .bridge: 1
+        case .router: 2
+        case .port: 3
+        case .host: 4
+        case .zone: 5
+        }
+    }
+
+    fileprivate init(from reader: inout ByteReader) throws(MalformedBytes) {
+        let code: UInt8 = try reader.number()
+        guard let kind = ObjectKey.Kind.allCases.first(where: { $0.code == code }) else {
+            throw MalformedBytes("an object of kind \(code), which a later version wrote")
+        }
+        self = kind
+    }
+}
+
+extension ByteWriter {
+    fileprivate mutating func path(_ path: DevicePath) {
+        text(path.tenant)
+        text(path.name)
+    }
+
+    fileprivate mutating func path(_ path: PortPath) {
+        self.path(path.device)
+        text(path.name)
+    }
+
+    /// Things behind their count.
+    public mutating func list<Element>(_ list: [Element], _ body: (inout ByteWriter, Element) -> Void) {
+        count(list.count)
+        for element in list { body(&self, element) }
+    }
+
+    fileprivate mutating func route(_ route: Route) {
+        prefix(route.destination)
+        flag(route.source != nil)
+        if let source = route.source { prefix(source) }
+        number(route.weight)
+        switch route.nextHop {
+        case .gateway(let gateway, let port):
+            number(UInt8(1))
+            address(gateway)
+            flag(port != nil)
+            if let port { path(port) }
+        case .port(let port):
+            number(UInt8(2))
+            path(port)
+        case .blackhole: number(UInt8(3))
+        case .reject: number(UInt8(4))
+        }
+    }
+
+    fileprivate mutating func port(_ port: Port) {
+        path(port.path)
+        flag(port.kind == .router)
+        flag(port.isEnabled)
+        switch port.attachment {
+        case .none: number(UInt8(0))
+        case .exterior(let host, let interface):
+            number(UInt8(1))
+            text(host)
+            text(interface)
+        case .peer(let other):
+            number(UInt8(2))
+            path(other)
+        }
+        number(port.mac.bits)
+        list(port.addresses) { $0.interface($1) }
+        switch port.vlan {
+        case .access(let id):
+            number(UInt8(0))
+            number(id)
+        case .trunk(let allowed, let native):
+            number(UInt8(1))
+            flag(allowed != nil)
+            if let allowed { list(allowed.sorted()) { $0.number($1) } }
+            flag(native != nil)
+            if let native { number(native) }
+        }
+        number(port.tunnelKey)
+    }
+}
+
+extension ByteReader {
+    /// Things behind their count.
+    public mutating func list<Element>(
+        _ body: (inout ByteReader) throws(MalformedBytes) -> Element
+    ) throws(MalformedBytes) -> [Element] {
+        var result: [Element] = []
+        for _ in 0..<(try count()) { result.append(try body(&self)) }
+        return result
+    }
+
+    fileprivate mutating func name() throws(MalformedBytes) -> String {
+        let name = try text()
+        guard isValidName(name) else { throw MalformedBytes("a name of no object") }
+        return name
+    }
+
+    fileprivate mutating func count16() throws(MalformedBytes) -> Int {
+        let value = try longCount()
+        guard value <= 0xffff else { throw MalformedBytes("a number that is too large") }
+        return Int(value)
+    }
+
+    fileprivate mutating func devicePath() throws(MalformedBytes) -> DevicePath {
+        DevicePath(tenant: try name(), name: try name())
+    }
+
+    fileprivate mutating func portPath() throws(MalformedBytes) -> PortPath {
+        PortPath(device: try devicePath(), name: try name())
+    }
+
+    fileprivate mutating func route() throws(MalformedBytes) -> Route {
+        let destination = try prefix()
+        let source = try flag() ? try prefix() : nil
+        let weight: UInt16 = try number()
+        let nextHop: NextHop
+        switch try number(UInt8.self) {
+        case 1: nextHop = .gateway(try address(), port: try flag() ? try portPath() : nil)
+        case 2: nextHop = .port(try portPath())
+        case 3: nextHop = .blackhole
+        case 4: nextHop = .reject
+        case let code: throw MalformedBytes("a next hop of kind \(code), which a later version wrote")
+        }
+        return Route(destination: destination, source: source, weight: weight, nextHop: nextHop)
+    }
+
+    fileprivate mutating func port() throws(MalformedBytes) -> Port {
+        var port = Port(path: try portPath(), kind: try flag() ? .router : .bridge)
+        port.isEnabled = try flag()
+        switch try number(UInt8.self) {
+        case 0: break
+        case 1: port.attachment = .exterior(host: try name(), interface: try text())
+        case 2: port.attachment = .peer(try portPath())
+        case let code: throw MalformedBytes("a port attached in the way \(code), which a later version wrote")
+        }
+        port.mac = MACAddress(bits: try number(UInt64.self) & 0xffff_ffff_ffff)
+        port.addresses = try list { reader throws(MalformedBytes) in try reader.interface() }
+        switch try number(UInt8.self) {
+        case 0: port.vlan = .access(try number())
+        case 1:
+            var allowed: Set<UInt16>?
+            if try flag() {
+                allowed = Set(try list { reader throws(MalformedBytes) in try reader.number(UInt16.self) })
+            }
+            port.vlan = .trunk(allowed: allowed, native: try flag() ? try number() : nil)
+        case let code: throw MalformedBytes("a port with VLANs of kind \(code), which a later version wrote")
+        }
+        port.tunnelKey = try number()
+        return port
+    }
+}

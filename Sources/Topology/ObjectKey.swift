@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Names an object of the topology, whatever its kind.
+public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
+    /// A bridge.
+    case bridge(DevicePath)
+    /// A router.
+    case router(DevicePath)
+    /// A port.
+    case port(PortPath)
+    /// A host.
+    case host(String)
+    /// A tunnel zone.
+    case zone(String)
+
+    /// The kinds of objects.
+    public enum Kind: String, Sendable, CaseIterable {
+        /// Bridges.
+        case bridge
+        /// Routers.
+        case router
+        /// Ports.
+        case port
+        /// Hosts.
+        case host
+        /// Tunnel zones.
+        case zone
+
+        /// As in `bridges`.
+        public var plural: String { self == .bridge ? "bridges" : rawValue + "s" }
+
+        /// Reads `bridge` or `bridges`.
+        public init?(word: String) {
+            guard let kind = Kind.allCases.first(where: { $0.rawValue == word || $0.plural == word }) else { return nil }
+            self = kind
+        }
+    }
+
+    /// A key of a kind and a name, as in `port` and `acme/web/vm1`; `nil` when the name is not one of that kind.
+    public init?(_ kind: Kind, _ name: String) {
+        switch kind {
+        case .bridge:
+            guard let path = DevicePath(name) else { return nil }
+            self = .bridge(path)
+        case .router:
+            guard let path = DevicePath(name) else { return nil }
+            self = .router(path)
+        case .port:
+            guard let path = PortPath(name) else { return nil }
+            self = .port(path)
+        case .host:
+            guard isValidName(name) else { return nil }
+            self = .host(name)
+        case .zone:
+            guard isValidName(name) else { return nil }
+            self = .zone(name)
+        }
+    }
+
+    /// Its kind.
+    public var kind: Kind {
+        switch self {
+        case .bridge: .bridge
+        case .router: .router
+        case .port: .port
+        case .host: .host
+        case .zone: .zone
+        }
+    }
+
+    /// Its name, as in `acme/web/vm1`.
+    public var name: String {
+        switch self {
+        case .bridge(let path), .router(let path): path.description
+        case .port(let path): path.description
+        case .host(let name), .zone(let name): name
+        }
+    }
+
+    /// The tenant that it belongs to; hosts and zones belong to the operator.
+    public var tenant: String? {
+        switch self {
+        case .bridge(let path), .router(let path): path.tenant
+        case .port(let path): path.device.tenant
+        case .host, .zone: nil
+        }
+    }
+
+    /// As in `port acme/web/vm1`.
+    public var description: String { "\(kind.rawValue) \(name)" }
+
+    /// By kind, then by name.
+    public static func < (a: ObjectKey, b: ObjectKey) -> Bool {
+        a.kind == b.kind ? a.name < b.name : a.order < b.order
+    }
+
+    private var order: Int {
+        switch self {
+        case .zone: 0
+        case .host: 1
+        case .bridge: 2
+        case .router: 3
+        case .port: 4
+        }
+    }
+}
+
+/// An object of the topology, whatever its kind.
+public enum TopologyObject: Sendable, Equatable {
+    /// A bridge.
+    case bridge(Bridge)
+    /// A router.
+    case router(Router)
+    /// A port.
+    case port(Port)
+    /// A host.
+    case host(Host)
+    /// A tunnel zone.
+    case zone(TunnelZone)
+
+    /// Its key.
+    public var key: ObjectKey {
+        switch self {
+        case .bridge(let bridge): .bridge(bridge.path)
+        case .router(let router): .router(router.path)
+        case .port(let port): .port(port.path)
+        case .host(let host): .host(host.name)
+        case .zone(let zone): .zone(zone.name)
+        }
+    }
+}
+
+extension Topology {
+    /// An object of any kind. What is set must have the key that it is set at.
+    public subscript(_ key: ObjectKey) -> TopologyObject? {
+        get {
+            switch key {
+            case .bridge(let path): bridges[path].map(TopologyObject.bridge)
+            case .router(let path): routers[path].map(TopologyObject.router)
+            case .port(let path): ports[path].map(TopologyObject.port)
+            case .host(let name): hosts[name].map(TopologyObject.host)
+            case .zone(let name): zones[name].map(TopologyObject.zone)
+            }
+        }
+        set {
+            switch (key, newValue) {
+            case (.bridge(let path), .bridge(let bridge)?): bridges[path] = bridge
+            case (.router(let path), .router(let router)?): routers[path] = router
+            case (.port(let path), .port(let port)?): ports[path] = port
+            case (.host(let name), .host(let host)?): hosts[name] = host
+            case (.zone(let name), .zone(let zone)?): zones[name] = zone
+            case (.bridge(let path), nil): bridges[path] = nil
+            case (.router(let path), nil): routers[path] = nil
+            case (.port(let path), nil): ports[path] = nil
+            case (.host(let name), nil): hosts[name] = nil
+            case (.zone(let name), nil): zones[name] = nil
+            default: preconditionFailure("an object under a key of another kind")
+            }
+        }
+    }
+
+    /// Keys of all objects, in no order.
+    public var keys: [ObjectKey] {
+        zones.keys.map(ObjectKey.zone) + hosts.keys.map(ObjectKey.host) + bridges.keys.map(ObjectKey.bridge)
+            + routers.keys.map(ObjectKey.router) + ports.keys.map(ObjectKey.port)
+    }
+}
