@@ -33,6 +33,7 @@ let package = Package(
     products: [.executable(name: "selvage", targets: ["selvage"])],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
@@ -61,7 +62,13 @@ let package = Package(
         // Floor 3: what happens to a packet; who carries it out; how a drawing is read.
         room("Simulation", ["Wire", "Topology"]),
         room("Datapath", ["Wire", "Linux", "Netlink", "CLinux", "CNetlink"]),
-        room("Store", ["Consensus", "SQLite"]),
+        room(
+            "Store",
+            [
+                "Wire", "Topology", "Consensus", "SQLite", "TLS", "Linux",
+                .product(name: "HashTreeCollections", package: "swift-collections"),
+                .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+            ]),
         room("Manifest", ["Wire", "Topology", .product(name: "Yams", package: "Yams")]),
 
         // Floor 4: the forwarding engine.
@@ -103,7 +110,8 @@ let package = Package(
         tests("Datapath", ["Wire", "Linux", "Netlink", "CLinux"]),
         tests("Agent", ["Wire", "Simulation", "Datapath"]),
         tests("Consensus", ["ClusterSimulation"]),
-        tests("Store", ["Consensus", "SQLite"]),
+        tests(
+            "Store", ["Consensus", "SQLite", "TLS", "Topology", .product(name: "NIOCore", package: "swift-nio")]),
         tests(
             "TLS",
             [.product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOEmbedded", package: "swift-nio")]),

@@ -28,6 +28,8 @@ public enum Input: Sendable {
     case compact(LogIndex)
     /// The disk failed: what was not acknowledged may be lost, what was must not be claimed again.
     case diskFailed
+    /// The member can't go on, for the reason given: its state machine does not understand an entry, or its disk failed.
+    case halt(String)
 }
 
 /// What a member has to do. In order; writes may be done while messages go out.

@@ -5,7 +5,7 @@
 extension Raft {
     /// Whether a change of members may begin: the last one is over, and this leader has committed in its term. Without the
     /// latter two leaders could each change from a configuration that the other never had.
-    var canChange: Bool {
+    public var canChange: Bool {
         role == .leader && transfer == nil && !members.isJoint && log.membersIndex <= commit && hasCommittedInTerm
     }
 

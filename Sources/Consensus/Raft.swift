@@ -158,6 +158,7 @@ public struct Raft: Sendable {
         case .installed(let info): installed(info, &effects)
         case .compact(let index): compact(index, &effects)
         case .diskFailed: stop("the disk of the log failed", &effects)
+        case .halt(let reason): stop(reason, &effects)
         }
         settle(&effects)
     }

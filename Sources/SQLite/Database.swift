@@ -8,6 +8,12 @@ public struct SQLiteError: Error, Sendable, Equatable, CustomStringConvertible {
     /// What was being done, and what SQLite says of it.
     public var description: String
 
+    /// An error that a caller found.
+    public init(code: Int32, description: String) {
+        self.code = code
+        self.description = description
+    }
+
     /// Whether the disk is full.
     public var isFull: Bool { code & 0xff == SQLITE_FULL }
     /// Whether the file is not as it was written, or is no database.
@@ -48,6 +54,16 @@ public final class Database {
     public func run(_ sql: String) throws(SQLiteError) {
         let result = sqlite3_exec(handle, sql, nil, nil, nil)
         if result != SQLITE_OK { throw error(result, sql) }
+    }
+
+    /// The number that the file's format is known by; 0 in a new file.
+    public func userVersion() throws(SQLiteError) -> Int64 {
+        var version: Int64 = 0
+        try prepare("PRAGMA user_version").forEachRow { row in
+            version = row.integer(0)
+            return true
+        }
+        return version
     }
 
     /// Prepares a statement, to be used as often as wanted.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Consensus
+import Wire
 
 /// Entries and members as bytes, on disk and on the wire. Numbers are big-endian.
 ///
@@ -43,58 +44,27 @@ enum EntryCodec {
     }
 
     static func decodeMembers(_ bytes: [UInt8]) throws(StoreError) -> Members {
-        var reader = ByteReader(bytes)
-        guard let count: UInt32 = reader.number(), Int(count) <= bytes.count / 9 else { throw .malformed("members") }
-        var list: [Members.Member] = []
-        for _ in 0..<count {
-            guard let id: UInt64 = reader.number(), let code: UInt8 = reader.number() else {
-                throw .malformed("members")
+        do throws(MalformedBytes) {
+            var reader = ByteReader(bytes)
+            var list: [Members.Member] = []
+            for _ in 0..<(try reader.number(UInt32.self)) {
+                let id = NodeID(try reader.number())
+                let code: UInt8 = try reader.number()
+                guard let role = Members.Role(rawValue: code) else {
+                    throw MalformedBytes("a member of role \(code), which a later version wrote")
+                }
+                list.append(.init(id, role))
             }
-            guard let role = Members.Role(rawValue: code) else { throw .unknownKind(code) }
-            list.append(.init(NodeID(id), role))
-        }
-        guard let outgoing: UInt32 = reader.number(), Int(outgoing) <= bytes.count / 8 else {
-            throw .malformed("members")
-        }
-        var ids: [NodeID] = []
-        for _ in 0..<outgoing {
-            guard let id: UInt64 = reader.number() else { throw .malformed("members") }
-            ids.append(NodeID(id))
-        }
-        guard reader.isAtEnd else { throw .malformed("members") }
-        return Members(list, outgoing: ids)
+            var outgoing: [NodeID] = []
+            for _ in 0..<(try reader.number(UInt32.self)) { outgoing.append(NodeID(try reader.number())) }
+            try reader.finish()
+            return Members(list, outgoing: outgoing)
+        } catch { throw .malformed("members: \(error)") }
     }
 }
 
 extension [UInt8] {
     mutating func append<Number: FixedWidthInteger & UnsignedInteger>(_ number: Number) where Number: BitwiseCopyable {
         Swift.withUnsafeBytes(of: number.bigEndian) { append(contentsOf: $0) }
-    }
-}
-
-/// Reads big-endian numbers one behind the other; `nil` past the end.
-struct ByteReader {
-    private let bytes: [UInt8]
-    private var at = 0
-
-    init(_ bytes: [UInt8]) { self.bytes = bytes }
-
-    var isAtEnd: Bool { at == bytes.count }
-    /// Bytes that are left.
-    var left: Int { bytes.count - at }
-
-    mutating func take(_ count: Int) -> [UInt8]? {
-        guard count <= left else { return nil }
-        defer { at += count }
-        return Array(bytes[at..<at + count])
-    }
-
-    mutating func number<Number: FixedWidthInteger & UnsignedInteger>() -> Number? {
-        let size = Number.bitWidth / 8
-        guard at + size <= bytes.count else { return nil }
-        defer { at += size }
-        var value: Number = 0
-        for byte in bytes[at..<at + size] { value = size == 1 ? Number(byte) : value << 8 | Number(byte) }
-        return value
     }
 }

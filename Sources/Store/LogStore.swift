@@ -32,8 +32,25 @@ public final class LogStore {
     private var baseIndex: LogIndex = 0
     private var baseCRC: UInt32 = 0
 
-    /// Opens a log, or makes an empty one.
-    public init(path: String) throws(StoreError) {
+    /// Makes the empty log of a new member.
+    ///
+    /// - Parameter members: those of the cluster before its first entry: the founder for the founder, nobody for who joins.
+    public static func create(path: String, owner: PeerIdentity, members: Members) throws(StoreError) {
+        let store = try LogStore(path: path)
+        guard store.ownership == nil else { throw .inUse(path) }
+        try store.own(owner, members)
+    }
+
+    /// Opens the log of a member, and makes sure that it is the one.
+    public convenience init(path: String, owner: PeerIdentity) throws(StoreError) {
+        guard Files.size(path) > 0 else { throw .lost(path) }
+        try self.init(path: path)
+        guard let found = ownership else { throw .lost(path) }
+        guard found == owner else { throw .foreign(path, "node \(found.node) of cluster \(found.cluster)") }
+    }
+
+    /// Opens a log, or makes an empty one that is nobody's.
+    init(path: String) throws(StoreError) {
         database = try LogStore.open(path)
         do throws(SQLiteError) {
             insert = try database.prepare("INSERT INTO log VALUES (?, ?, ?, ?, ?)")
@@ -57,7 +74,7 @@ public final class LogStore {
                 PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;
                 PRAGMA journal_size_limit=67108864; PRAGMA temp_store=MEMORY;
                 """)
-            found = try version(database)
+            found = try database.userVersion()
             if found == 0 {
                 try database.run(
                     """
@@ -65,11 +82,12 @@ public final class LogStore {
                     CREATE TABLE IF NOT EXISTS meta (
                         id INTEGER PRIMARY KEY CHECK (id = 1), term INTEGER NOT NULL, vote INTEGER,
                         base_index INTEGER NOT NULL, base_term INTEGER NOT NULL, base_members BLOB NOT NULL,
-                        base_crc INTEGER NOT NULL);
+                        base_crc INTEGER NOT NULL, cluster TEXT NOT NULL, node INTEGER NOT NULL,
+                        epoch INTEGER NOT NULL);
                     CREATE TABLE IF NOT EXISTS log (
                         idx INTEGER PRIMARY KEY, term INTEGER NOT NULL, kind INTEGER NOT NULL, crc INTEGER NOT NULL,
                         data BLOB NOT NULL);
-                    INSERT OR IGNORE INTO meta VALUES (1, 0, NULL, 0, 0, x'0000000000000000', 0);
+                    INSERT OR IGNORE INTO meta VALUES (1, 0, NULL, 0, 0, x'0000000000000000', 0, '', 0, 0);
                     PRAGMA user_version=\(format);
                     COMMIT;
                     """)
@@ -79,13 +97,61 @@ public final class LogStore {
         return database
     }
 
-    private static func version(_ database: Database) throws(SQLiteError) -> Int64 {
-        var version: Int64 = 0
-        try database.prepare("PRAGMA user_version").forEachRow { row in
-            version = row.integer(0)
-            return true
+    /// Whose log it is; `nil` when it is nobody's.
+    private var ownership: PeerIdentity? {
+        var found: PeerIdentity?
+        try? database.prepare("SELECT cluster, node FROM meta").forEachRow { row in
+            let node = UInt64(bitPattern: row.integer(1))
+            if node != 0 { found = PeerIdentity(cluster: row.text(0), node: NodeID(node)) }
+            return false
         }
-        return version
+        return found
+    }
+
+    private func own(_ owner: PeerIdentity, _ members: Members) throws(StoreError) {
+        do throws(SQLiteError) {
+            try database.prepare("UPDATE meta SET cluster = ?, node = ?, base_members = ?").run(
+                .text(owner.cluster), .integer(Int64(bitPattern: owner.node.value)),
+                .blob(EntryCodec.encode(members)))
+        } catch { throw .disk(error) }
+    }
+
+    /// Counts this start; others tell it from earlier ones by the number.
+    public func beginEpoch() throws(StoreError) -> UInt64 {
+        var epoch: UInt64 = 0
+        do throws(SQLiteError) {
+            try database.run("UPDATE meta SET epoch = epoch + 1")
+            try database.prepare("SELECT epoch FROM meta").forEachRow { row in
+                epoch = UInt64(bitPattern: row.integer(0))
+                return false
+            }
+        } catch { throw .disk(error) }
+        return epoch
+    }
+
+    /// Begins anew as the log of a cluster's only member that is left: what it has stays, whoever was a member before is none.
+    public static func recover(
+        path: String, owner: PeerIdentity, as new: PeerIdentity, applied: SnapshotInfo
+    ) throws(StoreError) -> Int {
+        let store = try LogStore(path: path, owner: owner)
+        let contents = try store.load()
+        var term = contents.hard.term + 1
+        term = max(term, (contents.entries.last?.term ?? 0) + 1)
+        // Nobody knows which of these the others had agreed on: all stay, since losing one that was acknowledged is worse.
+        let tail = contents.entries.filter { $0.index > applied.position.index }.map { entry in
+            if case .members = entry.content {
+                Entry(term: entry.term, index: entry.index, content: .nothing)
+            } else {
+                entry
+            }
+        }
+        try store.install(SnapshotInfo(position: applied.position, members: Members(voters: [new.node])))
+        try store.write(Write(number: 0, hard: HardState(term: term), entries: tail))
+        do throws(SQLiteError) {
+            try store.database.prepare("UPDATE meta SET cluster = ?, node = ?").run(
+                .text(new.cluster), .integer(Int64(bitPattern: new.node.value)))
+        } catch { throw .disk(error) }
+        return tail.count
     }
 
     /// Reads everything, and makes sure that it is what was written.

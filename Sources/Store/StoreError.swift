@@ -6,6 +6,12 @@ import SQLite
 public enum StoreError: Error, Sendable, Equatable, CustomStringConvertible {
     /// SQLite, or the disk under it, failed.
     case disk(SQLiteError)
+    /// The log of a member is not there any more.
+    case lost(String)
+    /// The log is that of another member.
+    case foreign(String, String)
+    /// The state is not one that this log makes.
+    case mismatch(String)
     /// Another process has the file.
     case inUse(String)
     /// The file is of another version.
@@ -21,6 +27,15 @@ public enum StoreError: Error, Sendable, Equatable, CustomStringConvertible {
     public var description: String {
         switch self {
         case .disk(let error): "\(error)"
+        case .lost(let path):
+            """
+            \(path) is gone or empty: this member has lost its log, and with it its votes
+                remove the member (selvage cluster remove), wipe its directory and let it join as a new node
+            """
+        case .foreign(let path, let owner):
+            "\(path) is the log of \(owner)\n    give each node a directory of its own"
+        case .mismatch(let reason):
+            "\(reason)\n    remove this member, wipe its directory and let it join again"
         case .inUse(let path): "\(path) is in use: another node runs on this directory"
         case .version(let path, let found, let known):
             "\(path) is of format \(found), this version knows \(known): run the version that wrote it"

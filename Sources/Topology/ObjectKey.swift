@@ -31,7 +31,9 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
 
         /// Reads `bridge` or `bridges`.
         public init?(word: String) {
-            guard let kind = Kind.allCases.first(where: { $0.rawValue == word || $0.plural == word }) else { return nil }
+            guard let kind = Kind.allCases.first(where: { $0.rawValue == word || $0.plural == word }) else {
+                return nil
+            }
             self = kind
         }
     }

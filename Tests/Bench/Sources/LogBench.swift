@@ -16,7 +16,9 @@ struct LogCommand: ParsableCommand {
     mutating func run() throws {
         for group in [1, 16, 64] {
             let path = "\(directory)/bench-log-\(group).db"
-            let store = try LogStore(path: path)
+            let owner = PeerIdentity(cluster: "bench", node: NodeID(1))
+            try LogStore.create(path: path, owner: owner, members: Members())
+            let store = try LogStore(path: path, owner: owner)
             _ = try store.load()
             var index: UInt64 = 0
             let payload = [UInt8](repeating: 7, count: 256)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Consensus
+import Wire
 
 /// Messages between members as bytes: version, kind, from, to, term, then what the kind has. Numbers are big-endian. What
 /// comes from a wire is any bytes: reading never traps, and allocates no more than a few times what came.
@@ -103,9 +104,9 @@ public enum MessageCodec {
         let body: Message.Body
         switch kind {
         case .preVote: body = .preVote(last: try reader.position())
-        case .preVoteAnswer: body = .preVoteAnswer(granted: try reader.flag())
-        case .vote: body = .vote(last: try reader.position(), isForced: try reader.flag())
-        case .voteAnswer: body = .voteAnswer(granted: try reader.flag())
+        case .preVoteAnswer: body = .preVoteAnswer(granted: try reader.yesOrNo())
+        case .vote: body = .vote(last: try reader.position(), isForced: try reader.yesOrNo())
+        case .voteAnswer: body = .voteAnswer(granted: try reader.yesOrNo())
         case .append: body = try append(&reader)
         case .appended: body = .appended(try reader.need())
         case .refused: body = .refused(previous: try reader.need(), hint: try reader.position())
@@ -115,7 +116,7 @@ public enum MessageCodec {
             let position = try reader.position()
             let members = try EntryCodec.decodeMembers(try reader.bytes())
             let offset: UInt64 = try reader.need()
-            let isLast = try reader.flag()
+            let isLast = try reader.yesOrNo()
             body = .chunk(
                 SnapshotInfo(position: position, members: members), offset: offset, data: try reader.bytes(),
                 isLast: isLast)
@@ -123,7 +124,7 @@ public enum MessageCodec {
         case .read: body = .read(try reader.need())
         case .readAnswer:
             let number: UInt64 = try reader.need()
-            let isKnown = try reader.flag()
+            let isKnown = try reader.yesOrNo()
             let index: LogIndex = try reader.need()
             body = .readAnswer(number, isKnown ? index : nil)
         case .campaign: body = .campaign
@@ -162,24 +163,20 @@ extension [UInt8] {
 
 extension ByteReader {
     fileprivate mutating func need<Number: FixedWidthInteger & UnsignedInteger>() throws(StoreError) -> Number {
-        guard let number: Number = number() else { throw .malformed("message: cut off") }
-        return number
+        do throws(MalformedBytes) { return try number() } catch { throw .malformed("message: \(error)") }
     }
 
     fileprivate mutating func position() throws(StoreError) -> LogPosition {
         LogPosition(term: try need(), index: try need())
     }
 
-    fileprivate mutating func flag() throws(StoreError) -> Bool {
-        let code: UInt8 = try need()
-        guard code <= 1 else { throw .malformed("message: neither yes nor no") }
-        return code == 1
+    fileprivate mutating func yesOrNo() throws(StoreError) -> Bool {
+        do throws(MalformedBytes) { return try flag() } catch { throw .malformed("message: \(error)") }
     }
 
     /// Bytes behind their count.
     fileprivate mutating func bytes() throws(StoreError) -> [UInt8] {
         let count: UInt32 = try need()
-        guard let bytes = take(Int(count)) else { throw .malformed("message: cut off") }
-        return bytes
+        do throws(MalformedBytes) { return try raw(Int(count)) } catch { throw .malformed("message: \(error)") }
     }
 }

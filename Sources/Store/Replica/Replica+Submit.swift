@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+import Consensus
+import Linux
+import NIOCore
+import Synchronization
+import TLS
+import Topology
+
+/// A change of this node that waits for its answer.
+struct Submission {
+    var bytes: [UInt8]
+    var promise: EventLoopPromise<Outcome>
+    var deadline: NIODeadline
+    /// Whether a leader may have it.
+    var isHanded = false
+    /// When it was last given to one.
+    var tried: NIODeadline?
+}
+
+/// A read that waits until this node has all that was agreed on before.
+struct Barrier {
+    var promise: EventLoopPromise<Void>
+    var deadline: NIODeadline
+    var tried = NIODeadline.now()
+}
+
+extension Replica {
+    /// How long a change is given to a leader before it is given again.
+    private static let patience = TimeAmount.milliseconds(1500)
+
+    /// Has the cluster agree on a change, and waits until this node has applied it. A leader that is lost meanwhile does not
+    /// matter: what is asked again is done once.
+    public func submit(
+        _ operations: [Transaction.Operation], preconditions: [Transaction.Precondition] = [],
+        timeout: TimeAmount = .seconds(5)
+    ) async throws -> Outcome {
+        let (session, isFull) = serials.withLock { serials -> (Transaction.SessionID, Bool) in
+            let serial = serials.next
+            guard serials.outstanding.count < StoreLimits.submissions else {
+                return (.init(client: 0, serial: 0, floor: 0), true)
+            }
+            serials.next += 1
+            serials.outstanding.append(serial)
+            return (.init(client: serials.client, serial: serial, floor: serials.outstanding[0]), false)
+        }
+        if isFull { throw StoreRefusal.busy }
+        let bytes = Transaction(
+            session: session, time: wallSeconds(), preconditions: preconditions, operations: operations
+        ).encode()
+        guard bytes.count <= StoreLimits.commandBytes else {
+            forget(session.serial)
+            throw StoreRefusal.refused(
+                "the change has \(bytes.count) bytes, \(StoreLimits.commandBytes) at most",
+                "make it in several smaller ones")
+        }
+        let promise = loop.makePromise(of: Outcome.self)
+        loop.execute { [self] in
+            if let stopReason { return promise.fail(StoreRefusal.stopped(stopReason)) }
+            if let full = alarms["disk"] {
+                return promise.fail(StoreRefusal.refused(full, "make room, then try again"))
+            }
+            submissions[session.serial] = Submission(bytes: bytes, promise: promise, deadline: .now() + timeout)
+            hand(session.serial)
+        }
+        defer { forget(session.serial) }
+        return try await promise.futureResult.get()
+    }
+
+    private func forget(_ serial: UInt64) {
+        serials.withLock { serials in
+            var low = 0
+            var high = serials.outstanding.count
+            while low < high {
+                let middle = (low + high) / 2
+                if serials.outstanding[middle] < serial { low = middle + 1 } else { high = middle }
+            }
+            if low < serials.outstanding.count, serials.outstanding[low] == serial {
+                serials.outstanding.remove(at: low)
+            }
+        }
+    }
+
+    // MARK: - To the leader
+
+    /// Gives a change to the leader, if there is one.
+    func hand(_ serial: UInt64) {
+        guard var submission = submissions[serial], let leader = raft.status.leader else { return }
+        submission.tried = .now()
+        submission.isHanded = true
+        submissions[serial] = submission
+        if leader == raft.id {
+            enqueue(submission.bytes, .local(serial))
+        } else {
+            transport.send(.proposal(number: serial, submission.bytes), to: leader)
+        }
+    }
+
+    /// Proposals that come together go into the log together.
+    func enqueue(_ bytes: [UInt8], _ origin: Origin) {
+        batch.append((bytes, origin))
+        guard !isBatching else { return }
+        isBatching = true
+        loop.execute { [self] in
+            isBatching = false
+            let all = batch
+            batch.removeAll(keepingCapacity: true)
+            let number = nextNumber
+            nextNumber += 1
+            proposed[number] = all.map(\.origin)
+            step(.propose(all.map(\.bytes), number: number))
+        }
+    }
+
+    func accepted(_ number: UInt64) { proposed[number] = nil }
+
+    func refused(_ number: UInt64, _ refusal: Refusal) {
+        if let origins = proposed.removeValue(forKey: number) { return refused(origins, refusal) }
+        if let promise = transfers.removeValue(forKey: number) { return promise.fail(Replica.refusal(refusal)) }
+        if let barrier = barriers.removeValue(forKey: number) { waitingBarriers.append(barrier) }
+    }
+
+    func refused(_ origins: [Origin], _ refusal: Refusal) {
+        for origin in origins {
+            switch origin {
+            case .remote(let node, let number): transport.send(.refusal(number: number, refusal), to: node)
+            case .local(let serial):
+                guard var submission = submissions[serial] else { continue }
+                switch refusal {
+                case .busy:
+                    submissions[serial] = nil
+                    submission.promise.fail(StoreRefusal.busy)
+                case .stopped where raft.status.leader == nil || raft.status.leader == raft.id:
+                    submissions[serial] = nil
+                    submission.promise.fail(StoreRefusal.stopped(stopReason ?? "it stopped"))
+                default:
+                    // This try did not get into a log; there may be an earlier one that did.
+                    submission.tried = .now() - Replica.patience + .milliseconds(100)
+                    submissions[serial] = submission
+                }
+            }
+        }
+    }
+
+    static func refusal(_ refusal: Refusal) -> StoreRefusal {
+        switch refusal {
+        case .notLeader: .noQuorum("there is no leader here")
+        case .busy: .busy
+        case .transferring: .refused("the leader is handing over", "try again in a moment")
+        case .changing: .changing
+        case .noVoters: .refused("nobody would vote", "keep one voter at least")
+        case .notVoter:
+            .refused("it does not vote, or leads already", "choose another voter; selvage cluster list shows them")
+        case .stopped: .stopped("it stopped")
+        }
+    }
+
+    /// A leader appeared: what waits is given to it.
+    func retrySubmissions() {
+        for serial in submissions.keys.sorted() { hand(serial) }
+        let waiting = waitingBarriers
+        waitingBarriers.removeAll()
+        for barrier in waiting { ask(barrier) }
+    }
+
+    func tickSubmissions() {
+        let now = NIODeadline.now()
+        for (serial, submission) in submissions {
+            if now >= submission.deadline {
+                submissions[serial] = nil
+                submission.promise.fail(submission.isHanded ? StoreRefusal.unknownOutcome : .noQuorum(whyNoLeader))
+            } else if submission.tried.map({ now - $0 > Replica.patience }) ?? false {
+                hand(serial)
+            }
+        }
+        for (number, barrier) in barriers where now - barrier.tried > Replica.patience || now >= barrier.deadline {
+            barriers[number] = nil
+            waitingBarriers.append(barrier)
+        }
+        guard !waitingBarriers.isEmpty else { return }
+        let waiting = waitingBarriers
+        waitingBarriers.removeAll()
+        for barrier in waiting {
+            if now >= barrier.deadline {
+                barrier.promise.fail(StoreRefusal.noQuorum(whyNoLeader))
+            } else {
+                ask(barrier)
+            }
+        }
+    }
+
+    /// Who does not answer, in words.
+    var whyNoLeader: String {
+        let missing = raft.members.all.filter { $0 != raft.id && !transport.isConnected($0) }
+        if missing.isEmpty { return raft.status.leader == nil ? "there is no leader" : "the leader does not answer" }
+        let list = missing.map { id in
+            "\(transport.name(of: id))\(transport.problem(of: id).map { " (\($0))" } ?? "")"
+        }
+        return "there is no leader; this node does not reach \(list.joined(separator: ", "))"
+    }
+
+    func answered(_ serial: UInt64, _ outcome: Outcome) {
+        guard let submission = submissions.removeValue(forKey: serial) else { return }
+        submission.promise.succeed(outcome)
+    }
+
+    // MARK: - Reads
+
+    /// Waits until this node has everything that was agreed on before the call: what it reads then is linearizable.
+    public func barrier(timeout: TimeAmount = .seconds(5)) async throws {
+        try await loop.flatSubmit { [self] in
+            let promise = loop.makePromise(of: Void.self)
+            if let stopReason {
+                promise.fail(StoreRefusal.stopped(stopReason))
+            } else {
+                ask(Barrier(promise: promise, deadline: .now() + timeout))
+            }
+            return promise.futureResult
+        }
+        .get()
+    }
+
+    private func ask(_ barrier: Barrier) {
+        guard raft.status.leader != nil else { return waitingBarriers.append(barrier) }
+        var barrier = barrier
+        barrier.tried = .now()
+        let number = nextNumber
+        nextNumber += 1
+        barriers[number] = barrier
+        step(.read(number: number))
+    }
+
+    func isReadable(_ number: UInt64, _ index: LogIndex) {
+        guard let barrier = barriers.removeValue(forKey: number) else { return }
+        if keeper.state.applied.index >= index { return barrier.promise.succeed() }
+        readable.append((index, barrier))
+    }
+
+    func answerBarriers(_ applied: LogIndex) {
+        guard !readable.isEmpty else { return }
+        readable.removeAll { waiting in
+            guard waiting.index <= applied else { return false }
+            waiting.barrier.promise.succeed()
+            return true
+        }
+    }
+}

@@ -1,0 +1,414 @@
+// SPDX-License-Identifier: Apache-2.0
+import Consensus
+import Linux
+import NIOCore
+import NIOPosix
+import Synchronization
+import TLS
+import Wire
+
+/// A member of the cluster for real: ``Raft`` with disks, clock and network.
+///
+/// The agreement and the connections of the members live on one event loop, which never waits for anything; the log, the
+/// state and snapshots each have a thread of their own. So heartbeats go out whatever the disks do.
+public final class Replica: @unchecked Sendable {  // what varies is touched on `loop` only, or has a lock
+    /// What a replica is to be.
+    public struct Configuration: Sendable {
+        /// Where its files are.
+        public var directory: String
+        /// Who it is.
+        public var identity: PeerIdentity
+        /// Where it listens for other nodes.
+        public var listen: (host: String, port: Int)
+        /// Where other nodes reach it, as `address:port`.
+        public var address: String
+        /// Version of the program.
+        public var program: String
+        /// Certificates to begin with.
+        public var credentials: PeerCredentials
+        /// Nodes to ask before the state names any.
+        public var peers: [NodeID: (host: String, port: Int)] = [:]
+        /// What the founder of a cluster does first.
+        public var bootstrap: [Transaction.Operation] = []
+        /// Bounds and times of the agreement; a tick is 10 ms.
+        public var options = RaftOptions()
+
+        /// A replica.
+        public init(
+            directory: String, identity: PeerIdentity, listen: (host: String, port: Int), address: String,
+            program: String, credentials: PeerCredentials
+        ) {
+            self.directory = directory
+            self.identity = identity
+            self.listen = listen
+            self.address = address
+            self.program = program
+            self.credentials = credentials
+        }
+    }
+
+    static let tick = TimeAmount.milliseconds(10)
+    let configuration: Configuration
+    let group: MultiThreadedEventLoopGroup
+    let loop: any EventLoop
+    let transport: PeerTransport
+    let log: LogKeeper
+    let keeper: StateKeeper
+    let snapshots: SnapshotKeeper
+    let say: @Sendable (String) -> Void
+    /// This start's number.
+    public let epoch: UInt64
+
+    // On the loop.
+    var raft: Raft
+    var nextNumber: UInt64 = 1
+    var batch: [(bytes: [UInt8], origin: Origin)] = []
+    var isBatching = false
+    var proposed: [UInt64: [Origin]] = [:]
+    var submissions: [UInt64: Submission] = [:]
+    var barriers: [UInt64: Barrier] = [:]
+    var waitingBarriers: [Barrier] = []
+    var transfers: [UInt64: EventLoopPromise<Void>] = [:]
+    var readable: [(index: LogIndex, barrier: Barrier)] = []
+    var stopReason: String?
+    var leaderSeen = NIODeadline.now()
+    var isBootstrapping = false
+    var alarms: [String: String] = [:]
+    private var ticker: RepeatedTask?
+    private var announced: Status?
+
+    // Everywhere.
+    let serials = Mutex(Serials())
+    private let observers = Mutex<[@Sendable ([Applied], ClusterState) -> Void]>([])
+    private let leadership = Mutex<Status>(Status(role: .follower, term: 0, leader: nil))
+
+    /// Who waits for a proposal.
+    enum Origin: Sendable {
+        /// A submission of this node, by serial.
+        case local(UInt64)
+        /// Another node's, by its number.
+        case remote(NodeID, UInt64)
+    }
+
+    /// Serial numbers of this run's changes.
+    struct Serials: Sendable {
+        let client = Cryptography.randomID()
+        var next: UInt64 = 1
+        /// Those that have no answer yet, ascending.
+        var outstanding: [UInt64] = []
+    }
+
+    /// Opens the files of a member.
+    public init(_ configuration: Configuration, say: @escaping @Sendable (String) -> Void) throws {
+        self.configuration = configuration
+        self.say = say
+        let log = try LogStore(path: configuration.directory + "/log.db", owner: configuration.identity)
+        var contents = try log.load()
+        let store = try StateStore(path: configuration.directory + "/state.db")
+        var state = try store.load()
+        try Replica.reconcile(&contents, log, state)
+        // Those of the founder stand in no entry.
+        if state.applied == contents.base.position { state.members = contents.base.members }
+        epoch = try log.beginEpoch()
+        let run = Cryptography.randomID()
+        group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+        loop = group.next()
+        raft = Raft(
+            id: configuration.identity.node, hard: contents.hard, snapshot: contents.base, entries: contents.entries,
+            applied: state.applied.index, options: configuration.options, seed: Cryptography.randomID())
+        transport = PeerTransport(
+            loop: loop, own: configuration.identity, epoch: epoch, run: run, program: configuration.program,
+            credentials: configuration.credentials, say: say)
+        transport.ownAddress = configuration.address
+        self.log = try LogKeeper(log)
+        keeper = try StateKeeper(store: store, state: state)
+        snapshots = try SnapshotKeeper(directory: configuration.directory)
+    }
+
+    /// The state may be of a snapshot that the log does not know of yet: the last run ended between the two.
+    private static func reconcile(
+        _ contents: inout LogStore.Contents, _ log: LogStore, _ state: ClusterState
+    ) throws(StoreError) {
+        let last = contents.entries.last?.position ?? contents.base.position
+        if state.applied.index > last.index {
+            let info = SnapshotInfo(position: state.applied, members: state.members)
+            try log.install(info)
+            contents.base = info
+            contents.entries = []
+            return
+        }
+        guard state.applied.index >= contents.base.position.index else {
+            throw .mismatch(
+                "the state ends at entry \(state.applied.index), the log begins at \(contents.base.position.index + 1)")
+        }
+        let term =
+            state.applied.index == contents.base.position.index
+            ? contents.base.position.term
+            : contents.entries[Int(state.applied.index - contents.base.position.index - 1)].term
+        guard term == state.applied.term else {
+            throw .mismatch(
+                "entry \(state.applied.index) is of term \(state.applied.term) in the state and \(term) in the log")
+        }
+    }
+
+    /// Starts to listen and to take part.
+    public func start() async throws {
+        transport.onMessage = { [unowned self] message in step(.receive(message)) }
+        transport.onProposal = { [unowned self] node, number, bytes in enqueue(bytes, .remote(node, number)) }
+        transport.onRefusal = { [unowned self] number, refusal in refused([.local(number)], refusal) }
+        transport.onConnected = { [unowned self] _ in retrySubmissions() }
+        try await loop.submit { [self] in
+            follow(keeper.state)
+            return transport.listen(host: configuration.listen.host, port: configuration.listen.port)
+        }
+        .flatMap { $0 }.map { (_: any Channel) in }.get()
+        try await loop.submit { [self] in
+            ticker = loop.scheduleRepeatedTask(initialDelay: Replica.tick, delay: Replica.tick) { [weak self] _ in
+                self?.tick()
+            }
+        }
+        .get()
+    }
+
+    /// Ends, in order.
+    public func stop() async {
+        try? await loop.submit { [self] in
+            ticker?.cancel()
+            if stopReason == nil { stopReason = "the node stops" }
+            for submission in submissions.values { submission.promise.fail(StoreRefusal.stopped("the node stops")) }
+            submissions.removeAll()
+            transport.stop()
+        }
+        .get()
+        log.finish()
+        keeper.finish()
+        snapshots.stop()
+        try? await group.shutdownGracefully()
+    }
+
+    // MARK: - What can be asked from everywhere
+
+    /// The latest state that this node has applied.
+    public var state: ClusterState { keeper.state }
+    /// The latest changes.
+    public var history: History { keeper.history }
+    /// Role, term and leader.
+    public var agreement: Status { leadership.withLock { $0 } }
+    /// Who this is.
+    public var id: NodeID { configuration.identity.node }
+
+    /// Calls `body` with what was applied, in order, on the thread of the state: it must not wait.
+    public func observe(_ body: @escaping @Sendable ([Applied], ClusterState) -> Void) {
+        observers.withLock { $0.append(body) }
+    }
+
+    /// Answers questions of other nodes.
+    public func answer(_ body: @escaping @Sendable (NodeID, UInt8, [UInt8]) async throws -> [UInt8]) async throws {
+        try await loop.submit { [self] in transport.onRequest = body }.get()
+    }
+
+    /// Asks another node.
+    public func request(_ id: NodeID, method: UInt8, _ bytes: [UInt8], timeout: TimeAmount) async throws -> [UInt8] {
+        try await loop.flatSubmit { [self] in transport.request(id, method: method, bytes, timeout: timeout) }.get()
+    }
+
+    /// Uses other certificates from now on, for connections to come.
+    public func use(_ credentials: PeerCredentials) {
+        loop.execute { [self] in transport.credentials = credentials }
+    }
+
+    /// Raises an alarm that ``status()`` shows, or ends it.
+    public func alarm(_ name: String, _ text: String?) {
+        loop.execute { [self] in
+            if let text, alarms[name] != text { say("alarm: \(text)") }
+            alarms[name] = text
+        }
+    }
+
+    /// How this replica is.
+    public func status() async throws -> ReplicaStatus {
+        try await loop.submit { [self] in
+            let second = 100.0
+            let others = Set(raft.members.all).union(keeper.state.nodes.keys).subtracting([raft.id]).sorted()
+            return ReplicaStatus(
+                id: raft.id, agreement: raft.status, last: raft.last, commit: raft.commit,
+                applied: keeper.state.applied.index, first: raft.base.position.index + 1, members: raft.members,
+                peers: others.map { id in
+                    let known = raft.status.role == .leader ? raft.peer(id) : nil
+                    return .init(
+                        id: id, match: known?.match, silenceSeconds: known.map { Double($0.silence) / second },
+                        replication: raft.status.role == .leader ? raft.replication(to: id) : nil,
+                        isConnected: transport.isConnected(id), problem: transport.problem(of: id))
+                },
+                writeLatency: log.latency,
+                leaderlessSeconds: raft.status.leader == nil
+                    ? Double((NIODeadline.now() - leaderSeen).nanoseconds) / 1e9 : nil,
+                counters: transport.counters, refusals: transport.recentRefusals,
+                alarms: alarms.sorted { $0.key < $1.key }.map(\.value), digests: keeper.knownDigests,
+                stopped: stopReason)
+        }
+        .get()
+    }
+
+    // MARK: - The step
+
+    func step(_ input: Input) {
+        guard stopReason == nil else { return }
+        var effects: [Effect] = []
+        raft.step(input, &effects)
+        for effect in effects { perform(effect) }
+    }
+
+    private func tick() {
+        step(.tick)
+        if raft.status.leader != nil { leaderSeen = .now() }
+        tickSubmissions()
+        reconcileMembers()
+    }
+
+    private func perform(_ effect: Effect) {
+        switch effect {
+        case .write(let write): perform(write)
+        case .send(let message): transport.send(message)
+        case .apply(let entries): perform(entries)
+        case .accepted(let number, _): accepted(number)
+        case .refused(let number, let refusal): refused(number, refusal)
+        case .readable(let number, let index): isReadable(number, index)
+        case .transferred(let number): transfers.removeValue(forKey: number)?.succeed()
+        case .changed(let status): changed(status)
+        case .openSnapshot(let peer):
+            snapshots.open(keeper.state, first: raft.base.position.index + 1) { [self] result in
+                loop.execute { [self] in
+                    switch result {
+                    case .success(let info): step(.opened(info, to: peer))
+                    case .failure(let error): say("no snapshot for \(transport.name(of: peer)): \(error)")
+                    }
+                }
+            }
+        case .readChunk(let peer, let position, let offset, let limit):
+            snapshots.read(position, offset: offset, limit: limit) { [self] piece in
+                loop.execute { [self] in
+                    if let piece {
+                        step(.chunk(to: peer, position, offset: offset, data: piece.data, isLast: piece.isLast))
+                    } else {
+                        step(.closed(to: peer))
+                    }
+                }
+            }
+        case .closeSnapshot: break
+        case .storeChunk(_, let offset, let data):
+            snapshots.store(data, offset: offset) { [self] error in halt("\(error)") }
+        case .install(let info): install(info)
+        case .discard(let info):
+            log.discard(info) { [self] error in if let error { halt("\(error)") } }
+        case .stop(let reason): stopped(reason)
+        }
+    }
+
+    private func perform(_ write: Write) {
+        log.write(write) { [self] error in
+            if let error { return halt("\(error)") }
+            loop.execute { [self] in step(.written(write.number)) }
+        }
+    }
+
+    private func perform(_ entries: [Entry]) {
+        keeper.apply(
+            entries,
+            done: { [self] applied, state in
+                for observer in observers.withLock({ $0 }) { observer(applied, state) }
+                loop.execute { [self] in self.applied(applied, state) }
+            },
+            durable: { [self] index in loop.execute { [self] in step(.compact(index)) } },
+            failed: { [self] reason in halt(reason) })
+    }
+
+    /// A snapshot came: first the state, durably, then the log. What a crash leaves between the two the next start mends.
+    private func install(_ info: SnapshotInfo) {
+        snapshots.finish(info) { [self] result in
+            switch result {
+            case .failure(let error): halt("\(error)")
+            case .success(let state):
+                keeper.install(state) { [self] problem in
+                    if let problem { return halt(problem) }
+                    log.install(info) { [self] error in
+                        if let error { return halt("\(error)") }
+                        for observer in observers.withLock({ $0 }) { observer([], state) }
+                        loop.execute { [self] in
+                            step(.installed(info))
+                            follow(state)
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The node must not go on taking part: what it would say might not be true.
+    func halt(_ reason: String) {
+        loop.execute { [self] in
+            guard stopReason == nil else { return }
+            step(.halt(reason))
+        }
+    }
+
+    private func stopped(_ reason: String) {
+        stopReason = reason
+        say("this node takes no part in the cluster any more: \(reason)")
+        alarms["stopped"] = "this node takes no part in the cluster any more: \(reason)"
+        for submission in submissions.values { submission.promise.fail(StoreRefusal.stopped(reason)) }
+        submissions.removeAll()
+        for barrier in barriers.values { barrier.promise.fail(StoreRefusal.stopped(reason)) }
+        barriers.removeAll()
+    }
+
+    private func changed(_ status: Status) {
+        leadership.withLock { $0 = status }
+        if status.leader != announced?.leader || status.role != announced?.role {
+            switch status.role {
+            case .leader: say("leads, term \(status.term)")
+            case .follower:
+                say(status.leader.map { "follows \(transport.name(of: $0)), term \(status.term)" } ?? "has no leader")
+            default: break
+            }
+            announced = status
+        }
+        if status.leader != nil { retrySubmissions() }
+    }
+
+    private func applied(_ applied: [Applied], _ state: ClusterState) {
+        if applied.contains(where: \.changesCluster) { follow(state) }
+        let client = serials.withLock { $0.client }
+        for one in applied {
+            guard let session = one.session, session.client == client, let outcome = one.outcome else { continue }
+            answered(session.serial, outcome)
+        }
+        answerBarriers(state.applied.index)
+    }
+
+    /// Makes what the transport knows of the nodes what the state says.
+    func follow(_ state: ClusterState) {
+        var addresses = configuration.peers
+        var names: [NodeID: String] = [:]
+        for node in state.nodes.values {
+            if let address = splitAddress(node.peerAddress) { addresses[node.id] = address }
+            names[node.id] = node.name
+        }
+        addresses[raft.id] = nil
+        transport.update(addresses: addresses, names: names, removed: Set(state.removed.keys))
+    }
+}
+
+/// `host:port`, `[v6]:port`.
+public func splitAddress(_ text: String) -> (host: String, port: Int)? {
+    guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]), port > 0 else {
+        return nil
+    }
+    var host = text[..<colon]
+    if host.hasPrefix("["), host.hasSuffix("]") {
+        host = host.dropFirst().dropLast()
+    } else if host.contains(":") {
+        return nil
+    }
+    return host.isEmpty ? nil : (String(host), Int(port))
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+import Consensus
+import Topology
+
+/// Nodes, tokens, authorities and keys.
+extension ClusterState {
+    /// Nodes that become voters without being told to.
+    static let automaticVoters = 5
+    /// Tokens that are kept.
+    static let tokenLimit = 1000
+
+    mutating func performOnCluster(
+        _ operation: Transaction.Operation, _ time: Int64, _ change: inout Change
+    ) -> Outcome? {
+        switch operation {
+        case .setCluster(let record):
+            cluster = record
+            change.touch(.cluster)
+        case .join(let token, let hash, let node, let host): return join(token, hash, node, host, time, &change)
+        case .putNode(let node):
+            if removed[node.id] != nil { return wasRemoved(node) }
+            if let problem = nameProblem(node) { return problem }
+            nodes[node.id] = node
+            change.touch(.node(node.id))
+        case .removeNode(let id): return removeNode(id, time, &change)
+        case .putToken(let token):
+            for old in tokens.values where old.expires < time {
+                tokens[old.id] = nil
+                change.touch(.token(old.id))
+            }
+            guard tokens.count < ClusterState.tokenLimit else {
+                return .failed(
+                    .refused,
+                    [
+                        Problem(
+                            "tokens", "there are \(tokens.count) already", remedy: "take some back, or let them end")
+                    ])
+            }
+            tokens[token.id] = token
+            change.touch(.token(token.id))
+        case .deleteToken(let id):
+            guard tokens[id] != nil else { return noSuch("token", id) }
+            tokens[id] = nil
+            change.touch(.token(id))
+        case .putAuthority(let authority):
+            // One signs at a time.
+            if authority.state == .active {
+                for other in authorities.values where other.state == .active {
+                    authorities[other.fingerprint]?.state = .retiring
+                    change.touch(.authority(other.fingerprint))
+                }
+            }
+            authorities[authority.fingerprint] = authority
+            change.touch(.authority(authority.fingerprint))
+        case .deleteAuthority(let fingerprint):
+            guard authorities[fingerprint] != nil else { return noSuch("authority", fingerprint) }
+            authorities[fingerprint] = nil
+            change.touch(.authority(fingerprint))
+        case .putKey(let key):
+            keys[key.name] = key
+            change.touch(.key(key.name))
+        case .deleteKey(let name):
+            guard keys[name] != nil else { return noSuch("key", name) }
+            keys[name] = nil
+            change.touch(.key(name))
+        case .put, .delete, .lease, .release: break
+        }
+        return nil
+    }
+
+    private func noSuch(_ what: String, _ name: String) -> Outcome {
+        .failed(.notFound, [Problem("\(what) \(name)", "there is no such \(what)", remedy: "list which there are")])
+    }
+
+    private func wasRemoved(_ node: NodeRecord) -> Outcome {
+        .failed(
+            .refused,
+            [
+                Problem(
+                    node.name, "node \(node.id) was removed from this cluster",
+                    remedy: "wipe its directory and let it join as a new node")
+            ])
+    }
+
+    private func nameProblem(_ node: NodeRecord) -> Outcome? {
+        guard let other = nodes.values.first(where: { $0.name == node.name && $0.id != node.id }) else { return nil }
+        return .failed(
+            .refused,
+            [
+                Problem(
+                    node.name, "is the name of node \(other.id) already",
+                    remedy:
+                        "if that node is gone for good, remove it first (selvage cluster remove \(node.name)); else choose another name"
+                )
+            ])
+    }
+
+    private mutating func join(
+        _ tokenID: String, _ hash: [UInt8], _ node: NodeRecord, _ host: Host?, _ time: Int64, _ change: inout Change
+    ) -> Outcome? {
+        func refuse(_ reason: String) -> Outcome {
+            .failed(
+                .refused,
+                [Problem("token \(tokenID)", reason, remedy: "make a new one: selvage cluster token")])
+        }
+        guard var token = tokens[tokenID], token.secretHash == hash else { return refuse("is none of this cluster") }
+        if let user = token.usedBy {
+            // A node that did not hear the answer asks again.
+            if user == node.id, nodes[user] != nil { return nil }
+            return refuse("was used already, by node \(user)")
+        }
+        guard token.expires >= time else { return refuse("ended \(time - token.expires) s ago") }
+        if removed[node.id] != nil { return wasRemoved(node) }
+        if let problem = nameProblem(node) { return problem }
+        var node = node
+        let voters = nodes.values.count { $0.role == .voter }
+        node.role = token.role ?? (voters < ClusterState.automaticVoters ? .voter : .learner)
+        node.joined = time
+        token.usedBy = node.id
+        tokens[tokenID] = token
+        nodes[node.id] = node
+        change.touch(.token(tokenID))
+        change.touch(.node(node.id))
+        if let host, topology.hosts[host.name] == nil {
+            topology.hosts[host.name] = host
+            change.touch(.object(.host(host.name)))
+            change.touch(ObjectKey.host(host.name))
+        }
+        return nil
+    }
+
+    private mutating func removeNode(_ id: NodeID, _ time: Int64, _ change: inout Change) -> Outcome? {
+        guard let node = nodes[id] else { return unknownNode(id) }
+        guard node.role != .voter || nodes.values.contains(where: { $0.role == .voter && $0.id != id }) else {
+            return .failed(
+                .refused,
+                [
+                    Problem(
+                        node.name, "is the only voter: without it the cluster could not agree on anything",
+                        remedy: "let another node join or promote one first")
+                ])
+        }
+        nodes[id] = nil
+        removed[id] = RemovedNode(id: id, name: node.name, at: time)
+        change.touch(.node(id))
+        change.touch(.removed(id))
+        for (pool, list) in leases where list.contains(where: { $0.owner == id }) {
+            leases[pool]?.removeAll { $0.owner == id }
+            change.touch(.lease(pool))
+        }
+        return nil
+    }
+}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+import Consensus
+import HashTreeCollections
+import Topology
+import Wire
+
+/// Everything that the cluster agrees on, as of one entry of the log. A value: whoever holds one sees it unchanged. The same
+/// entries make the same state on every node; ``digest`` tells whether they did.
+///
+/// Readers hold a value while the next one is made: what grows with the number of ports is kept in trees that share what did
+/// not change, or in dictionaries by device.
+public struct ClusterState: Sendable {
+    /// The last entry that is in it.
+    public internal(set) var applied = LogPosition.zero
+    /// The members as of that entry.
+    public internal(set) var members = Members()
+    /// Which cluster this is; `nil` before its first entry.
+    public internal(set) var cluster: ClusterRecord?
+    /// What tenants and operators drew. Its revision is the entry that changed it last.
+    public internal(set) var topology = Topology()
+    /// When each object was made and last changed.
+    public internal(set) var versions = TreeDictionary<ObjectKey, Version>()
+    /// Nodes by id.
+    public internal(set) var nodes: [NodeID: NodeRecord] = [:]
+    /// Nodes that were removed.
+    public internal(set) var removed: [NodeID: RemovedNode] = [:]
+    /// Tokens by id.
+    public internal(set) var tokens: [String: JoinToken] = [:]
+    /// Authorities by fingerprint.
+    public internal(set) var authorities: [String: AuthorityRecord] = [:]
+    /// Keys of the API by name.
+    public internal(set) var keys: [String: AccessKey] = [:]
+    /// Leases by pool.
+    public internal(set) var leases: [String: [Lease]] = [:]
+    /// Answers that clients may still ask for.
+    var sessions = SessionTable()
+    /// Where the search for the next tunnel key begins. Keys are used again as late as possible: frames under way to a port
+    /// that is gone must not reach another.
+    var nextTunnelKey = TunnelKeys.first
+    var takenTunnelKeys = TreeSet<UInt32>()
+    /// A sum over all rows: two nodes that applied the same entry have the same.
+    public internal(set) var digest = StateDigest()
+
+    /// Nothing.
+    public init() {}
+
+    /// When an object was made and last changed.
+    public struct Version: Sendable, Hashable {
+        /// The revision that made it.
+        public var created: UInt64
+        /// The revision that changed it last.
+        public var modified: UInt64
+    }
+
+    /// The authority that signs.
+    public var activeAuthority: AuthorityRecord? { authorities.values.first { $0.state == .active } }
+
+    /// A node by its name.
+    public func node(named name: String) -> NodeRecord? { nodes.values.first { $0.name == name } }
+}
+
+/// An order-independent sum of hashes: rows may be added and taken away one by one.
+public struct StateDigest: Sendable, Hashable, CustomStringConvertible {
+    private var a: UInt64 = 0
+    private var b: UInt64 = 0
+
+    mutating func add(_ row: [UInt8]) {
+        let hash = StateDigest.hash(row)
+        a &+= hash.0
+        b &+= hash.1
+    }
+
+    mutating func subtract(_ row: [UInt8]) {
+        let hash = StateDigest.hash(row)
+        a &-= hash.0
+        b &-= hash.1
+    }
+
+    /// Two sums that differ in their multipliers; against faults, not against enemies.
+    private static func hash(_ bytes: [UInt8]) -> (UInt64, UInt64) {
+        var x: UInt64 = 0xcbf2_9ce4_8422_2325
+        var y: UInt64 = 0x9e37_79b9_7f4a_7c15
+        for byte in bytes {
+            x = (x ^ UInt64(byte)) &* 0x0000_0100_0000_01b3
+            y = (y &+ UInt64(byte)) &* 0xff51_afd7_ed55_8ccd
+            y ^= y >> 29
+        }
+        return (x ^ x >> 31, y)
+    }
+
+    /// 32 hexadecimal digits.
+    public var description: String {
+        func digits(_ value: UInt64) -> String {
+            let text = String(value, radix: 16)
+            return String(repeating: "0", count: 16 - text.count) + text
+        }
+        return digits(a) + digits(b)
+    }
+}
+
+/// What clients were answered, until they say that they know it.
+struct SessionTable: Sendable {
+    struct Session: Sendable, Equatable {
+        /// The entry that used it last.
+        var used: LogIndex
+        /// Below it the client has all answers.
+        var floor: UInt64
+        /// Answers by serial, ascending.
+        var answers: [(serial: UInt64, outcome: Outcome)]
+
+        static func == (a: Session, b: Session) -> Bool {
+            a.used == b.used && a.floor == b.floor
+                && a.answers.elementsEqual(b.answers) { $0.serial == $1.serial && $0.outcome == $1.outcome }
+        }
+    }
+
+    /// Sessions that are kept; the one that was used longest ago goes first.
+    static let limit = 1024
+    var clients: [UInt64: Session] = [:]
+
+    enum Finding {
+        case new
+        case answered(Outcome)
+        case expired
+    }
+
+    func find(_ id: Transaction.SessionID) -> Finding {
+        guard id.client != 0 else { return .new }
+        guard let session = clients[id.client] else {
+            // Only a client's first word makes a session: one that was forgotten must not do things again.
+            return id.floor <= 1 ? .new : .expired
+        }
+        if let known = session.answers.first(where: { $0.serial == id.serial }) { return .answered(known.outcome) }
+        return id.serial < session.floor ? .expired : .new
+    }
+
+    /// Notes an answer; returns the clients whose sessions changed or went.
+    mutating func note(_ id: Transaction.SessionID, _ outcome: Outcome, at index: LogIndex) -> [UInt64] {
+        guard id.client != 0 else { return [] }
+        var session = clients[id.client] ?? Session(used: index, floor: 0, answers: [])
+        session.used = index
+        session.floor = max(session.floor, id.floor)
+        session.answers.removeAll { $0.serial < session.floor }
+        session.answers.append((id.serial, outcome))
+        clients[id.client] = session
+        guard clients.count > SessionTable.limit,
+            let oldest = clients.min(by: { ($0.value.used, $0.key) < ($1.value.used, $1.key) })?.key
+        else { return [id.client] }
+        clients[oldest] = nil
+        return [id.client, oldest]
+    }
+}

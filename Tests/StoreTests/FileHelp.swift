@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+import Foundation
+import Store
+
+func copyFiles(_ from: String, _ to: String) throws { try FileManager.default.copyItem(atPath: from, toPath: to) }
+
+func removeLog(_ directory: String) throws {
+    for name in ["log.db", "log.db-wal"] { try? FileManager.default.removeItem(atPath: directory + "/" + name) }
+}
+
+/// As if the copy had started once more than the original.
+func bumpEpoch(_ directory: String, _ owner: PeerIdentity) throws {
+    let log = try LogStore(path: directory + "/log.db", owner: owner)
+    _ = try log.beginEpoch()
+    _ = try log.beginEpoch()
+}
