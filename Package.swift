@@ -35,6 +35,8 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],
@@ -74,19 +76,35 @@ let package = Package(
         // Floor 4: the forwarding engine.
         room("Agent", ["Wire", "Topology", "Simulation", "Datapath", "Linux"]),
 
-        // Floor 5: one node.
+        // Floor 5: how the cluster is asked.
         room(
-            "Node", ["Wire", "Topology", "Simulation", "Datapath", "Manifest", "Agent", "Linux", "Netlink", "CLinux"]),
+            "API",
+            [
+                "Wire", "Topology", "Manifest", "Consensus", "Store", "TLS", "Linux",
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"), .product(name: "Logging", package: "swift-log"),
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+            ]),
 
-        // Floor 6: a whole cluster on one host.
-        room("Lab", ["Wire", "Topology", "Manifest", "Node", "Linux", "Netlink", "CLinux"]),
+        // Floor 6: one node.
+        room(
+            "Node",
+            [
+                "Wire", "Topology", "Simulation", "Datapath", "Manifest", "Agent", "Consensus", "Store", "TLS", "API",
+                "Linux", "Netlink", "CLinux", .product(name: "NIOCore", package: "swift-nio"),
+            ]),
 
-        // Floor 7: the command.
+        // Floor 7: a whole cluster on one host.
+        room(
+            "Lab", ["Wire", "Topology", "Manifest", "API", "Node", "Linux", "Netlink", "CLinux"]),
+
+        // Floor 8: the command.
         .executableTarget(
             name: "selvage",
             dependencies: [
-                "Wire", "Topology", "Simulation", "Datapath", "Manifest", "Agent", "Node", "Lab", "Linux",
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "Wire", "Topology", "Simulation", "Datapath", "Manifest", "Agent", "Consensus", "Store", "TLS", "API",
+                "Node", "Lab", "Linux", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
 

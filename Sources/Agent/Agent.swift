@@ -66,9 +66,10 @@ public final class Agent: Sendable {
 
     /// Puts a topology in force: binds, unbinds, and has every flow that it concerns decided again.
     ///
-    /// The topology must have no ``Topology/problems()``.
+    /// The topology must have no ``Topology/problems()``. Returns when all packet threads forward by it: their flows are
+    /// decided again, and the datapath was told.
     public func apply(_ topology: Topology) {
-        control.withLock { control in
+        let adopted = control.withLock { control in
             let difference = TopologyDifference(from: control.topology, to: topology)
             var tags = difference.tags(from: control.topology, to: topology)
             // How this host sends to the others is a matter of its own addresses, too.
@@ -77,12 +78,14 @@ public final class Agent: Sendable {
             control.fabric = Fabric(topology, localHost: host)
             if reconcileTunnels(&control) { tags.formUnion(topology.hosts.keys.map(Tag.host)) }
             tags.formUnion(reconcileBindings(&control, gone: []).map(Tag.port))
-            publish(control, changed: tags)
+            let adopted = publish(control, changed: tags)
             if !control.hasInherited {
                 control.hasInherited = true
                 inherit(control)
             }
+            return adopted
         }
+        for reply in adopted { _ = reply.take() }
     }
 
     /// Takes over what an earlier run left in the datapath: flows that are still right stay, ports that are no longer
@@ -108,7 +111,7 @@ public final class Agent: Sendable {
             if control.tunnelProblem != nil, reconcileTunnels(&control) {
                 changed.formUnion(control.topology.hosts.keys.map(Tag.host))
             }
-            if !changed.isEmpty { publish(control, changed: changed) }
+            if !changed.isEmpty { _ = publish(control, changed: changed) }
         }
     }
 
@@ -175,11 +178,17 @@ public final class Agent: Sendable {
         return control.tunnels.mapValues(\.number) != before
     }
 
-    private func publish(_ control: borrowing Control, changed: Set<Tag>) {
+    /// Gives the packet threads what is in force; each answers when it forwards by it.
+    private func publish(_ control: borrowing Control, changed: Set<Tag>) -> [Reply<Bool>] {
         let epoch = Epoch(
             fabric: control.fabric, bound: control.numbers, tunnelPorts: control.tunnels.mapValues(\.number))
-        for thread in control.threads { thread.post(.epoch(epoch, changed: changed)) }
+        let replies = control.threads.map { thread in
+            let reply = Reply<Bool>()
+            thread.post(.epoch(epoch, changed: changed, adopted: reply))
+            return reply
+        }
         datapath.wake()
+        return replies
     }
 
     // MARK: - Reports

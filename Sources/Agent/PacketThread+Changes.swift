@@ -17,7 +17,9 @@ extension PacketThread {
         }
         for message in messages {
             switch message {
-            case .epoch(let epoch, let changed): adopt(epoch, changed, thread)
+            case .epoch(let epoch, let changed, let reply):
+                adopt(epoch, changed, thread)
+                reply?.put(true)
             case .invalidate(let tags):
                 decideAgain(flows.flows(with: tags), thread)
                 resume(lot.take(tags), thread)

@@ -13,7 +13,7 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
     /// What other threads ask of this one.
     enum Message: Sendable {
         /// Work with this from now on; the flows with these tags may be wrong.
-        case epoch(Epoch, changed: Set<Tag>)
+        case epoch(Epoch, changed: Set<Tag>, adopted: Reply<Bool>? = nil)
         /// The flows with these tags may be wrong.
         case invalidate(Set<Tag>)
         /// What will be forgotten unless it is still so.

@@ -93,6 +93,8 @@ public struct Raft: Sendable {
         handed = applied
         written = log.lastIndex
         drawTimeout()
+        // Nobody else could be elected: there is nothing to wait for.
+        if log.members.voters == [id], !log.members.isJoint { electionTimeout = 1 }
     }
 
     // MARK: - What can be asked

@@ -127,7 +127,7 @@ public struct RaftOptions: Sendable {
     /// How far behind a member that joins may be to become a voter, entries.
     public var promotionLag: UInt64 = 64
     /// How long it must have been so, ticks.
-    public var promotionTicks = 100
+    public var promotionTicks = 50
     /// What a fault in this list does is put in, so that tests can show that they find it.
     public var faults: Set<Fault> = []
 

@@ -15,9 +15,14 @@ public struct Lab: Sendable {
     /// The lab of a name.
     public init(name: String) throws { directory = try LabDirectory(name: name) }
 
+    /// Names of the labs of this user that run.
+    public static func runningNames() throws -> [String] {
+        try LabDirectory.all().filter { try LabDirectory(name: $0).supervisor != nil }
+    }
+
     /// The only lab that runs, or the one of that name.
     public static func running(_ name: String?) throws -> Lab {
-        let running = try LabDirectory.all().filter { try LabDirectory(name: $0).supervisor != nil }
+        let running = try runningNames()
         if let name {
             guard running.contains(name) else {
                 throw LabError(

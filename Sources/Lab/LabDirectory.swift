@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import Foundation
 import Glibc
+import Linux
 import Topology
 
 /// Where a lab keeps its files, and how a tool finds it.
@@ -41,9 +42,7 @@ public struct LabDirectory: Sendable {
 
     /// In /tmp anyone may make our directory before us, and put files in it that tell us what to kill or to run.
     private static func checkBase() throws {
-        var status = stat()
-        if lstat(base, &status) < 0, errno == ENOENT { return }
-        guard status.st_mode & S_IFMT == S_IFDIR, status.st_uid == getuid(), status.st_mode & 0o022 == 0 else {
+        guard isPrivateDirectory(base) ?? true else {
             throw LabError("\(base) is not yours alone", "remove it, or set XDG_RUNTIME_DIR to a directory of yours")
         }
     }
@@ -62,6 +61,8 @@ public struct LabDirectory: Sendable {
     public var processFile: String { path + "/supervisor" }
     /// The socket of a host's node.
     public func nodeSocket(_ host: String) -> String { "\(path)/\(host).sock" }
+    /// The files of a host's node.
+    public func nodeData(_ host: String) -> String { "\(path)/\(host).data" }
     /// The log of a host's node.
     public func nodeLog(_ host: String) -> String { "\(path)/\(host).log" }
     /// The supervisor's log.

@@ -9,7 +9,13 @@ public enum LabRequest: Codable, Sendable {
     /// Put another manifest in force.
     case apply(text: String, file: String)
     /// Start the node of a host again, if it ended.
-    case restart(host: String)
+    case start(host: String)
+    /// End the node of a host at once, as a power cut would.
+    case kill(host: String)
+    /// Hosts of different groups do not hear each other any more.
+    case partition([[String]])
+    /// All hosts hear each other again.
+    case heal
 }
 
 /// What it answers.
@@ -47,6 +53,10 @@ public struct LabStatus: Codable, Sendable {
         public var datapath: String?
         /// Revision in force.
         public var revision: UInt64?
+        /// What the node is in the cluster: `leader`, `voter`, `learner`, ...; absent when it does not answer.
+        public var role: String?
+        /// Hosts that it can hear, where that is not all.
+        public var group: [String]?
         /// Process id of the node, inside the lab.
         public var processID: Int32
         /// What does not work.

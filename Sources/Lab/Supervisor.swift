@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import API
 import CLinux
 import Foundation
 import Glibc
@@ -14,18 +15,24 @@ import Wire
 /// answers tools. When it ends, by whatever cause, the kernel ends every process of the lab, and the namespaces go with
 /// them: nothing is left behind.
 public final class Supervisor: Sendable {
-    private let directory: LabDirectory
+    let directory: LabDirectory
 
-    private struct World {
+    struct World {
         var file = ""
         var manifest: Manifest?
         var hosts: [String: NetworkNamespace] = [:]
         var machines: [PortPath: (namespace: NetworkNamespace, plan: LabPlan.Machine)] = [:]
         var nodes: [String: Int32] = [:]
+        /// Groups of hosts that hear each other only among themselves; none: all do.
+        var groups: [[String]] = []
     }
-    private let world = Mutex(World())
+    let world = Mutex(World())
+    let nodes: LabNodes
 
-    private init(_ directory: LabDirectory) { self.directory = directory }
+    private init(_ directory: LabDirectory) {
+        self.directory = directory
+        nodes = LabNodes(directory: directory)
+    }
 
     /// Runs a lab until a signal ends it. To be called as process 1 of a world of its own.
     ///
@@ -91,7 +98,8 @@ public final class Supervisor: Sendable {
             world.file = file
             try conform(&world, to: manifest)
         }
-        try waitForNodes()
+        try growCluster(manifest)
+        try putInForce(manifest)
     }
 
     /// Makes what the manifest has and the world has not, and removes what it has not any more.
@@ -106,7 +114,6 @@ public final class Supervisor: Sendable {
         for (path, machine) in plan.machines.sorted(by: { $0.key < $1.key }) where world.machines[path] == nil {
             try addMachine(path, machine, manifest.topology, &world)
         }
-        for host in plan.hosts where (world.nodes[host] ?? 0) == 0 { try startNode(host, &world) }
     }
 
     private func addHost(_ host: String, _ topology: Topology, _ world: inout World) throws {
@@ -129,7 +136,7 @@ public final class Supervisor: Sendable {
     }
 
     /// An interface name for a host's cable to the underlay: its own where it fits.
-    private static func cableName(_ host: String) -> String {
+    static func cableName(_ host: String) -> String {
         host.utf8.count <= 15 ? host : String(host.prefix(10)) + String(stableHash(host) & 0xffff, radix: 16)
     }
 
@@ -197,7 +204,7 @@ public final class Supervisor: Sendable {
     }
 
     private func removeHost(_ host: String, _ world: inout World) throws {
-        if let node = world.nodes.removeValue(forKey: host), node > 0 { kill(node, SIGTERM) }
+        if let node = world.nodes.removeValue(forKey: host), node > 0 { Glibc.kill(node, SIGTERM) }
         world.hosts[host] = nil
         try? RouteNetlink().remove(Supervisor.cableName(host))
         remove(directory.hostNamespace(host))
@@ -208,72 +215,24 @@ public final class Supervisor: Sendable {
         unlink(mounted)
     }
 
-    private func startNode(_ host: String, _ world: inout World) throws {
-        guard let namespace = world.hosts[host] else { return }
-        let log = Glibc.open(directory.nodeLog(host), O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0o600)
-        if log < 0 { throw SystemError(errno, "open \(directory.nodeLog(host))") }
-        defer { close(log) }
-        world.nodes[host] = try Spawn(
-            program: "/proc/self/exe",
-            arguments: [
-                "selvage", "node", "--host", host, "--manifest", directory.manifest, "--socket",
-                directory.nodeSocket(host),
-            ], namespaces: [namespace.descriptor.number], input: -1, output: log, error: log
-        )
-        .start()
-    }
-
-    private func waitForNodes() throws {
-        let hosts = world.withLock { Array($0.hosts.keys).sorted() }
-        for host in hosts {
-            let deadline = monotonicNanoseconds() + 10_000_000_000
-            while nodeStatus(host) == nil {
-                if monotonicNanoseconds() > deadline || world.withLock({ $0.nodes[host] ?? 0 }) <= 0 || !isRunning(host)
-                {
-                    let log = (try? String(contentsOfFile: directory.nodeLog(host), encoding: .utf8)) ?? ""
-                    throw LabError("the node of \(host) did not start", log.isEmpty ? "it said nothing" : log)
-                }
-                usleep(10_000)
-            }
-        }
-    }
-
-    private func isRunning(_ host: String) -> Bool {
-        let pid = world.withLock { $0.nodes[host] ?? 0 }
-        return pid > 0 && kill(pid, 0) == 0 && LabDirectory.startTime(pid) != nil
-    }
-
-    private func nodeStatus(_ host: String) -> StatusAnswer? {
-        guard
-            case .status(let status)? = try? ControlClient.ask(
-                NodeRequest.status, at: directory.nodeSocket(host), as: NodeResponse.self)
-        else { return nil }
-        return status
-    }
-
     // MARK: - Answers
+
+    private func attempt(_ body: () throws -> Void) -> LabResponse {
+        do {
+            try body()
+            return .done
+        } catch { return .failure("\(error)") }
+    }
 
     private func answer(_ request: LabRequest) -> LabResponse {
         switch request {
         case .status: return .status(status())
         case .check: return .check(check())
         case .apply(let text, let file): return apply(text, file)
-        case .restart(let host): return restart(host)
-        }
-    }
-
-    private func restart(_ host: String) -> LabResponse {
-        do {
-            try world.withLock { world in
-                guard world.hosts[host] != nil else {
-                    throw LabError("\(host): no such host", "selvage lab status lists them")
-                }
-                if (world.nodes[host] ?? 0) == 0 { try startNode(host, &world) }
-            }
-            try waitForNodes()
-            return .done
-        } catch {
-            return .failure("\(error)")
+        case .start(let host): return attempt { try start(host) }
+        case .kill(let host): return attempt { try kill(host) }
+        case .partition(let groups): return attempt { try partition(groups) }
+        case .heal: return attempt { try heal() }
         }
     }
 
@@ -284,18 +243,14 @@ public final class Supervisor: Sendable {
                 throw LabError("\(file): has no lab part", "add lab: with hosts and machines")
             }
             try text.write(toFile: directory.manifest, atomically: true, encoding: .utf8)
+            let gone = world.withLock { world in world.hosts.keys.filter { manifest.lab?.hosts.contains($0) == false } }
             try world.withLock { world in
                 world.file = file
                 try conform(&world, to: manifest)
             }
-            try waitForNodes()
-            for host in manifest.lab?.hosts ?? [] {
-                let response: NodeResponse = try ControlClient.ask(
-                    NodeRequest.apply(file: directory.manifest), at: directory.nodeSocket(host))
-                if case .failure(let reason) = response {
-                    throw LabError("\(host): \(reason)", "its log is \(directory.nodeLog(host))")
-                }
-            }
+            try growCluster(manifest)
+            for host in gone { try leave(host) }
+            try putInForce(manifest)
             return .done
         } catch {
             return .failure("\(error)")
@@ -303,19 +258,25 @@ public final class Supervisor: Sendable {
     }
 
     private func status() -> LabStatus {
-        let (file, manifest, nodes) = world.withLock { ($0.file, $0.manifest, $0.nodes) }
+        let (file, manifest, running, groups) = world.withLock { ($0.file, $0.manifest, $0.nodes, $0.groups) }
         let plan = manifest?.lab ?? LabPlan()
         return LabStatus(
             name: directory.name, manifest: file,
             hosts: plan.hosts.map { host in
-                let status = (nodes[host] ?? 0) > 0 ? nodeStatus(host) : nil
+                let isRunning = (running[host] ?? 0) > 0
+                let status = isRunning ? nodes.status(host) : nil
+                let own = (isRunning ? nodes.cluster(host) : nil)?.nodes.first { $0.name == host }
                 return .init(
                     name: host,
                     address: manifest?.topology.hosts[host]?.tunnelAddresses["default"]?.description ?? "",
-                    datapath: status?.datapath, revision: status?.revision, processID: nodes[host] ?? 0,
+                    datapath: status?.datapath, revision: status?.revision,
+                    role: own.map { $0.isLeader ? "leader" : $0.role }, group: groups.first { $0.contains(host) },
+                    processID: running[host] ?? 0,
                     problems: status.map { status in
-                        status.problems + status.ports.compactMap { port in port.problem.map { "\(port.port): \($0)" } }
-                    } ?? ["the node does not run: selvage lab restart \(host)"])
+                        (status.staleSeconds.map { ["no leader for \(Int($0)) s: what it knows may be stale"] } ?? [])
+                            + status.problems
+                            + status.ports.compactMap { port in port.problem.map { "\(port.port): \($0)" } }
+                    } ?? ["the node does not run: selvage lab start \(host)"])
             },
             machines: plan.machines.sorted { $0.key < $1.key }.map { path, machine in
                 var addresses = machine.addresses.map(\.description)

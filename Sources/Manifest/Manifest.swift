@@ -10,6 +10,10 @@ public struct Manifest: Sendable {
     public var topology: Topology
     /// The `lab` part; `nil` when the file has none.
     public var lab: LabPlan?
+    /// Tenants that the file draws.
+    public var tenants: Set<String> = []
+    /// Hosts and zones that the file says something about.
+    public var others: Set<ObjectKey> = []
 }
 
 /// The `lab` part of a manifest: machines to put behind the ports, and what is expected of them.

@@ -27,6 +27,7 @@ extension ManifestReader {
                     host.tunnelAddresses[zone] = IPAddress(address)
                 }
                 topology.hosts[name] = host
+                others.insert(.host(name))
             }
         }
         if plan.hosts.isEmpty { yaml.mistake(node, "lab", "has no hosts", "write hosts: [h1, h2]") }

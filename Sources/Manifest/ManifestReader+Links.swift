@@ -16,7 +16,7 @@ extension ManifestReader {
     }
 
     /// The name of the port on `device` that leads to `other`: the other's name, with its tenant where that differs.
-    private func portName(on device: DevicePath, to other: DevicePath) -> String {
+    static func portName(on device: DevicePath, to other: DevicePath) -> String {
         device.tenant == other.tenant ? other.name : "\(other.tenant)-\(other.name)"
     }
 
@@ -42,9 +42,9 @@ extension ManifestReader {
             else {
                 return unknown(target, object, "bridge", target.scalar?.string ?? "", Array(topology.bridges.keys))
             }
-            guard let near = addPort(name ?? portName(on: router, to: bridge), target, router, .router),
+            guard let near = addPort(name ?? Self.portName(on: router, to: bridge), target, router, .router),
                 let far = addPort(
-                    portName(on: bridge, to: router) + (name.map { "-" + $0 } ?? ""), target, bridge, .bridge)
+                    Self.portName(on: bridge, to: router) + (name.map { "-" + $0 } ?? ""), target, bridge, .bridge)
             else { return }
             // Without an address the router takes the first of the bridge's subnet.
             let own = addresses.isEmpty ? record.subnets.compactMap(firstAddress) : addresses
@@ -62,9 +62,9 @@ extension ManifestReader {
             if other == router {
                 return yaml.mistake(target, object, "the router is linked to itself", "link it to another router")
             }
-            guard let near = addPort(name ?? portName(on: router, to: other), target, router, .router),
+            guard let near = addPort(name ?? Self.portName(on: router, to: other), target, router, .router),
                 let far = addPort(
-                    portName(on: other, to: router) + (name.map { "-" + $0 } ?? ""), target, other, .router)
+                    Self.portName(on: other, to: router) + (name.map { "-" + $0 } ?? ""), target, other, .router)
             else { return }
             topology.ports[near]?.addresses = addresses
             if let peer = fields["peer"] {
@@ -95,8 +95,9 @@ extension ManifestReader {
         guard other != bridge else {
             return yaml.mistake(target, object, "the bridge is linked to itself", "link it to another bridge")
         }
-        guard let near = addPort(name ?? portName(on: bridge, to: other), target, bridge, .bridge),
-            let far = addPort(portName(on: other, to: bridge) + (name.map { "-" + $0 } ?? ""), target, other, .bridge)
+        guard let near = addPort(name ?? Self.portName(on: bridge, to: other), target, bridge, .bridge),
+            let far = addPort(
+                Self.portName(on: other, to: bridge) + (name.map { "-" + $0 } ?? ""), target, other, .bridge)
         else { return }
         if let vlan = fields["vlan"].flatMap({ yaml.number($0, object, "vlan", 1...4094) }) {
             topology.ports[near]?.vlan = .access(UInt16(vlan))

@@ -11,6 +11,8 @@ public struct ManifestReader {
     /// Links of routers, to be made when all devices are known.
     var links: [(router: DevicePath, node: Node)] = []
     var bridgeLinks: [(bridge: DevicePath, node: Node)] = []
+    var tenants: Set<String> = []
+    var others: Set<ObjectKey> = []
 
     private init() {}
 
@@ -18,8 +20,13 @@ public struct ManifestReader {
     ///
     /// - Parameters:
     ///   - file: how to call the file in errors.
-    public static func read(_ text: String, file: String) throws(ManifestError) -> Manifest {
+    ///   - known: a cluster's topology, whose hosts and zones need not be said again.
+    public static func read(
+        _ text: String, file: String, known: Topology = Topology()
+    ) throws(ManifestError) -> Manifest {
         var reader = ManifestReader()
+        reader.topology.hosts = known.hosts
+        reader.topology.zones = known.zones
         if text.utf8.count > ManifestLimits.bytes {
             reader.yaml.mistake(
                 nil, "", "the file has more than \(ManifestLimits.bytes) bytes",
@@ -35,7 +42,8 @@ public struct ManifestReader {
             throw ManifestError(file: file, items: Array(sorted.prefix(ManifestLimits.mistakes)))
         }
         TunnelKeys.assign(&reader.topology)
-        return Manifest(file: file, topology: reader.topology, lab: reader.lab)
+        return Manifest(
+            file: file, topology: reader.topology, lab: reader.lab, tenants: reader.tenants, others: reader.others)
     }
 
     private mutating func readRoot(_ root: Node) {
@@ -49,6 +57,7 @@ public struct ManifestReader {
             return
         }
         for tenant in yaml.entries(tenants.value, "tenants") where yaml.name(tenant.key, tenant.node, "tenant") {
+            self.tenants.insert(tenant.key)
             readTenant(tenant.key, tenant.value)
         }
         makeLinks()
@@ -56,9 +65,10 @@ public struct ManifestReader {
     }
 
     private mutating func readZones(_ tunnel: Node?, _ mtu: Node?, _ zones: Node?) {
-        var zone = TunnelZone(name: "default", encapsulation: .gre)
+        var zone = topology.zones["default"] ?? TunnelZone(name: "default", encapsulation: .gre)
         if let encapsulation = encapsulation(tunnel, "tunnel") { zone.encapsulation = encapsulation }
         if let mtu = yaml.number(mtu, "mtu", "mtu", 1280...65_535) { zone.underlayMTU = mtu }
+        if topology.zones["default"] != zone { others.insert(.zone("default")) }
         topology.zones["default"] = zone
         for entry in yaml.entries(zones, "zones") where yaml.name(entry.key, entry.node, "zone") {
             var zone = TunnelZone(name: entry.key, encapsulation: .gre)
@@ -70,6 +80,7 @@ public struct ManifestReader {
                 }
             }
             topology.zones[entry.key] = zone
+            others.insert(.zone(entry.key))
         }
     }
 
@@ -95,6 +106,7 @@ public struct ManifestReader {
             }
         }
         topology.hosts[name] = host
+        others.insert(.host(name))
     }
 
     private mutating func tunnelAddress(_ node: Node, _ object: String) -> IPAddress? {
@@ -174,12 +186,13 @@ public struct ManifestReader {
 
     private mutating func readPort(_ port: inout Port, _ node: Node) {
         let object = port.path.description
-        var known = ["mac", "address", "enabled", "host", "interface"]
+        var known = ["mac", "address", "enabled", "host", "interface", "peer"]
         if port.kind == .bridge { known += ["vlan", "trunk", "native"] }
         var host: String?
         var interface: String?
         var trunk: Node?
         var native: Node?
+        var peer: Node?
         for field in yaml.entries(node, object, known: known) {
             switch field.key {
             case "mac": if let mac = yaml.mac(field.value, object) { port.mac = mac }
@@ -187,6 +200,7 @@ public struct ManifestReader {
             case "enabled": port.isEnabled = yaml.bool(field.value, object, "enabled") ?? true
             case "host": host = yaml.text(field.value, object, "host")
             case "interface": interface = yaml.text(field.value, object, "interface")
+            case "peer": peer = field.value
             case "vlan":
                 if let id = yaml.number(field.value, object, "vlan", 1...4094) { port.vlan = .access(UInt16(id)) }
             case "trunk": trunk = field.value
@@ -208,6 +222,20 @@ public struct ManifestReader {
         default:
             yaml.mistake(node, object, "a binding needs a host and an interface", "write host: h1, interface: tap0")
         }
+        if let peer { readPeer(&port, peer) }
+    }
+
+    /// The other end of a link that is written as two ports.
+    private mutating func readPeer(_ port: inout Port, _ node: Node) {
+        let object = port.path.description
+        guard let text = yaml.text(node, object, "peer") else { return }
+        guard let other = PortPath(text) else {
+            return yaml.mistake(node, object, "peer \"\(text)\" is no port", "write tenant/device/port")
+        }
+        guard port.attachment == .none else {
+            return yaml.mistake(node, object, "is bound to an interface and linked", "leave one of them out")
+        }
+        port.attachment = .peer(other)
     }
 
     private mutating func readTrunk(_ port: inout Port, _ node: Node, _ native: Node?) {

@@ -65,7 +65,7 @@ public func tree(_ topology: Topology) -> [String] {
             guard let router = topology.routers[path] else { continue }
             lines.append("  router \(path.name)\(router.isEnabled ? "" : "  (disabled)")")
             for port in topology.ports(of: path) { lines.append("    " + line(port)) }
-            for route in router.routes { lines.append("    route " + line(route)) }
+            for route in router.routes { lines.append("    route \(route)") }
         }
     }
     return lines
@@ -87,16 +87,4 @@ private func line(_ port: Port) -> String {
     case .peer(let peer): text += "  -> \(peer)"
     }
     return port.isEnabled ? text : text + "  (disabled)"
-}
-
-private func line(_ route: Route) -> String {
-    let source = route.source.map { " from \($0)" } ?? ""
-    let weight = route.weight == 100 ? "" : " weight \(route.weight)"
-    switch route.nextHop {
-    case .gateway(let gateway, let port):
-        return "\(route.destination)\(source) via \(gateway)\(port.map { " port \($0.name)" } ?? "")\(weight)"
-    case .port(let port): return "\(route.destination)\(source) port \(port.name)\(weight)"
-    case .blackhole: return "\(route.destination)\(source) blackhole\(weight)"
-    case .reject: return "\(route.destination)\(source) reject\(weight)"
-    }
 }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
+import API
 import Agent
+import Consensus
 import Datapath
-import Glibc
 import Linux
-import Manifest
+import NIOCore
 import Netlink
-import Simulation
+import Store
 import Synchronization
+import TLS
 import Topology
 import Wire
 
@@ -22,47 +24,103 @@ public struct NodeConfiguration: Sendable {
         case userspace
     }
 
-    /// Name of this host in the topology.
-    public var host: String
-    /// The manifest to begin with.
-    public var manifest: String
+    /// Where the node's files are.
+    public var directory: NodeDirectory
     /// Where tools find the node.
     public var socket: String
     /// Which engine.
     public var datapath = DatapathChoice.auto
     /// Packet threads of the userspace engine.
     public var threads = 1
+    /// How long certificates hold that this node signs, seconds.
+    public var certificateLifetime = Founding.certificateLifetime
 
-    /// A node of a host.
-    public init(host: String, manifest: String, socket: String) {
-        self.host = host
-        self.manifest = manifest
+    /// A node of a directory.
+    public init(directory: NodeDirectory, socket: String) {
+        self.directory = directory
         self.socket = socket
     }
 }
 
-/// Why a node does not start.
-public struct NodeError: Error, Sendable, CustomStringConvertible {
-    /// What is wrong, and beneath it what to do.
-    public let description: String
-
-    init(_ reason: String, _ remedy: String) { description = "\(reason)\n    \(remedy)" }
-}
-
-/// One node: it opens the datapath, puts the manifest in force, follows interfaces and answers tools.
+/// One node: the agreement, the forwarding engine that follows it, and the API that both are asked by.
 public final class Node: Sendable {
-    private let configuration: NodeConfiguration
-    private let agent: Agent
-    private let started = monotonicNanoseconds()
-    private let server = Mutex<ControlServer<NodeRequest, NodeResponse>?>(nil)
+    let configuration: NodeConfiguration
+    let identity: NodeDirectory.Identity
+    let agent: Agent
+    let follower: Follower
+    let certificates: Certificates
+    /// The agreement.
+    public let replica: Replica
+    let started = monotonicNanoseconds()
+    let say: @Sendable (String) -> Void
+    private let server = Mutex<APIServer?>(nil)
+    private let tasks = Mutex<[Task<Void, Never>]>([])
 
-    /// Opens the datapath.
+    /// The node's name.
+    public var name: String { identity.name }
+
+    /// Opens the files and the datapath.
     ///
     /// - Parameter say: receives lines for the log.
-    public init(_ configuration: NodeConfiguration, say: (String) -> Void) throws {
+    public init(_ configuration: NodeConfiguration, say: @escaping @Sendable (String) -> Void) throws {
         self.configuration = configuration
-        let datapath = try Node.openDatapath(configuration, say)
-        agent = Agent(host: configuration.host, datapath: datapath)
+        self.say = say
+        identity = try configuration.directory.identity()
+        certificates = try Certificates(
+            configuration.directory, identity, lifetime: configuration.certificateLifetime)
+        replica = try Replica(
+            try Node.replicaConfiguration(configuration, identity, certificates), say: say)
+        agent = Agent(host: identity.name, datapath: try Node.openDatapath(configuration, say))
+        follower = try Follower(agent)
+    }
+
+    private static func replicaConfiguration(
+        _ configuration: NodeConfiguration, _ identity: NodeDirectory.Identity, _ certificates: Certificates
+    ) throws -> Replica.Configuration {
+        guard let address = splitAddress(identity.peerAddress) else {
+            throw NodeError("\(identity.peerAddress): not an address with a port", "correct node.json")
+        }
+        var result = Replica.Configuration(
+            directory: configuration.directory.path, identity: identity.peer, listen: ("0.0.0.0", address.port),
+            address: identity.peerAddress, program: Founding.version, credentials: try certificates.peerCredentials())
+        for (text, peer) in identity.peers {
+            if let id = UInt64(text, radix: 16), let address = splitAddress(peer) {
+                result.peers[NodeID(id)] = address
+            }
+        }
+        if identity.isFounder { result.bootstrap = try bootstrap(configuration.directory, identity, certificates) }
+        return result
+    }
+
+    /// What the founder of a cluster has it agree on first.
+    private static func bootstrap(
+        _ directory: NodeDirectory, _ identity: NodeDirectory.Identity, _ certificates: Certificates
+    ) throws -> [Transaction.Operation] {
+        var operations: [Transaction.Operation] = [
+            .setCluster(ClusterRecord(id: identity.cluster, name: identity.clusterName)),
+            .put(.zone(TunnelZone(name: "default", encapsulation: .gre))),
+            .put(.host(host(identity.name, identity.tunnelAddress))),
+        ]
+        var node = NodeRecord(
+            id: identity.id, name: identity.name, role: .voter, peerAddress: identity.peerAddress,
+            apiAddress: identity.apiAddress, version: Founding.version, joined: wallSeconds())
+        node.certificate = certificates.record
+        operations.append(.putNode(node))
+        for certificate in try directory.authorities() {
+            operations.append(
+                .putAuthority(
+                    AuthorityRecord(
+                        fingerprint: hexadecimal(certificate.fingerprint), certificate: try certificate.pem(),
+                        state: .active, notAfter: certificate.notAfter)))
+        }
+        return operations
+    }
+
+    /// The host of a node.
+    static func host(_ name: String, _ tunnelAddress: String?) -> Host {
+        var host = Host(name: name)
+        if let address = tunnelAddress.flatMap({ IPAddress($0) }) { host.tunnelAddresses["default"] = address }
+        return host
     }
 
     private static func openDatapath(_ configuration: NodeConfiguration, _ say: (String) -> Void) throws -> any Datapath
@@ -81,37 +139,44 @@ public final class Node: Sendable {
     /// Name of the kernel datapath and its internal interface.
     public static let datapathName = "selvage"
 
-    /// Starts everything; returns when the node is ready to forward.
-    public func start() throws {
-        let manifest = try ManifestReader.read(path: configuration.manifest)
-        // A typing error here would be a host that forwards nothing.
-        guard manifest.topology.hosts[configuration.host] != nil else {
-            let known = manifest.topology.hosts.keys.sorted().joined(separator: ", ")
-            throw NodeError(
-                "\(configuration.manifest): has no host \(configuration.host)",
-                known.isEmpty ? "list the hosts there: hosts: { h1: { address: 192.0.2.1 } }" : "there are \(known)")
-        }
+    /// Starts everything; returns when the node forwards by what it knows and can be asked.
+    public func start() async throws {
+        // Forwarding comes first: it needs nobody.
         try agent.start()
-        var topology = manifest.topology
-        topology.revision = 1
-        agent.apply(topology)
+        follower.begin(replica.state)
         try followInterfaces()
-        let server = try ControlServer<NodeRequest, NodeResponse>(path: configuration.socket) { [self] request in
-            answer(request)
+        replica.observe { [self] applied, state in
+            // Without entries the whole state is another one.
+            if applied.isEmpty || applied.contains(where: { !$0.objects.isEmpty }) {
+                follower.follow { [self] in replica.state }
+            }
         }
+        try await replica.answer { [self] node, method, bytes in try await answer(node, method, bytes) }
+        try await replica.start()
+        let server = APIServer(self, tls: try certificates.apiContext())
+        guard let address = splitAddress(identity.apiAddress) else {
+            throw NodeError("\(identity.apiAddress): not an address with a port", "correct node.json")
+        }
+        try await server.start(socket: configuration.socket, host: "0.0.0.0", port: address.port)
         self.server.withLock { $0 = server }
-    }
-
-    /// Reads the manifest again; returns what is wrong with it, if anything is: then nothing changed.
-    public func reload() -> String? {
-        if case .failure(let reason) = apply(configuration.manifest) { return reason }
-        return nil
+        let housekeeping = Housekeeping(self)
+        tasks.withLock { $0.append(Task { await housekeeping.run() }) }
     }
 
     /// Stops forwarding in userspace; a kernel datapath goes on.
-    public func stop() {
-        server.withLock { $0?.stop() }
+    public func stop() async {
+        for task in tasks.withLock({ $0 }) { task.cancel() }
+        let server = self.server.withLock { $0 }
+        await server?.stop()
+        await replica.stop()
         agent.stop()
+    }
+
+    /// Other certificates are in force from now on.
+    func useCertificates() throws {
+        replica.use(try certificates.peerCredentials())
+        let context = try certificates.apiContext()
+        server.withLock { $0?.use(context) }
     }
 
     /// Bindings follow interfaces that come and go.
@@ -128,99 +193,7 @@ public final class Node: Sendable {
                 agent.interfacesChanged(gone: gone)
             }
         }
-        // What came between reading the manifest and listening.
+        // What came between reading the state and listening.
         agent.interfacesChanged()
-    }
-
-    // MARK: - Answers
-
-    private func answer(_ request: NodeRequest) -> NodeResponse {
-        switch request {
-        case .status: return .status(status())
-        case .flows: return .flows(flows())
-        case .datapath: return datapath()
-        case .topology:
-            let topology = agent.topology
-            return .topology(TopologyAnswer(revision: topology.revision, lines: tree(topology)))
-        case .trace(let port, let packet): return Tracer(agent: agent).trace(port: port, packet: packet)
-        case .apply(let file): return apply(file)
-        }
-    }
-
-    private func apply(_ file: String) -> NodeResponse {
-        let current = agent.topology
-        do {
-            var topology = try ManifestReader.read(path: file).topology
-            topology.revision = current.revision + 1
-            agent.apply(topology)
-            return .done
-        } catch {
-            return .failure("\(error) Nothing was changed.")
-        }
-    }
-
-    private func status() -> StatusAnswer {
-        StatusAnswer(
-            host: configuration.host, revision: agent.topology.revision, datapath: agent.datapath.kind.rawValue,
-            processID: getpid(), uptimeSeconds: Double(monotonicNanoseconds() - started) / 1e9,
-            ports: agent.bindings().map {
-                .init(
-                    port: $0.port.description, interface: $0.interface, isBound: $0.number != nil, problem: $0.problem)
-            },
-            problems: [agent.tunnelProblem].compactMap(\.self))
-    }
-
-    private func flows() -> [FlowAnswer] {
-        let names = portNames()
-        return agent.flows().map { flow in
-            FlowAnswer(
-                match: flow.mask.describe(flow.key).map { [$0.field, $0.value] }, ingress: flow.ingress,
-                actions: describe(flow.actions) { names[$0.value] ?? "port \($0)" }, packets: flow.statistics.packets,
-                bytes: flow.statistics.bytes, ageSeconds: Double(flow.ageNanoseconds) / 1e9,
-                idleSeconds: flow.idleNanoseconds.map { Double($0) / 1e9 }, isStanding: flow.isStanding)
-        }
-        .sorted { ($0.ingress, $1.packets) < ($1.ingress, $0.packets) }
-    }
-
-    private func portNames() -> [UInt32: String] {
-        let ports = (try? agent.ports()) ?? []
-        return Dictionary(
-            ports.map { ($0.status.number.value, $0.bound?.description ?? describe($0.status.specification)) },
-            uniquingKeysWith: { a, _ in a })
-    }
-
-    private func datapath() -> NodeResponse {
-        do {
-            let ports = try agent.ports()
-            let statistics = try agent.datapath.statistics()
-            let counters = agent.counters()
-            let rows: [(String, UInt64)] = [
-                ("flow hits", statistics.hits), ("flow misses", statistics.misses), ("upcalls lost", statistics.lost),
-                ("upcall overflows", statistics.overflows), ("malformed", statistics.malformed),
-                ("refused", statistics.refused), ("not learned, full", agent.state.refused),
-                ("flows", statistics.flows), ("masks", statistics.masks), ("simulated", counters.simulated),
-                ("installed", counters.installed), ("replaced", counters.replaced), ("expired", counters.expired),
-                ("parked", counters.parked), ("parking full", counters.parkingFull),
-                ("flow table full", counters.tableFull), ("rate limited", counters.rateLimited),
-                ("told later", counters.untold), ("messages of strangers", counters.strangers),
-                ("from unbound ports", counters.unbound),
-            ]
-            return .datapath(
-                DatapathAnswer(
-                    kind: agent.datapath.kind.rawValue,
-                    ports: ports.map {
-                        .init(
-                            number: $0.status.number.value, name: describe($0.status.specification),
-                            bound: $0.bound?.description, receivedPackets: $0.status.receivedPackets,
-                            receivedBytes: $0.status.receivedBytes, sentPackets: $0.status.sentPackets,
-                            sentBytes: $0.status.sentBytes, sendErrors: $0.status.sendErrors,
-                            receiveDrops: $0.status.receiveDrops, warning: $0.status.warning)
-                    },
-                    counters: rows.map { [$0.0, String($0.1)] }
-                        + (statistics.lastRefusal.isEmpty ? [] : [["last refusal", statistics.lastRefusal]]),
-                    drops: counters.drops.sorted { $0.value > $1.value }.map { [$0.key.rawValue, String($0.value)] }))
-        } catch {
-            return .failure("\(error)")
-        }
     }
 }

@@ -76,6 +76,13 @@ public final class Certificate: @unchecked Sendable {  // reference counts are a
     /// The second of the Unix epoch until which it holds.
     public var notAfter: Int64 { Certificate.seconds(X509_get0_notAfter(handle)) }
 
+    /// Whether another certificate was signed with the key of this one.
+    public func hasSigned(_ other: Certificate) -> Bool {
+        defer { ERR_clear_error() }
+        guard let key = X509_get0_pubkey(handle) else { return false }
+        return X509_verify(other.handle, key) == 1
+    }
+
     /// Whether a key is the one that the certificate is for.
     public func isFor(_ key: PrivateKey) -> Bool {
         defer { ERR_clear_error() }

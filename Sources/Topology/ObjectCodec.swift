@@ -117,12 +117,6 @@ extension ByteWriter {
         text(path.name)
     }
 
-    /// Things behind their count.
-    public mutating func list<Element>(_ list: [Element], _ body: (inout ByteWriter, Element) -> Void) {
-        count(list.count)
-        for element in list { body(&self, element) }
-    }
-
     fileprivate mutating func route(_ route: Route) {
         prefix(route.destination)
         flag(route.source != nil)
@@ -174,15 +168,6 @@ extension ByteWriter {
 }
 
 extension ByteReader {
-    /// Things behind their count.
-    public mutating func list<Element>(
-        _ body: (inout ByteReader) throws(MalformedBytes) -> Element
-    ) throws(MalformedBytes) -> [Element] {
-        var result: [Element] = []
-        for _ in 0..<(try count()) { result.append(try body(&self)) }
-        return result
-    }
-
     fileprivate mutating func name() throws(MalformedBytes) -> String {
         let name = try text()
         guard isValidName(name) else { throw MalformedBytes("a name of no object") }

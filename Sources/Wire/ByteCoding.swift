@@ -44,6 +44,12 @@ public struct ByteWriter: Sendable {
     /// Bytes as they are.
     public mutating func raw(_ value: some Sequence<UInt8>) { bytes.append(contentsOf: value) }
 
+    /// Things behind their count.
+    public mutating func list<Element>(_ list: [Element], _ body: (inout ByteWriter, Element) -> Void) {
+        count(list.count)
+        for element in list { body(&self, element) }
+    }
+
     /// An address: its family, then 4 or 16 bytes.
     public mutating func address(_ value: IPAddress) {
         bytes.append(value.family.rawValue)
@@ -176,6 +182,15 @@ public struct ByteReader: Sendable {
         let length: UInt8 = try number()
         guard Int(length) <= address.family.width else { throw MalformedBytes("a prefix that is too long") }
         return InterfaceAddress(address, length: Int(length))
+    }
+
+    /// Things behind their count.
+    public mutating func list<Element>(
+        _ body: (inout ByteReader) throws(MalformedBytes) -> Element
+    ) throws(MalformedBytes) -> [Element] {
+        var result: [Element] = []
+        for _ in 0..<(try count()) { result.append(try body(&self)) }
+        return result
     }
 
     /// Makes sure that nothing is left.

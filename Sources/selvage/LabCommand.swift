@@ -8,7 +8,7 @@ import Topology
 import Wire
 
 /// `selvage lab`: a whole cluster on this machine.
-struct LabCommand: ParsableCommand {
+struct LabCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "lab", abstract: "A whole cluster on this machine, without root and without kernel modules.",
         discussion: """
@@ -17,10 +17,13 @@ struct LabCommand: ParsableCommand {
               selvage lab up cluster-examples/two-tenants.yaml
               selvage lab check
               selvage lab exec acme/web/vm1 -- ping 10.0.2.21
+              selvage lab kill h1                  and see what goes on
+              selvage lab partition h1 h2,h3
               selvage lab down
             """,
         subcommands: [
-            Up.self, Down.self, Status.self, Check.self, Apply.self, Exec.self, Ping.self, Restart.self, Supervise.self,
+            Up.self, Down.self, Status.self, Check.self, Apply.self, Exec.self, Ping.self, Kill.self,
+            Start.self, Partition.self, Heal.self, Supervise.self,
         ])
 
     struct Options: ParsableArguments {
@@ -169,12 +172,48 @@ struct LabCommand: ParsableCommand {
         }
     }
 
-    struct Restart: ParsableCommand {
+    struct Start: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Start the node of a host again after it ended.")
         @OptionGroup var options: Options
         @Argument(help: "The host.") var host: String
 
-        mutating func run() throws { _ = try Lab.running(options.name).ask(.restart(host: host)) }
+        mutating func run() throws { _ = try Lab.running(options.name).ask(.start(host: host)) }
+    }
+
+    struct Kill: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "End the node of a host at once, as a power cut would.",
+            discussion: "Machines on the host live on; what they send goes nowhere until selvage lab start.")
+        @OptionGroup var options: Options
+        @Argument(help: "The host.") var host: String
+
+        mutating func run() throws { _ = try Lab.running(options.name).ask(.kill(host: host)) }
+    }
+
+    struct Partition: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Cut the underlay: hosts of different groups do not hear each other.",
+            discussion: """
+                Hosts that are not named form a group of their own. selvage lab heal ends it.
+
+                  selvage lab partition h1,h2 h3
+                  selvage lab partition 'h1,h2 | h3'
+                """)
+        @OptionGroup var options: Options
+        @Argument(help: "Groups of hosts: names with commas between them.") var groups: [String]
+
+        mutating func run() throws {
+            let groups = groups.flatMap { $0.split(whereSeparator: { $0 == "|" || $0 == " " }) }
+                .map { $0.split(separator: ",").map(String.init) }.filter { !$0.isEmpty }
+            _ = try Lab.running(options.name).ask(.partition(groups))
+        }
+    }
+
+    struct Heal: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "End a partition: all hosts hear each other again.")
+        @OptionGroup var options: Options
+
+        mutating func run() throws { _ = try Lab.running(options.name).ask(.heal) }
     }
 
     struct Supervise: ParsableCommand {

@@ -22,10 +22,11 @@ enum LabPrinter {
     static func status(_ status: LabStatus) {
         print("lab \(status.name), \(status.manifest)\n")
         table(
-            ["HOST", "ADDRESS", "NODE", "REVISION", "PROBLEMS"],
+            ["HOST", "ADDRESS", "NODE", "CLUSTER", "REVISION", "HEARS", "PROBLEMS"],
             status.hosts.map {
                 [
-                    $0.name, $0.address, $0.datapath ?? "down", $0.revision.map(String.init) ?? "-",
+                    $0.name, $0.address, $0.datapath ?? "down", $0.role ?? "-", $0.revision.map(String.init) ?? "-",
+                    $0.group?.joined(separator: ",") ?? "all",
                     $0.problems.isEmpty ? "none" : $0.problems.joined(separator: "; "),
                 ]
             })

@@ -1,56 +1,64 @@
 // SPDX-License-Identifier: Apache-2.0
 import ArgumentParser
 import Glibc
+import Linux
 import Node
 
 /// `selvage node`: runs the node of this host.
-struct NodeCommand: ParsableCommand {
+struct NodeCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "node", abstract: "Run the node of this host until it is told to stop.",
-        discussion: "A manifest says which ports are bound to this host's interfaces. SIGHUP reads it again.")
+        discussion: """
+            selvage cluster init or selvage cluster join has to come first: they write who the node is. It forwards by what it
+            knows from the first moment on, and takes part in the cluster as soon as it hears of it.
+            """)
 
-    @Option(help: "Name of this host in the manifest.")
-    var host: String
-    @Option(help: "The manifest.")
-    var manifest: String
+    @Option(help: "Directory of the node.")
+    var data = NodeDirectory.standard
     @Option(help: "Where tools find the node.")
-    var socket = "/run/selvage.sock"
+    var socket = ClientOptions.standardSocket
     @Option(help: "Engine that carries packets: auto, kernel or userspace.")
     var datapath: NodeConfiguration.DatapathChoice = .auto
     @Option(help: "Packet threads of the userspace engine.")
     var threads = 1
+    @Option(help: .hidden) var certificateSeconds = Founding.certificateLifetime
 
     mutating func validate() throws {
         if !(1...64).contains(threads) { throw ValidationError("--threads: use 1 to 64") }
     }
 
-    mutating func run() throws {
-        var configuration = NodeConfiguration(host: host, manifest: manifest, socket: socket)
+    func run() async throws {
+        var configuration = NodeConfiguration(directory: NodeDirectory(data), socket: socket)
         configuration.datapath = datapath
         configuration.threads = threads
-        try runNode(configuration)
+        configuration.certificateLifetime = certificateSeconds
+        signal(SIGPIPE, SIG_IGN)
+        let configured = configuration
+        try await reporting {
+            let node = try Node(configured) { say($0) }
+            try await node.start()
+            say("node \(node.name) is ready")
+            await waitForEnd()
+            await node.stop()
+        }
     }
 }
 
 extension NodeConfiguration.DatapathChoice: ExpressibleByArgument {}
 
-/// Runs a node until SIGTERM or SIGINT.
-private func runNode(_ configuration: NodeConfiguration) throws {
-    var signals = sigset_t()
-    sigemptyset(&signals)
-    for number in [SIGTERM, SIGINT, SIGHUP] { sigaddset(&signals, number) }
-    sigprocmask(SIG_BLOCK, &signals, nil)
-    signal(SIGPIPE, SIG_IGN)
-    let node = try Node(configuration) { say($0) }
-    try node.start()
-    say("node \(configuration.host) is ready")
-    while true {
-        var number: Int32 = 0
-        sigwait(&signals, &number)
-        guard number == SIGHUP else { break }
-        if let problem = node.reload() { say(problem) }
+/// Waits for SIGTERM or SIGINT. Threads of the process block them, so that they come here.
+private func waitForEnd() async {
+    await withCheckedContinuation { continuation in
+        let wait: @Sendable () -> Void = {
+            var signals = sigset_t()
+            sigemptyset(&signals)
+            for number in [SIGTERM, SIGINT] { sigaddset(&signals, number) }
+            var number: Int32 = 0
+            sigwait(&signals, &number)
+            continuation.resume()
+        }
+        if (try? NamedThread("sel-signals", wait)) == nil { continuation.resume() }
     }
-    node.stop()
 }
 
 /// A line for the log, written at once: standard output is a file or the journal here.

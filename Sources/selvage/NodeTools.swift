@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import API
 import ArgumentParser
 import Foundation
 import Lab
@@ -6,78 +7,47 @@ import Manifest
 import Node
 import Topology
 
-/// Where a tool finds the node that it asks.
+/// Which node a tool asks about.
 struct NodeOptions: ParsableArguments {
-    @Option(help: "Socket of a node, where it is not a lab's and not /run/selvage.sock.")
-    var socket: String?
-    @Option(name: .customLong("lab"), help: "Name of the lab, where several run.")
-    var labName: String?
-    @Option(help: "Host whose node to ask, in a lab.")
+    @OptionGroup var client: ClientOptions
+    @Option(help: "Host whose node is asked about; in a lab all of them unless said.")
     var host: String?
 
-    /// The sockets to ask: one, or those of all hosts of the lab.
-    func sockets() throws -> [(host: String, path: String)] {
-        if let socket { return [("", socket)] }
-        if labName == nil, host == nil, FileManager.default.fileExists(atPath: "/run/selvage.sock") {
-            return [("", "/run/selvage.sock")]
-        }
-        let lab = try Lab.running(labName)
+    /// Whom to ask about, and how: all hosts of a lab, or one node.
+    func places() throws -> [(host: String, client: APIClient)] {
+        let isLab =
+            client.server == nil && client.socket == nil
+            && (client.labName != nil || !FileManager.default.fileExists(atPath: ClientOptions.standardSocket))
+        guard isLab else { return [(host ?? "", try client.clients()[0])] }
+        let lab = try Lab.running(client.labName)
         let hosts = try lab.manifest().lab?.hosts ?? []
         if let host {
             guard hosts.contains(host) else {
                 throw ValidationError("\(host): no such host; there are \(hosts.joined(separator: ", "))")
             }
-            return [(host, lab.directory.nodeSocket(host))]
         }
-        return hosts.map { ($0, lab.directory.nodeSocket($0)) }
+        return hosts.filter { host == nil || $0 == host }.map {
+            ($0, APIClient(.socket(lab.directory.nodeSocket($0)), timeoutSeconds: client.timeout))
+        }
     }
-
-    /// The socket of the host that a port is bound to.
-    func socket(of port: String) throws -> String {
-        if let socket { return socket }
-        if labName == nil, host == nil, FileManager.default.fileExists(atPath: "/run/selvage.sock") {
-            return "/run/selvage.sock"
-        }
-        let lab = try Lab.running(labName)
-        let manifest = try lab.manifest()
-        guard let path = PortPath(port), let found = manifest.topology.ports[path] else {
-            throw ValidationError("\(port): no such port; selvage topology lists them")
-        }
-        guard case .exterior(let owner, _) = found.attachment else {
-            throw ValidationError("\(port): packets begin at ports of machines, and there is none behind this one")
-        }
-        if let host, host != owner {
-            throw ValidationError("\(port): is on host \(owner), not on \(host); leave --host out")
-        }
-        return lab.directory.nodeSocket(owner)
-    }
-}
-
-/// Asks a node; a refusal becomes an error.
-func ask(_ request: NodeRequest, at path: String) throws -> NodeResponse {
-    let response: NodeResponse = try ControlClient.ask(request, at: path)
-    if case .failure(let reason) = response { throw Refusal(description: reason) }
-    return response
 }
 
 /// What several nodes answer. One that can't be reached is named, and the others answer all the same.
-func askAll(
-    _ request: NodeRequest, _ sockets: [(host: String, path: String)]
-) throws -> (answers: [(host: String, response: NodeResponse)], isComplete: Bool) {
-    var answers: [(host: String, response: NodeResponse)] = []
-    for (host, path) in sockets {
+func askAll<Answer: Decodable>(
+    _ tool: String, _ node: NodeOptions, as type: Answer.Type = Answer.self
+) async throws -> (answers: [(host: String, answer: Answer)], isComplete: Bool) {
+    let places = try node.places()
+    var answers: [(host: String, answer: Answer)] = []
+    for (host, client) in places {
         do {
-            answers.append((host, try ask(request, at: path)))
-        } catch let error where sockets.count > 1 && !(error is Refusal) {
-            let remedy = "selvage lab status tells which nodes run; selvage lab restart \(host) starts it again"
+            let query = places.count == 1 && !host.isEmpty ? [("host", host)] : []
+            answers.append((host, try await client.value("GET", "/v1/node/\(tool)", query: query)))
+        } catch let error where places.count > 1 && !(error is APIRefusal) {
+            let remedy = "selvage lab status tells which nodes run; selvage lab start \(host) starts it again"
             FileHandle.standardError.write(Data("\(host): \(error)\n    \(remedy)\n".utf8))
         }
     }
-    return (answers, answers.count == sockets.count)
-}
-
-struct Refusal: Error, CustomStringConvertible {
-    let description: String
+    return (answers, answers.count == places.count)
 }
 
 func printJSON(_ value: some Encodable) throws {
@@ -87,7 +57,7 @@ func printJSON(_ value: some Encodable) throws {
 }
 
 /// `selvage trace`.
-struct TraceCommand: ParsableCommand {
+struct TraceCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "trace", abstract: "Tell, step by step, what happens to a packet and why.",
         discussion: """
@@ -106,12 +76,20 @@ struct TraceCommand: ParsableCommand {
     @Argument(help: "Port where the packet comes in, as tenant/device/port.") var port: String
     @Argument(help: "The packet, about as tcpdump prints it.") var packet: [String]
 
-    mutating func run() throws {
-        let text = packet.joined(separator: " ")
-        guard case .trace(let answer) = try ask(.trace(port: port, packet: text), at: try node.socket(of: port)) else {
-            return
+    func run() async throws {
+        try await reporting {
+            var query = [("port", port), ("packet", packet.joined(separator: " "))]
+            if let host = node.host { query.append(("host", host)) }
+            let sent = query
+            let answer: TraceAnswer = try await node.client.ask {
+                try await $0.value("GET", "/v1/node/trace", query: sent)
+            }
+            if json { return try printJSON(answer) }
+            show(answer)
         }
-        if json { return try printJSON(answer) }
+    }
+
+    private func show(_ answer: TraceAnswer) {
         print("\(answer.host)  revision \(answer.revision)")
         let width = answer.steps.map { $0[1].count }.max() ?? 0
         for step in answer.steps {
@@ -126,7 +104,7 @@ struct TraceCommand: ParsableCommand {
 func pad(_ text: String, _ width: Int) -> String { text + String(repeating: " ", count: max(0, width - text.count)) }
 
 /// `selvage flows`.
-struct FlowsCommand: ParsableCommand {
+struct FlowsCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "flows", abstract: "List the flows that are installed, with what they carried.")
 
@@ -134,11 +112,10 @@ struct FlowsCommand: ParsableCommand {
     @Flag(help: "Print JSON.") var json = false
     @Flag(help: "Also list the flows for what may arrive by tunnel.") var all = false
 
-    mutating func run() throws {
+    func run() async throws {
         var everything: [String: [FlowAnswer]] = [:]
-        let (answers, isComplete) = try askAll(.flows, try node.sockets())
-        for (host, response) in answers {
-            guard case .flows(let flows) = response else { continue }
+        let (answers, isComplete): ([(host: String, answer: [FlowAnswer])], Bool) = try await askAll("flows", node)
+        for (host, flows) in answers {
             let shown = all ? flows : flows.filter { !$0.isStanding }
             everything[host] = shown
             if json { continue }
@@ -159,18 +136,17 @@ struct FlowsCommand: ParsableCommand {
 }
 
 /// `selvage datapath`.
-struct DatapathCommand: ParsableCommand {
+struct DatapathCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "datapath", abstract: "Show ports, counters, and why packets were dropped.")
 
     @OptionGroup var node: NodeOptions
     @Flag(help: "Print JSON.") var json = false
 
-    mutating func run() throws {
+    func run() async throws {
         var everything: [String: DatapathAnswer] = [:]
-        let (answers, isComplete) = try askAll(.datapath, try node.sockets())
-        for (host, response) in answers {
-            guard case .datapath(let answer) = response else { continue }
+        let (answers, isComplete): ([(host: String, answer: DatapathAnswer)], Bool) = try await askAll("datapath", node)
+        for (host, answer) in answers {
             everything[host] = answer
             if json { continue }
             print("\(host.isEmpty ? "datapath" : host)  \(answer.kind)")
@@ -193,22 +169,49 @@ struct DatapathCommand: ParsableCommand {
 }
 
 /// `selvage topology`.
-struct TopologyCommand: ParsableCommand {
+struct TopologyCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "topology", abstract: "Show the virtual devices as a tree.")
+        commandName: "topology", abstract: "Show the virtual devices as a tree.",
+        discussion:
+            "What the node that is asked knows, also without a quorum. selvage get and selvage export tell more.")
+
+    @OptionGroup var client: ClientOptions
+
+    func run() async throws {
+        try await reporting {
+            let answer = try await client.ask { try await $0.call("GET", "/v1/export", query: [("stale", "true")]) }
+            let manifest = try ManifestReader.read(String(decoding: answer.body, as: UTF8.self), file: "export")
+            print("revision \(answer.headers["selvage-revision"] ?? "?")")
+            for line in tree(manifest.topology) { print(line) }
+        }
+    }
+}
+
+/// `selvage status`.
+struct StatusCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "status", abstract: "Show how a node is: datapath, bindings, problems.")
 
     @OptionGroup var node: NodeOptions
     @Flag(help: "Print JSON.") var json = false
 
-    mutating func run() throws {
-        // Any node will do.
-        let sockets = try node.sockets()
-        var answered: NodeResponse?
-        for (_, path) in sockets.dropLast() where answered == nil { answered = try? ask(.topology, at: path) }
-        if answered == nil, let last = sockets.last { answered = try ask(.topology, at: last.path) }
-        guard case .topology(let answer) = answered else { return }
-        if json { return try printJSON(answer) }
-        print("revision \(answer.revision)")
-        for line in answer.lines { print(line) }
+    func run() async throws {
+        try await reporting {
+            let (answers, isComplete): ([(host: String, answer: StatusAnswer)], Bool) = try await askAll("status", node)
+            if json { try printJSON(answers.map(\.answer)) }
+            for (_, status) in answers where !json {
+                let stale = status.staleSeconds.map { ", STALE: no leader for \(Int($0)) s" } ?? ""
+                print(
+                    "\(status.host)  \(status.datapath) datapath, revision \(status.revision), up \(Int(status.uptimeSeconds)) s\(stale)"
+                )
+                for port in status.ports {
+                    print(
+                        "  \(port.port)  \(port.interface)"
+                            + (port.isBound ? "" : "  not bound: \(port.problem ?? "?")"))
+                }
+                for problem in status.problems { print("  problem: \(problem)") }
+            }
+            if !isComplete { throw ExitCode(ExitStatus.unavailable) }
+        }
     }
 }

@@ -89,12 +89,16 @@ class Selvage:
         open(file, "w").write(manifest)
         self.socket = os.path.join(self.work, f"{self.tag}.sock")
         log = os.path.join(self.work, f"{self.tag}.log")
+        data = os.path.join(self.work, f"{self.tag}.data")
+        run(self.binary, "cluster", "init", "--name", self.host, "--address", "127.0.0.1", "--tunnel-address", "none",
+            "--data", data)
         began = time.monotonic()
         self.process = daemon(
-            ["ip", "netns", "exec", self.switch, self.binary, "node", "--host", self.host, "--manifest", file,
-             "--socket", self.socket, "--datapath", self.datapath], open(log, "w"))
+            ["ip", "netns", "exec", self.switch, self.binary, "node", "--data", data, "--socket", self.socket,
+             "--datapath", self.datapath], open(log, "w"))
         wait_for(lambda: "is ready" in open(log).read(), 10, "the node")
         self.started = time.monotonic() - began
+        run(self.binary, "apply", file, "--wait", "--socket", self.socket)
         return self
 
 

@@ -48,13 +48,23 @@ machine() {
     local a; for a; do ip -n "$name" addr add "$a" dev eth0 nodad 2>/dev/null || ip -n "$name" addr add "$a" dev eth0; done
 }
 
-# node HOST MANIFEST [OPTION...]: starts a node and waits until it is ready.
+# node HOST [OPTION...]: starts a host's node and waits until it answers.
 node() {
-    local host=$1 manifest=$2; shift 2
-    ip netns exec "$host" "$SELVAGE" node --host "$host" --manifest "$manifest" --socket "$WORK/$host.sock" "$@" \
-        >>"$WORK/$host.log" 2>&1 &
+    local host=$1; shift
+    ip netns exec "$host" "$SELVAGE" node --data "$WORK/$host" --socket "$WORK/$host.sock" "$@" >>"$WORK/$host.log" 2>&1 &
     NODE[$host]=$!
     wait_for 20 "$SELVAGE" topology --socket "$WORK/$host.sock" || { cat "$WORK/$host.log"; echo "node $host did not start"; exit 1; }
+}
+
+# cluster MANIFEST [OPTION...]: h1 founds a cluster, h2 joins it, and both put the manifest in force.
+cluster() {
+    local manifest=$1; shift
+    "$SELVAGE" cluster init --name h1 --address 192.0.2.1 --data "$WORK/h1" >>"$WORK/h1.log" || exit 1
+    node h1 "$@"
+    local token; token=$("$SELVAGE" cluster token --socket "$WORK/h1.sock") || exit 1
+    ip netns exec h2 "$SELVAGE" cluster join "$token" --name h2 --address 192.0.2.2 --data "$WORK/h2" >>"$WORK/h2.log" || exit 1
+    node h2 "$@"
+    "$SELVAGE" apply "$manifest" --wait --socket "$WORK/h1.sock" || { tail "$WORK"/h?.log; exit 1; }
 }
 
 # need TOOL...: a tool that is not there must not look like a quiet network.

@@ -7,8 +7,7 @@ machine a h1 va 0e:00:00:00:00:0a 1458 10.0.1.11/24
 machine b h2 vb 0e:00:00:00:00:0b 1458 10.0.1.12/24
 machine c h2 vc 0e:00:00:00:00:0c 1458 10.0.2.21/24
 ip -n a route add default via 10.0.1.1; ip -n c route add default via 10.0.2.1
-node h1 two-hosts.yaml --datapath kernel
-node h2 two-hosts.yaml --datapath kernel
+cluster two-hosts.yaml --datapath kernel
 at() { ip netns exec "$@"; }
 check "ping before" at a ping -c 2 -i 0.2 -W 2 10.0.2.21
 
@@ -20,7 +19,7 @@ kill -9 "${NODE[h1]}"; wait "${NODE[h1]}" 2>/dev/null
 check "installed flows forward while the node is dead" at c ping -c 3 -i 0.2 -W 2 10.0.1.11
 flows_dead=$(flows h1)
 wait_for 10 grep -q 'icmp_seq=80 ' "$WORK/ping"
-node h1 two-hosts.yaml --datapath kernel
+node h1 --datapath kernel
 check "the next run keeps the flows" test "$flows_dead" -gt 2 -a "$(flows h1)" -ge $((flows_dead - 1))
 wait_for 20 grep -q 'icmp_seq=160 ' "$WORK/ping"
 check "new flows are decided again" at a ping -c 2 -i 0.2 -W 2 10.0.1.12

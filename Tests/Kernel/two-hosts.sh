@@ -12,8 +12,7 @@ machine b h2 vb 0e:00:00:00:00:0b $MTU 10.0.1.12/24 fd00:1::12/64
 machine c h2 vc 0e:00:00:00:00:0c $MTU 10.0.2.21/24 fd00:2::21/64
 for m in a b; do ip -n $m route add default via 10.0.1.1; ip -n $m -6 route add default via fd00:1::1; done
 ip -n c route add default via 10.0.2.1; ip -n c -6 route add default via fd00:2::1
-node h1 "$WORK/net.yaml" --datapath kernel
-node h2 "$WORK/net.yaml" --datapath kernel
+cluster "$WORK/net.yaml" --datapath kernel
 at() { ip netns exec "$@"; }
 
 check "$TUNNEL: the node drives the kernel's datapath" grep -q '"kind" : "kernel"' <("$SELVAGE" datapath --socket "$WORK/h1.sock" --json)

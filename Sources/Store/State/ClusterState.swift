@@ -19,7 +19,7 @@ public struct ClusterState: Sendable {
     /// What tenants and operators drew. Its revision is the entry that changed it last.
     public internal(set) var topology = Topology()
     /// When each object was made and last changed.
-    public internal(set) var versions = TreeDictionary<ObjectKey, Version>()
+    var versions = TreeDictionary<ObjectKey, Version>()
     /// Nodes by id.
     public internal(set) var nodes: [NodeID: NodeRecord] = [:]
     /// Nodes that were removed.
@@ -50,7 +50,16 @@ public struct ClusterState: Sendable {
         public var created: UInt64
         /// The revision that changed it last.
         public var modified: UInt64
+
+        /// A version.
+        public init(created: UInt64, modified: UInt64) {
+            self.created = created
+            self.modified = modified
+        }
     }
+
+    /// When an object was made and last changed; `nil` when there is none.
+    public func version(of key: ObjectKey) -> Version? { versions[key] }
 
     /// The authority that signs.
     public var activeAuthority: AuthorityRecord? { authorities.values.first { $0.state == .active } }

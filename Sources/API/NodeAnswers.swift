@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// What a tool asks of a node, one JSON object in one line.
+/// What one node is asked about itself, in its own name or that of another node.
 public enum NodeRequest: Codable, Sendable {
     /// How the node is.
     case status
@@ -8,15 +8,11 @@ public enum NodeRequest: Codable, Sendable {
     case flows
     /// Ports, counters and drops of the datapath.
     case datapath
-    /// The virtual devices.
-    case topology
     /// Simulate a described packet from a port.
     case trace(port: String, packet: String)
-    /// Read a manifest and put it in force.
-    case apply(file: String)
 }
 
-/// What the node answers, one JSON object in one line.
+/// What it answers.
 public enum NodeResponse: Codable, Sendable {
     /// It did not work: what, why, what to do.
     case failure(String)
@@ -26,20 +22,18 @@ public enum NodeResponse: Codable, Sendable {
     case flows([FlowAnswer])
     /// Answer to `datapath`.
     case datapath(DatapathAnswer)
-    /// Answer to `topology`.
-    case topology(TopologyAnswer)
     /// Answer to `trace`.
     case trace(TraceAnswer)
-    /// Done.
-    case done
 }
 
 /// How a node is.
 public struct StatusAnswer: Codable, Sendable {
     /// Its host name.
     public var host: String
-    /// Revision in force.
+    /// Revision of the topology that is in force here.
     public var revision: UInt64
+    /// Seconds since a leader of the cluster was heard of, when there is none: what is in force may be stale.
+    public var staleSeconds: Double?
     /// `kernel` or `userspace`.
     public var datapath: String
     /// Process id, in the node's own world.
@@ -61,6 +55,29 @@ public struct StatusAnswer: Codable, Sendable {
         public var isBound: Bool
         /// Why not.
         public var problem: String?
+
+        /// Made by the node.
+        public init(port: String, interface: String, isBound: Bool, problem: String?) {
+            self.port = port
+            self.interface = interface
+            self.isBound = isBound
+            self.problem = problem
+        }
+    }
+
+    /// Made by the node.
+    public init(
+        host: String, revision: UInt64, staleSeconds: Double?, datapath: String, processID: Int32,
+        uptimeSeconds: Double, ports: [Binding], problems: [String]
+    ) {
+        self.host = host
+        self.revision = revision
+        self.staleSeconds = staleSeconds
+        self.datapath = datapath
+        self.processID = processID
+        self.uptimeSeconds = uptimeSeconds
+        self.ports = ports
+        self.problems = problems
     }
 }
 
@@ -82,6 +99,21 @@ public struct FlowAnswer: Codable, Sendable {
     public var idleSeconds: Double?
     /// Installed beforehand for what may arrive by tunnel.
     public var isStanding: Bool
+
+    /// Made by the node.
+    public init(
+        match: [[String]], ingress: String, actions: String, packets: UInt64, bytes: UInt64, ageSeconds: Double,
+        idleSeconds: Double?, isStanding: Bool
+    ) {
+        self.match = match
+        self.ingress = ingress
+        self.actions = actions
+        self.packets = packets
+        self.bytes = bytes
+        self.ageSeconds = ageSeconds
+        self.idleSeconds = idleSeconds
+        self.isStanding = isStanding
+    }
 }
 
 /// A datapath.
@@ -117,15 +149,32 @@ public struct DatapathAnswer: Codable, Sendable {
         public var receiveDrops: UInt64
         /// What is not as it should be with it.
         public var warning: String?
-    }
-}
 
-/// The virtual devices as a tree.
-public struct TopologyAnswer: Codable, Sendable {
-    /// Revision in force.
-    public var revision: UInt64
-    /// Lines to print, indented.
-    public var lines: [String]
+        /// Made by the node.
+        public init(
+            number: UInt32, name: String, bound: String?, receivedPackets: UInt64, receivedBytes: UInt64,
+            sentPackets: UInt64, sentBytes: UInt64, sendErrors: UInt64, receiveDrops: UInt64, warning: String?
+        ) {
+            self.number = number
+            self.name = name
+            self.bound = bound
+            self.receivedPackets = receivedPackets
+            self.receivedBytes = receivedBytes
+            self.sentPackets = sentPackets
+            self.sentBytes = sentBytes
+            self.sendErrors = sendErrors
+            self.receiveDrops = receiveDrops
+            self.warning = warning
+        }
+    }
+
+    /// Made by the node.
+    public init(kind: String, ports: [Port], counters: [[String]], drops: [[String]]) {
+        self.kind = kind
+        self.ports = ports
+        self.counters = counters
+        self.drops = drops
+    }
 }
 
 /// A simulated packet.
@@ -144,4 +193,18 @@ public struct TraceAnswer: Codable, Sendable {
     public var flow: String
     /// Hosts that the packet leaves to.
     public var egress: [String]
+
+    /// Made by the node.
+    public init(
+        host: String, revision: UInt64, steps: [[String]], verdict: String, match: [[String]], flow: String,
+        egress: [String]
+    ) {
+        self.host = host
+        self.revision = revision
+        self.steps = steps
+        self.verdict = verdict
+        self.match = match
+        self.flow = flow
+        self.egress = egress
+    }
 }

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+import FoundationEssentials
+import HTTPTypes
+import NIOCore
+import Store
+import Topology
+
+/// Who asks.
+struct Caller: Sendable {
+    /// A name for the log.
+    var name: String
+    /// What the caller may do; `nil`: nothing is known of it.
+    var role: AccessRole?
+}
+
+/// A request that was read.
+struct Call: Sendable {
+    var caller: Caller
+    /// Parts of the path by name.
+    var path: [String: String]
+    /// What stands behind the question mark; of two of one name the first.
+    var query: [String: String]
+    /// `If-Match`, without quotes.
+    var ifMatch: String?
+    var body: ByteBuffer
+
+    func part(_ name: String) -> String { path[name] ?? "" }
+
+    func flag(_ name: String) throws(APIError) -> Bool {
+        switch query[name] {
+        case nil, "false"?: return false
+        case "true"?, ""?: return true
+        case let other?: throw .badRequest("\(name) is \"\(other)\": use true or false")
+        }
+    }
+
+    func number(_ name: String, _ range: ClosedRange<Int>) throws(APIError) -> Int? {
+        guard let text = query[name] else { return nil }
+        guard let number = Int(text), range.contains(number) else {
+            throw .badRequest("\(name) is \"\(text)\": use \(range.lowerBound) to \(range.upperBound)")
+        }
+        return number
+    }
+
+    /// The body as a value of a type.
+    func decode<Value: Decodable>(_ type: Value.Type = Value.self) throws(APIError) -> Value {
+        do { return try JSONDecoder().decode(type, from: Data(body.readableBytesView)) } catch {
+            throw .badRequest("the body is not what is expected: \(error)")
+        }
+    }
+
+    /// Makes sure that the caller may see everything, or what belongs to a tenant.
+    func mayRead(_ tenant: String?) throws(APIError) {
+        switch caller.role {
+        case .operator?, .viewer?: return
+        case .tenant(let own)?: if tenant == own { return }
+        case nil: break
+        }
+        throw .init(403, "forbidden", "You may not", "\(caller.name) may not see this")
+    }
+
+    /// Makes sure that the caller may change what belongs to a tenant, or to the operator.
+    func mayWrite(_ tenant: String?) throws(APIError) {
+        switch caller.role {
+        case .operator?: return
+        case .tenant(let own)?: if tenant == own { return }
+        case .viewer?, nil: break
+        }
+        throw .init(
+            403, "forbidden", "You may not",
+            "\(caller.name) may not change \(tenant.map { "what belongs to tenant \($0)" } ?? "this")")
+    }
+}
+
+/// What is answered.
+struct Reply: Sendable {
+    enum Body: Sendable {
+        case none
+        case bytes(ByteBuffer)
+        case stream(@Sendable (@Sendable (ByteBuffer) async throws -> Void) async throws -> Void)
+    }
+    var status: Int
+    var type: String
+    var headers: [(String, String)] = []
+    var body: Body
+
+    static let empty = Reply(status: 204, type: "", body: .none)
+
+    static func json(_ value: some Encodable, status: Int = 200, headers: [(String, String)] = []) throws -> Reply {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        return Reply(
+            status: status, type: "application/json", headers: headers,
+            body: .bytes(ByteBuffer(bytes: try encoder.encode(value))))
+    }
+
+    static func error(_ error: APIError) -> Reply {
+        var members: [String: JSON] = [
+            "type": .string("urn:selvage:problem:\(error.type)"), "title": .string(error.title),
+            "status": .integer(error.status), "detail": .string(error.detail),
+        ]
+        if !error.problems.isEmpty {
+            members["problems"] = .array(
+                error.problems.map {
+                    ["object": .string($0.object), "reason": .string($0.reason), "remedy": .string($0.remedy)]
+                })
+        }
+        var reply =
+            (try? Reply.json(JSON.object(members), status: error.status))
+            ?? Reply(status: error.status, type: "", body: .none)
+        reply.type = "application/problem+json"
+        if error.status == 401 { reply.headers.append(("WWW-Authenticate", "Bearer realm=\"selvage\"")) }
+        if error.status == 503 { reply.headers.append(("Retry-After", "1")) }
+        return reply
+    }
+}
+
+/// One thing that can be asked: how it is found, how it is told in OpenAPI, and what does it. The document is made from what
+/// is served, so that it is true.
+struct Endpoint: Sendable {
+    /// Who may ask at all; what of it is then seen or changed, the handler looks after.
+    enum Access: Sendable {
+        /// Anybody.
+        case open
+        /// Whoever has a role.
+        case known
+        /// Operators.
+        case `operator`
+    }
+
+    struct Parameter: Sendable {
+        enum Place: String, Sendable {
+            case path
+            case query
+            case header
+        }
+        var name: String
+        var place: Place
+        var schema: Schema
+        var text: String
+    }
+
+    struct Body: Sendable {
+        var type: String
+        var schema: Schema
+    }
+
+    struct Answer: Sendable {
+        var status: Int
+        var text: String
+        var type = "application/json"
+        var schema: Schema?
+    }
+
+    var method: HTTPRequest.Method
+    var path: String
+    var id: String
+    var tag: String
+    var summary: String
+    var access: Access
+    var parameters: [Parameter] = []
+    var body: Body?
+    var answers: [Answer]
+    /// Statuses of problems that may come, besides those that every request may meet.
+    var problems: [Int] = []
+    var handle: @Sendable (Call) async throws -> Reply
+
+    var segments: [Substring] { path.split(separator: "/") }
+}
+
+extension Endpoint.Parameter {
+    static func query(_ name: String, _ schema: Schema, _ text: String) -> Self {
+        .init(name: name, place: .query, schema: schema, text: text)
+    }
+    static func path(_ name: String, _ text: String) -> Self {
+        .init(name: name, place: .path, schema: .string(), text: text)
+    }
+    static let stale = query(
+        "stale", .boolean, "Answer from what this node knows, without asking the cluster. Works without a quorum.")
+    static let wait = query(
+        "wait", .boolean, "Answer when all nodes that are up forward by the change, or the time is over.")
+    static let waitSeconds = query("waitSeconds", .integer(1...300), "How long to wait; 10 unless said.")
+    static let ifMatch = Self(
+        name: "If-Match", place: .header, schema: .string(),
+        text: "The revision that the object must have; 0: there must be none.")
+}

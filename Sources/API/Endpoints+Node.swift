@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+import FoundationEssentials
+import HTTPTypes
+import NIOCore
+import Store
+import Topology
+
+/// One node: health, and what its tools show.
+struct NodeEndpoints {
+    let node: any NodeInterface
+
+    var all: [Endpoint] { [health, ready, status, flows, datapath, trace] }
+
+    private var health: Endpoint {
+        Endpoint(
+            method: .get, path: "/healthz", id: "health", tag: "node",
+            summary: "Whether the node lives.", access: .open,
+            answers: [
+                .init(
+                    status: 200, text: "It lives.",
+                    schema: .object([.init("status", .string(values: ["ok"]), required: true, "`ok`.")]))
+            ]
+        ) { _ in try .json(["status": "ok"]) }
+    }
+
+    private var ready: Endpoint {
+        Endpoint(
+            method: .get, path: "/readyz", id: "ready", tag: "node",
+            summary: "Whether the node knows the topology, forwards by it, and hears a leader.", access: .open,
+            answers: [
+                .init(
+                    status: 200, text: "It is ready.",
+                    schema: .object([.init("status", .string(values: ["ready"]), required: true, "`ready`.")]))
+            ], problems: [503]
+        ) { [node] _ in
+            if let reason = await node.whyNotReady() { throw APIError(503, "not-ready", "Not ready", reason) }
+            return try .json(["status": "ready"])
+        }
+    }
+
+    private static let host = Endpoint.Parameter.query(
+        "host", .string(), "Ask the node of this host; this node unless said.")
+    /// The node answers with more than is told here; it is for Selvage's own tools, and may grow.
+    private static let anything = Schema.any
+
+    private func tool(_ name: String, _ summary: String, _ request: NodeRequest) -> Endpoint {
+        Endpoint(
+            method: .get, path: "/v1/node/\(name)", id: "node-\(name)", tag: "node", summary: summary,
+            access: .operator,
+            parameters: [NodeEndpoints.host],
+            answers: [.init(status: 200, text: "The answer.", schema: NodeEndpoints.anything)],
+            problems: [404, 502, 503]
+        ) { [node] call in
+            try NodeEndpoints.reply(try await node.answer(request, host: call.query["host"]))
+        }
+    }
+
+    private var status: Endpoint { tool("status", "How a node is: datapath, ports, problems.", .status) }
+    private var flows: Endpoint { tool("flows", "The flows that are installed, with what they carried.", .flows) }
+    private var datapath: Endpoint { tool("datapath", "Ports, counters, and why packets were dropped.", .datapath) }
+
+    private var trace: Endpoint {
+        Endpoint(
+            method: .get, path: "/v1/node/trace", id: "node-trace", tag: "node",
+            summary: "What happens to a packet, step by step. Nothing is sent.", access: .operator,
+            parameters: [
+                .query("port", .string(), "Where it comes in, `tenant/device/port`."),
+                .query("packet", .string(), "The packet, about as tcpdump prints it."), NodeEndpoints.host,
+            ], answers: [.init(status: 200, text: "The answer.", schema: NodeEndpoints.anything)],
+            problems: [404, 422, 502, 503]
+        ) { [node] call in
+            guard let port = call.query["port"], let packet = call.query["packet"] else {
+                throw APIError.badRequest("port and packet are needed")
+            }
+            // Packets begin at the host of the port; where that is not known, this node says what is wrong.
+            var host = call.query["host"]
+            if host == nil, let path = PortPath(port),
+                case .exterior(let owner, _)? = node.replica.state.topology.ports[path]?.attachment
+            {
+                host = owner
+            }
+            let answer = try await node.answer(.trace(port: port, packet: packet), host: host)
+            return try NodeEndpoints.reply(answer)
+        }
+    }
+
+    private static func reply(_ response: NodeResponse) throws -> Reply {
+        switch response {
+        case .failure(let reason): throw APIError(422, "invalid", "The node can't answer that", reason)
+        case .status(let answer): try .json(answer)
+        case .flows(let answer): try .json(answer)
+        case .datapath(let answer): try .json(answer)
+        case .trace(let answer): try .json(answer)
+        }
+    }
+}

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+import HTTPTypes
+import Store
+import Topology
+
+/// One page of a list.
+struct Page: Encodable {
+    /// The revision of the topology that it is of.
+    var revision: UInt64
+    var items: [Resource]
+    /// Where the next page goes on; none: this was the last.
+    var next: String?
+}
+
+/// What a change came to.
+public struct ChangeAnswer: Codable, Sendable {
+    /// The revision of the topology after it.
+    public var revision: UInt64
+    /// Who forwards by it, if that was waited for.
+    public var wait: WaitAnswer?
+}
+
+extension ObjectKey.Kind {
+    /// The path of one object of the kind.
+    var path: String {
+        switch self {
+        case .bridge, .router: "/v1/\(plural)/{tenant}/{name}"
+        case .port: "/v1/ports/{tenant}/{device}/{name}"
+        case .host, .zone: "/v1/\(plural)/{name}"
+        }
+    }
+
+    var parameters: [Endpoint.Parameter] {
+        switch self {
+        case .bridge, .router: [.path("tenant", "The tenant."), .path("name", "The \(rawValue)'s own name.")]
+        case .port:
+            [.path("tenant", "The tenant."), .path("device", "The device."), .path("name", "The port's own name.")]
+        case .host, .zone: [.path("name", "Its name.")]
+        }
+    }
+
+    func key(_ call: Call) throws(APIError) -> ObjectKey {
+        let name =
+            switch self {
+            case .bridge, .router: "\(call.part("tenant"))/\(call.part("name"))"
+            case .port: "\(call.part("tenant"))/\(call.part("device"))/\(call.part("name"))"
+            case .host, .zone: call.part("name")
+            }
+        guard let key = ObjectKey(self, name) else { throw .notFound("\(rawValue) \(name)") }
+        return key
+    }
+}
+
+/// Reading and changing the topology's objects, the same for each kind.
+struct ObjectEndpoints {
+    let node: any NodeInterface
+
+    var all: [Endpoint] {
+        ObjectKey.Kind.allCases.flatMap { [list($0), create($0), read($0), replace($0), delete($0)] }
+    }
+
+    /// The state to answer from.
+    static func state(_ call: Call, _ node: any NodeInterface) async throws -> ClusterState {
+        if try !call.flag("stale") { try await node.replica.barrier() }
+        return node.replica.state
+    }
+
+    /// Has a change made; returns its revision.
+    static func submit(
+        _ operations: [Transaction.Operation], _ preconditions: [Transaction.Precondition],
+        _ node: any NodeInterface
+    ) async throws -> UInt64 {
+        switch try await node.replica.submit(operations, preconditions: preconditions) {
+        case .done(let revision): return revision
+        case .failed(let failure, let problems): throw APIError(failure, problems)
+        }
+    }
+
+    /// Waits for the nodes, if that is wanted.
+    static func wait(_ call: Call, _ revision: UInt64, _ node: any NodeInterface) async throws -> WaitAnswer? {
+        guard try call.flag("wait") else { return nil }
+        let seconds = try call.number("waitSeconds", 1...300) ?? 10
+        return await node.wait(for: revision, seconds: Double(seconds))
+    }
+
+    // MARK: - Reading
+
+    private func list(_ kind: ObjectKey.Kind) -> Endpoint {
+        var parameters: [Endpoint.Parameter] = [
+            .query("limit", .integer(1...5000), "Objects in one answer; 500 unless said."),
+            .query("after", .string(), "Go on behind the object of this name: `next` of the page before."), .stale,
+        ]
+        if kind != .host, kind != .zone {
+            parameters.insert(.query("tenant", .string(), "Only what belongs to this tenant."), at: 0)
+        }
+        if kind == .port {
+            parameters.insert(.query("device", .string(), "Only ports of this device, `tenant/device`."), at: 1)
+            parameters.insert(.query("host", .string(), "Only ports on this host."), at: 2)
+        }
+        return Endpoint(
+            method: .get, path: "/v1/\(kind.plural)", id: "list-\(kind.plural)", tag: kind.plural,
+            summary: "List \(kind.plural), in order of name.", access: .known, parameters: parameters,
+            answers: [.init(status: 200, text: "A page.", schema: Schemas.page(kind))], problems: [503]
+        ) { [node] call in
+            let limit = try call.number("limit", 1...5000) ?? 500
+            if case .tenant(let own)? = call.caller.role, call.query["tenant"] != own {
+                throw APIError(
+                    403, "forbidden", "You may not", "\(call.caller.name) sees tenant \(own) only: say tenant=\(own)")
+            }
+            let state = try await ObjectEndpoints.state(call, node)
+            var keys = ObjectEndpoints.keys(kind, call, state.topology)
+            if let after = call.query["after"] { keys.removeAll { $0.name <= after } }
+            let page = keys.prefix(limit)
+            return try .json(
+                Page(
+                    revision: state.topology.revision,
+                    items: page.compactMap { key in
+                        state.topology[key].map { Resource($0, state.version(of: key)) }
+                    }, next: keys.count > limit ? page.last?.name : nil))
+        }
+    }
+
+    /// Keys in order of name, of what the filters leave.
+    private static func keys(_ kind: ObjectKey.Kind, _ call: Call, _ topology: Topology) -> [ObjectKey] {
+        let tenant = call.query["tenant"]
+        func isWanted(_ path: DevicePath) -> Bool { tenant == nil || path.tenant == tenant }
+        let keys: [ObjectKey]
+        switch kind {
+        case .bridge: keys = topology.bridges.keys.filter(isWanted).map(ObjectKey.bridge)
+        case .router: keys = topology.routers.keys.filter(isWanted).map(ObjectKey.router)
+        case .host: keys = topology.hosts.keys.map(ObjectKey.host)
+        case .zone: keys = topology.zones.keys.map(ObjectKey.zone)
+        case .port:
+            let paths: [PortPath]
+            if let host = call.query["host"] {
+                paths = topology.ports.bound(to: host).values.flatMap(\.self)
+            } else if let device = call.query["device"] {
+                paths = DevicePath(device).map { topology.ports.ports(of: $0).values.map(\.path) } ?? []
+            } else {
+                paths = Array(topology.ports.keys)
+            }
+            let device = call.query["device"]
+            keys = paths.filter { isWanted($0.device) && (device == nil || $0.device.description == device) }
+                .map(ObjectKey.port)
+        }
+        return keys.map { ($0, $0.name) }.sorted { $0.1 < $1.1 }.map(\.0)
+    }
+
+    private func read(_ kind: ObjectKey.Kind) -> Endpoint {
+        Endpoint(
+            method: .get, path: kind.path, id: "get-\(kind.rawValue)", tag: kind.plural,
+            summary: "One \(kind.rawValue).", access: .known, parameters: kind.parameters + [.stale],
+            answers: [.init(status: 200, text: "The \(kind.rawValue).", schema: Schemas.object(kind))],
+            problems: [404, 503]
+        ) { [node] call in
+            let key = try kind.key(call)
+            try call.mayRead(key.tenant)
+            let state = try await ObjectEndpoints.state(call, node)
+            return try ObjectEndpoints.reply(key, state, 200)
+        }
+    }
+
+    private static func reply(
+        _ key: ObjectKey, _ state: ClusterState, _ status: Int, _ wait: WaitAnswer? = nil
+    ) throws -> Reply {
+        guard let object = state.topology[key] else { throw APIError.notFound("\(key)") }
+        let version = state.version(of: key)
+        var headers = [("ETag", "\"\(version?.modified ?? 0)\"")]
+        if status == 201 { headers.append(("Location", "/v1/\(key.kind.plural)/\(key.name)")) }
+        if let wait {
+            headers.append(("Selvage-Applied", wait.applied.joined(separator: ",")))
+            headers.append(("Selvage-Lagging", wait.lagging.joined(separator: ",")))
+            headers.append(("Selvage-Unreachable", wait.unreachable.joined(separator: ",")))
+        }
+        return try .json(Resource(object, version), status: status, headers: headers)
+    }
+
+    // MARK: - Changing
+
+    private func create(_ kind: ObjectKey.Kind) -> Endpoint {
+        Endpoint(
+            method: .post, path: "/v1/\(kind.plural)", id: "create-\(kind.rawValue)", tag: kind.plural,
+            summary: "Make a \(kind.rawValue) that is not there yet.", access: .known,
+            parameters: [.wait, .waitSeconds],
+            body: .init(type: "application/json", schema: Schemas.object(kind)),
+            answers: [.init(status: 201, text: "It was made.", schema: Schemas.object(kind))],
+            problems: [409, 422, 503]
+        ) { [node] call in
+            let name = try ObjectEndpoints.name(kind, call)
+            guard let name, let key = ObjectKey(kind, name) else {
+                throw APIError.invalid(
+                    name ?? kind.rawValue, "is not the name of a \(kind.rawValue)",
+                    "say name: \(kind == .port ? "tenant/device/port" : kind == .host || kind == .zone ? "a name" : "tenant/name")"
+                )
+            }
+            return try await ObjectEndpoints.put(key, call, [.revision(key, 0)], 201, node)
+        }
+    }
+
+    private func replace(_ kind: ObjectKey.Kind) -> Endpoint {
+        Endpoint(
+            method: .put, path: kind.path, id: "put-\(kind.rawValue)", tag: kind.plural,
+            summary: "Make a \(kind.rawValue), or replace it.", access: .known,
+            parameters: kind.parameters + [.ifMatch, .wait, .waitSeconds],
+            body: .init(type: "application/json", schema: Schemas.object(kind)),
+            answers: [
+                .init(status: 200, text: "It is so now.", schema: Schemas.object(kind)),
+                .init(status: 201, text: "It was made.", schema: Schemas.object(kind)),
+            ], problems: [404, 409, 412, 422, 503]
+        ) { [node] call in
+            let key = try kind.key(call)
+            if let name = try ObjectEndpoints.name(kind, call), name != key.name {
+                throw APIError.invalid(key.name, "the body is of \(name)", "leave name out, or say \(key.name)")
+            }
+            let condition = try ObjectEndpoints.condition(key, call)
+            let isNew = node.replica.state.version(of: key) == nil
+            return try await ObjectEndpoints.put(key, call, condition, isNew ? 201 : 200, node)
+        }
+    }
+
+    /// The name in a body.
+    private static func name(_ kind: ObjectKey.Kind, _ call: Call) throws(APIError) -> String? {
+        struct Named: Decodable { var name: String? }
+        return try call.decode(Named.self).name
+    }
+
+    private static func condition(_ key: ObjectKey, _ call: Call) throws(APIError) -> [Transaction.Precondition] {
+        guard let text = call.ifMatch else { return [] }
+        guard let revision = UInt64(text) else {
+            throw APIError.badRequest("If-Match is \"\(text)\": use the revision that was read")
+        }
+        return [.revision(key, revision)]
+    }
+
+    /// The object that a body is.
+    static func object(_ key: ObjectKey, _ call: Call, _ topology: Topology) throws(APIError) -> TopologyObject {
+        switch key {
+        case .bridge(let path): try call.decode(BridgeResource.self).object(path)
+        case .router(let path): try call.decode(RouterResource.self).object(path)
+        case .port(let path): try call.decode(PortResource.self).object(path, in: topology)
+        case .host(let name): try call.decode(HostResource.self).object(name)
+        case .zone(let name): try call.decode(ZoneResource.self).object(name)
+        }
+    }
+
+    private static func put(
+        _ key: ObjectKey, _ call: Call, _ conditions: [Transaction.Precondition], _ status: Int,
+        _ node: any NodeInterface
+    ) async throws -> Reply {
+        try call.mayWrite(key.tenant)
+        let object = try object(key, call, node.replica.state.topology)
+        let revision: UInt64
+        do { revision = try await submit([.put(object)], conditions, node) } catch let error as APIError {
+            // What the caller said must be so is a precondition; that it must not be there yet is not.
+            if error.type == "conflict", call.ifMatch != nil {
+                throw APIError(412, error.type, error.title, error.detail, problems: error.problems)
+            }
+            throw error
+        }
+        let waited = try await wait(call, revision, node)
+        return try reply(key, node.replica.state, status, waited)
+    }
+
+    private func delete(_ kind: ObjectKey.Kind) -> Endpoint {
+        Endpoint(
+            method: .delete, path: kind.path, id: "delete-\(kind.rawValue)", tag: kind.plural,
+            summary: "Take a \(kind.rawValue) away.", access: .known,
+            parameters: kind.parameters + [
+                .query(
+                    "cascade", .boolean, "Also take away what can't be without it: ports, and the other ends of links."),
+                .ifMatch, .wait, .waitSeconds,
+            ], answers: [.init(status: 200, text: "It is gone.", schema: Schemas.change)],
+            problems: [404, 409, 412, 422, 503]
+        ) { [node] call in
+            let key = try kind.key(call)
+            try call.mayWrite(key.tenant)
+            let cascade = try call.flag("cascade")
+            let conditions = try ObjectEndpoints.condition(key, call)
+            let revision: UInt64
+            do {
+                revision = try await ObjectEndpoints.submit([.delete(key, cascade: cascade)], conditions, node)
+            } catch let error as APIError {
+                if error.type == "conflict", call.ifMatch != nil {
+                    throw APIError(412, error.type, error.title, error.detail, problems: error.problems)
+                }
+                throw error
+            }
+            return try .json(
+                ChangeAnswer(revision: revision, wait: try await ObjectEndpoints.wait(call, revision, node)))
+        }
+    }
+}

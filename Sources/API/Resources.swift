@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+import Store
+import Topology
+import Wire
+
+/// A bridge in JSON.
+public struct BridgeResource: Codable, Sendable, Equatable {
+    /// `tenant/bridge`.
+    public var name: String?
+    /// Whether it forwards; yes unless said.
+    public var enabled: Bool?
+    /// Networks that live on it.
+    public var subnets: [String]?
+    /// The key of its floods in tunnels; given by the cluster.
+    public var floodKey: UInt32?
+    /// The revision that made it.
+    public var created: UInt64?
+    /// The revision that changed it last.
+    public var revision: UInt64?
+}
+
+/// A router in JSON.
+public struct RouterResource: Codable, Sendable, Equatable {
+    /// `tenant/router`.
+    public var name: String?
+    /// Whether it forwards; yes unless said.
+    public var enabled: Bool?
+    /// Static routes.
+    public var routes: [RouteResource]?
+    /// The revision that made it.
+    public var created: UInt64?
+    /// The revision that changed it last.
+    public var revision: UInt64?
+}
+
+/// A static route in JSON.
+public struct RouteResource: Codable, Sendable, Equatable {
+    /// Destinations.
+    public var to: String
+    /// Sources; all unless said.
+    public var from: String?
+    /// Lower is preferred; 100 unless said.
+    public var weight: Int?
+    /// The neighbor that it leads to.
+    public var via: String?
+    /// The port that it leads out of, by its own name.
+    public var port: String?
+    /// `blackhole` or `reject`, where it leads nowhere.
+    public var type: String?
+}
+
+/// A port in JSON.
+public struct PortResource: Codable, Sendable, Equatable {
+    /// `tenant/device/port`.
+    public var name: String?
+    /// `bridge` or `router`: what its device is; follows from the device.
+    public var kind: String?
+    /// Whether it forwards; yes unless said.
+    public var enabled: Bool?
+    /// The MAC of the port (router), or of the machine behind it (bridge); made of the name unless said.
+    public var mac: String?
+    /// Addresses with prefix lengths.
+    public var addresses: [String]?
+    /// The VLAN of its untagged frames; for ports of bridges.
+    public var vlan: Int?
+    /// The VLANs of its tagged frames; for ports of bridges.
+    public var trunk: TrunkResource?
+    /// The host that it is on.
+    public var host: String?
+    /// The host's interface that it is bound to.
+    public var interface: String?
+    /// The port that it is linked to. Both ends have to say so.
+    public var peer: String?
+    /// Its key in tunnels; given by the cluster.
+    public var tunnelKey: UInt32?
+    /// The revision that made it.
+    public var created: UInt64?
+    /// The revision that changed it last.
+    public var revision: UInt64?
+}
+
+/// A trunk in JSON.
+public struct TrunkResource: Codable, Sendable, Equatable {
+    /// VLANs that may pass; all unless said.
+    public var vlans: [Int]?
+    /// The VLAN of untagged frames, 0 for the untagged network; they are dropped unless said.
+    public var native: Int?
+}
+
+/// A host in JSON.
+public struct HostResource: Codable, Sendable, Equatable {
+    /// Its name.
+    public var name: String?
+    /// Its tunnel address in each zone.
+    public var tunnelAddresses: [String: String]?
+    /// The revision that made it.
+    public var created: UInt64?
+    /// The revision that changed it last.
+    public var revision: UInt64?
+}
+
+/// A tunnel zone in JSON.
+public struct ZoneResource: Codable, Sendable, Equatable {
+    /// Its name.
+    public var name: String?
+    /// `gre` or `vxlan`; GRE unless said.
+    public var tunnel: String?
+    /// MTU of the underlay, bytes; 1500 unless said.
+    public var mtu: Int?
+    /// The revision that made it.
+    public var created: UInt64?
+    /// The revision that changed it last.
+    public var revision: UInt64?
+}
+
+/// An object of any kind in JSON.
+public enum Resource: Sendable, Equatable, Encodable {
+    /// A bridge.
+    case bridge(BridgeResource)
+    /// A router.
+    case router(RouterResource)
+    /// A port.
+    case port(PortResource)
+    /// A host.
+    case host(HostResource)
+    /// A tunnel zone.
+    case zone(ZoneResource)
+
+    /// The object alone, without its kind.
+    public func encode(to encoder: any Encoder) throws {
+        switch self {
+        case .bridge(let resource): try resource.encode(to: encoder)
+        case .router(let resource): try resource.encode(to: encoder)
+        case .port(let resource): try resource.encode(to: encoder)
+        case .host(let resource): try resource.encode(to: encoder)
+        case .zone(let resource): try resource.encode(to: encoder)
+        }
+    }
+
+    /// An object as it is in a state.
+    public init(_ object: TopologyObject, _ version: ClusterState.Version?) {
+        switch object {
+        case .bridge(let bridge):
+            self = .bridge(
+                BridgeResource(
+                    name: bridge.path.description, enabled: bridge.isEnabled,
+                    subnets: bridge.subnets.map(\.description), floodKey: bridge.floodKey, created: version?.created,
+                    revision: version?.modified))
+        case .router(let router):
+            self = .router(
+                RouterResource(
+                    name: router.path.description, enabled: router.isEnabled,
+                    routes: router.routes.map(RouteResource.init), created: version?.created,
+                    revision: version?.modified))
+        case .port(let port): self = .port(PortResource(port, version))
+        case .host(let host):
+            self = .host(
+                HostResource(
+                    name: host.name, tunnelAddresses: host.tunnelAddresses.mapValues(\.description),
+                    created: version?.created, revision: version?.modified))
+        case .zone(let zone):
+            self = .zone(
+                ZoneResource(
+                    name: zone.name, tunnel: zone.encapsulation.rawValue, mtu: zone.underlayMTU,
+                    created: version?.created, revision: version?.modified))
+        }
+    }
+}
+
+extension RouteResource {
+    fileprivate init(_ route: Route) {
+        self.init(to: route.destination.description, from: route.source?.description, weight: Int(route.weight))
+        switch route.nextHop {
+        case .gateway(let gateway, let port):
+            via = gateway.description
+            self.port = port?.name
+        case .port(let port): self.port = port.name
+        case .blackhole: type = "blackhole"
+        case .reject: type = "reject"
+        }
+    }
+}
+
+extension PortResource {
+    fileprivate init(_ port: Port, _ version: ClusterState.Version?) {
+        self.init(
+            name: port.path.description, kind: port.kind == .bridge ? "bridge" : "router", enabled: port.isEnabled,
+            mac: port.mac.description, addresses: port.addresses.map(\.description), tunnelKey: port.tunnelKey,
+            created: version?.created, revision: version?.modified)
+        switch port.vlan {
+        case .access(0): break
+        case .access(let id): vlan = Int(id)
+        case .trunk(let allowed, let native):
+            trunk = TrunkResource(vlans: allowed.map { $0.sorted().map(Int.init) }, native: native.map(Int.init))
+        }
+        switch port.attachment {
+        case .none: break
+        case .exterior(let host, let interface):
+            self.host = host
+            self.interface = interface
+        case .peer(let other): peer = other.description
+        }
+    }
+}

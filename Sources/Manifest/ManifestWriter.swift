@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+import Topology
+import Wire
+
+/// Writes a topology as a manifest that reads back as the same topology, tunnel keys apart.
+public enum ManifestWriter {
+    /// The text of a manifest.
+    ///
+    /// - Parameter tenant: only this tenant's devices, without hosts and zones.
+    public static func write(_ topology: Topology, tenant: String? = nil) -> String {
+        var writer = Writer(topology)
+        if tenant == nil { writer.writeFrame() }
+        writer.line(0, "tenants:")
+        let tenants = topology.tenants.filter { tenant == nil || $0 == tenant }
+        if tenants.isEmpty { writer.text = String(writer.text.dropLast()) + " {}\n" }
+        for name in tenants { writer.writeTenant(name) }
+        return writer.text
+    }
+
+    private struct Writer {
+        let topology: Topology
+        var text = ""
+        /// Ports that a link stands for.
+        var linked: Set<PortPath> = []
+
+        init(_ topology: Topology) { self.topology = topology }
+
+        mutating func line(_ depth: Int, _ content: String) {
+            text += String(repeating: "  ", count: depth) + content + "\n"
+        }
+
+        mutating func writeFrame() {
+            if let zone = topology.zones["default"] {
+                line(0, "tunnel: \(zone.encapsulation.rawValue)")
+                if zone.underlayMTU != 1500 { line(0, "mtu: \(zone.underlayMTU)") }
+            }
+            let zones = topology.zones.values.filter { $0.name != "default" }.sorted { $0.name < $1.name }
+            if !zones.isEmpty { line(0, "zones:") }
+            for zone in zones {
+                line(1, "\(quoted(zone.name)): { tunnel: \(zone.encapsulation.rawValue), mtu: \(zone.underlayMTU) }")
+            }
+            if !topology.hosts.isEmpty { line(0, "hosts:") }
+            for host in topology.hosts.values.sorted(by: { $0.name < $1.name }) {
+                let zones = host.tunnelAddresses.sorted { $0.key < $1.key }
+                if zones.count == 1, let address = zones.first, address.key == "default" {
+                    line(1, "\(quoted(host.name)): { address: \(address.value) }")
+                } else {
+                    let list = zones.map { "\(quoted($0.key)): \($0.value)" }.joined(separator: ", ")
+                    line(1, "\(quoted(host.name)): { zones: {\(list.isEmpty ? "" : " \(list) ")}}")
+                }
+            }
+        }
+
+        mutating func writeTenant(_ tenant: String) {
+            line(1, "\(quoted(tenant)):")
+            let bridges = topology.bridges.keys.filter { $0.tenant == tenant }.sorted()
+            let routers = topology.routers.keys.filter { $0.tenant == tenant }.sorted()
+            // Links first: what they stand for is not listed among the ports.
+            let links = Dictionary(uniqueKeysWithValues: routers.map { ($0, self.links(of: $0)) })
+            if !bridges.isEmpty { line(2, "bridges:") }
+            for path in bridges { writeBridge(path) }
+            if !routers.isEmpty { line(2, "routers:") }
+            for path in routers { writeRouter(path, links[path] ?? []) }
+        }
+
+        private mutating func writeBridge(_ path: DevicePath) {
+            guard let bridge = topology.bridges[path] else { return }
+            line(3, "\(quoted(path.name)):")
+            if !bridge.isEnabled { line(4, "enabled: false") }
+            if !bridge.subnets.isEmpty {
+                line(4, "subnet: [\(bridge.subnets.map { "\"\($0)\"" }.joined(separator: ", "))]")
+            }
+            writePorts(path)
+            if bridge.isEnabled, bridge.subnets.isEmpty, text.hasSuffix("\(quoted(path.name)):\n") {
+                text = String(text.dropLast()) + " {}\n"
+            }
+        }
+
+        private mutating func writePorts(_ device: DevicePath) {
+            let ports = topology.ports(of: device).filter { !linked.contains($0.path) }
+            if ports.isEmpty { return }
+            line(4, "ports:")
+            for port in ports { line(5, "\(quoted(port.path.name)): {\(properties(port))}") }
+        }
+
+        private func properties(_ port: Port) -> String {
+            var parts: [String] = []
+            if port.mac != Port.derivedMAC(for: port.path) { parts.append("mac: \"\(port.mac)\"") }
+            if !port.addresses.isEmpty {
+                parts.append("address: [\(port.addresses.map { "\"\($0)\"" }.joined(separator: ", "))]")
+            }
+            switch port.vlan {
+            case .access(0): break
+            case .access(let id): parts.append("vlan: \(id)")
+            case .trunk(let allowed, let native):
+                let list = allowed.map { "[\($0.sorted().map(String.init).joined(separator: ", "))]" } ?? "all"
+                parts.append("trunk: \(list)")
+                if native != 0 { parts.append("native: \(native.map(String.init) ?? "none")") }
+            }
+            switch port.attachment {
+            case .none: break
+            case .exterior(let host, let interface):
+                parts.append("host: \(quoted(host)), interface: \(quoted(interface))")
+            case .peer(let other): parts.append("peer: \(other)")
+            }
+            if !port.isEnabled { parts.append("enabled: false") }
+            return parts.isEmpty ? "" : " " + parts.joined(separator: ", ") + " "
+        }
+
+        private mutating func writeRouter(_ path: DevicePath, _ links: [String]) {
+            guard let router = topology.routers[path] else { return }
+            line(3, "\(quoted(path.name)):")
+            let start = text.utf8.count
+            if !router.isEnabled { line(4, "enabled: false") }
+            if !links.isEmpty { line(4, "links:") }
+            for link in links { line(5, "- { \(link) }") }
+            writePorts(path)
+            if !router.routes.isEmpty { line(4, "routes:") }
+            for route in router.routes { line(5, "- { \(properties(route)) }") }
+            if text.utf8.count == start { text = String(text.dropLast()) + " {}\n" }
+        }
+
+        private func properties(_ route: Route) -> String {
+            var parts = ["to: \"\(route.destination)\""]
+            if let source = route.source { parts.append("from: \"\(source)\"") }
+            switch route.nextHop {
+            case .gateway(let gateway, let port):
+                parts.append("via: \"\(gateway)\"")
+                if let port { parts.append("port: \(quoted(port.name))") }
+            case .port(let port): parts.append("port: \(quoted(port.name))")
+            case .blackhole: parts.append("type: blackhole")
+            case .reject: parts.append("type: reject")
+            }
+            if route.weight != 100 { parts.append("weight: \(route.weight)") }
+            return parts.joined(separator: ", ")
+        }
+
+        /// The links of a router that say everything about both of their ends.
+        private mutating func links(of router: DevicePath) -> [String] {
+            var result: [String] = []
+            for near in topology.ports(of: router) where !linked.contains(near.path) {
+                guard case .peer(let other) = near.attachment, let far = topology.ports[other],
+                    let text = link(near, far)
+                else { continue }
+                linked.formUnion([near.path, far.path])
+                result.append(text)
+            }
+            return result
+        }
+
+        private func link(_ near: Port, _ far: Port) -> String? {
+            // A link's far end is what the reader makes of it; one that is anything else is written as a port.
+            let isSameTenant = near.path.device.tenant == far.path.device.tenant
+            let short = isSameTenant ? far.path.device.name : far.path.device.description
+            let plain = ManifestReader.portName(on: near.path.device, to: far.path.device)
+            let back = ManifestReader.portName(on: far.path.device, to: near.path.device)
+            let name = near.path.name == plain ? nil : near.path.name
+            guard far.path.name == back + (name.map { "-" + $0 } ?? ""), far.isEnabled,
+                far.mac == Port.derivedMAC(for: far.path)
+            else { return nil }
+            var parts: [String] = []
+            if far.kind == .bridge {
+                guard far.addresses.isEmpty, case .access(let vlan) = far.vlan else { return nil }
+                parts.append("bridge: \(quoted(short))")
+                if vlan != 0 { parts.append("vlan: \(vlan)") }
+                if near.addresses.isEmpty { return nil }
+            } else {
+                guard !far.addresses.isEmpty, !near.addresses.isEmpty else { return nil }
+                parts.append("router: \(quoted(short))")
+                parts.append("peer: [\(far.addresses.map { "\"\($0)\"" }.joined(separator: ", "))]")
+            }
+            if let name { parts.append("name: \(quoted(name))") }
+            parts.append("address: [\(near.addresses.map { "\"\($0)\"" }.joined(separator: ", "))]")
+            if near.mac != Port.derivedMAC(for: near.path) { parts.append("mac: \"\(near.mac)\"") }
+            if !near.isEnabled { parts.append("enabled: false") }
+            return parts.joined(separator: ", ")
+        }
+
+        /// A name that YAML would take for something else stands in quotes.
+        private func quoted(_ name: String) -> String {
+            let isPlain =
+                name.utf8.first.map { (97...122).contains($0) || (65...90).contains($0) } == true
+                && !["true", "false", "yes", "no", "on", "off", "null", "y", "n"].contains(name.lowercased())
+                && name.utf8.allSatisfy { $0 != 0x22 && $0 != 0x5c && $0 > 0x20 && $0 != UInt8(ascii: ":") }
+            return isPlain ? name : "\"\(name)\""
+        }
+    }
+}

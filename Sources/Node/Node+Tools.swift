@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+import API
+import Agent
+import Datapath
+import Glibc
+import Linux
+import Simulation
+import Store
+import Topology
+import Wire
+
+/// What the tools show of this node.
+extension Node {
+    func answer(_ request: NodeRequest) async -> NodeResponse {
+        switch request {
+        case .status: .status(await status())
+        case .flows: .flows(flows())
+        case .datapath: datapath()
+        case .trace(let port, let packet): Tracer(agent: agent).trace(port: port, packet: packet)
+        }
+    }
+
+    private func status() async -> StatusAnswer {
+        let replica = try? await replica.status()
+        return StatusAnswer(
+            host: name, revision: follower.applied, staleSeconds: replica?.leaderlessSeconds,
+            datapath: agent.datapath.kind.rawValue,
+            processID: getpid(), uptimeSeconds: Double(monotonicNanoseconds() - started) / 1e9,
+            ports: agent.bindings().map {
+                .init(
+                    port: $0.port.description, interface: $0.interface, isBound: $0.number != nil, problem: $0.problem)
+            },
+            problems: [agent.tunnelProblem].compactMap(\.self) + (replica?.alarms ?? []))
+    }
+
+    private func flows() -> [FlowAnswer] {
+        let names = portNames()
+        return agent.flows().map { flow in
+            FlowAnswer(
+                match: flow.mask.describe(flow.key).map { [$0.field, $0.value] }, ingress: flow.ingress,
+                actions: describe(flow.actions) { names[$0.value] ?? "port \($0)" }, packets: flow.statistics.packets,
+                bytes: flow.statistics.bytes, ageSeconds: Double(flow.ageNanoseconds) / 1e9,
+                idleSeconds: flow.idleNanoseconds.map { Double($0) / 1e9 }, isStanding: flow.isStanding)
+        }
+        .sorted { ($0.ingress, $1.packets) < ($1.ingress, $0.packets) }
+    }
+
+    private func portNames() -> [UInt32: String] {
+        let ports = (try? agent.ports()) ?? []
+        return Dictionary(
+            ports.map { ($0.status.number.value, $0.bound?.description ?? describe($0.status.specification)) },
+            uniquingKeysWith: { a, _ in a })
+    }
+
+    private func datapath() -> NodeResponse {
+        do {
+            let ports = try agent.ports()
+            let statistics = try agent.datapath.statistics()
+            let counters = agent.counters()
+            let rows: [(String, UInt64)] = [
+                ("flow hits", statistics.hits), ("flow misses", statistics.misses), ("upcalls lost", statistics.lost),
+                ("upcall overflows", statistics.overflows), ("malformed", statistics.malformed),
+                ("refused", statistics.refused), ("not learned, full", agent.state.refused),
+                ("flows", statistics.flows), ("masks", statistics.masks), ("simulated", counters.simulated),
+                ("installed", counters.installed), ("replaced", counters.replaced), ("expired", counters.expired),
+                ("parked", counters.parked), ("parking full", counters.parkingFull),
+                ("flow table full", counters.tableFull), ("rate limited", counters.rateLimited),
+                ("told later", counters.untold), ("messages of strangers", counters.strangers),
+                ("from unbound ports", counters.unbound),
+            ]
+            return .datapath(
+                DatapathAnswer(
+                    kind: agent.datapath.kind.rawValue,
+                    ports: ports.map {
+                        .init(
+                            number: $0.status.number.value, name: describe($0.status.specification),
+                            bound: $0.bound?.description, receivedPackets: $0.status.receivedPackets,
+                            receivedBytes: $0.status.receivedBytes, sentPackets: $0.status.sentPackets,
+                            sentBytes: $0.status.sentBytes, sendErrors: $0.status.sendErrors,
+                            receiveDrops: $0.status.receiveDrops, warning: $0.status.warning)
+                    },
+                    counters: rows.map { [$0.0, String($0.1)] }
+                        + (statistics.lastRefusal.isEmpty ? [] : [["last refusal", statistics.lastRefusal]]),
+                    drops: counters.drops.sorted { $0.value > $1.value }.map { [$0.key.rawValue, String($0.value)] }))
+        } catch {
+            return .failure("\(error)")
+        }
+    }
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Wire
+
+/// What has to change so that a drawing becomes true.
+public struct Plan: Sendable, Equatable {
+    /// What happens to an object.
+    public enum Action: String, Sendable {
+        /// It is made.
+        case create
+        /// It is changed.
+        case update
+        /// It goes.
+        case delete
+    }
+
+    /// What happens to one object.
+    public struct Item: Sendable, Equatable {
+        /// What happens.
+        public var action: Action
+        /// Which object.
+        public var key: ObjectKey
+        /// The object as it is to be; `nil` when it goes.
+        public var object: TopologyObject?
+        /// What is different, in words.
+        public var changes: [String]
+    }
+
+    /// What happens: first what goes, then what comes, in order of key.
+    public private(set) var items: [Item] = []
+
+    /// Whether nothing has to change.
+    public var isEmpty: Bool { items.isEmpty }
+
+    /// Compares what is there with what is wanted.
+    ///
+    /// - Parameters:
+    ///   - tenants: whose devices become exactly what is wanted; others stay as they are.
+    ///   - others: hosts and zones that become what is wanted; none of them goes.
+    ///   - removes: whether devices and ports of the tenants that are not wanted go.
+    public init(
+        from current: Topology, to wanted: Topology, tenants: Set<String>, others: Set<ObjectKey>, removes: Bool = true
+    ) {
+        var keys = others
+        for topology in [current, wanted] {
+            for path in topology.bridges.keys where tenants.contains(path.tenant) { keys.insert(.bridge(path)) }
+            for path in topology.routers.keys where tenants.contains(path.tenant) { keys.insert(.router(path)) }
+            for path in topology.ports.keys where tenants.contains(path.device.tenant) { keys.insert(.port(path)) }
+        }
+        // What is linked across tenants comes and goes with the link.
+        for path in wanted.ports.keys where !tenants.contains(path.device.tenant) { keys.insert(.port(path)) }
+        for key in keys.sorted() {
+            let before = current[key]
+            guard var after = wanted[key] else {
+                if before != nil, removes, key.tenant != nil {
+                    items.append(Item(action: .delete, key: key, object: nil, changes: []))
+                }
+                continue
+            }
+            after.takeKeys(of: before)
+            guard let before else {
+                items.append(Item(action: .create, key: key, object: after, changes: after.summary))
+                continue
+            }
+            if before == after { continue }
+            items.append(Item(action: .update, key: key, object: after, changes: Plan.changes(before, after)))
+        }
+        items.sort { ($0.action == .delete ? 0 : 1, $0.key) < ($1.action == .delete ? 0 : 1, $1.key) }
+    }
+
+    private static func changes(_ before: TopologyObject, _ after: TopologyObject) -> [String] {
+        let old = Dictionary(before.fields, uniquingKeysWith: { a, _ in a })
+        return after.fields.compactMap { name, value in
+            let was = old[name] ?? ""
+            if was == value { return nil }
+            return "\(name): \(was.isEmpty ? "none" : was) -> \(value.isEmpty ? "none" : value)"
+        }
+    }
+}
+
+extension TopologyObject {
+    /// Keys in tunnels are given by the cluster, and stay.
+    fileprivate mutating func takeKeys(of other: TopologyObject?) {
+        switch (self, other) {
+        case (.port(var port), .port(let old)?):
+            port.tunnelKey = old.tunnelKey
+            self = .port(port)
+        case (.port(var port), _):
+            port.tunnelKey = 0
+            self = .port(port)
+        case (.bridge(var bridge), .bridge(let old)?):
+            bridge.floodKey = old.floodKey
+            self = .bridge(bridge)
+        case (.bridge(var bridge), _):
+            bridge.floodKey = 0
+            self = .bridge(bridge)
+        default: break
+        }
+    }
+
+    /// The object's properties in the words of a manifest; empty where there is nothing to say.
+    public var fields: [(String, String)] {
+        switch self {
+        case .bridge(let bridge):
+            return [
+                ("enabled", bridge.isEnabled ? "true" : "false"),
+                ("subnet", bridge.subnets.map(\.description).joined(separator: ", ")),
+            ]
+        case .router(let router):
+            return [
+                ("enabled", router.isEnabled ? "true" : "false"),
+                ("routes", router.routes.map(\.description).sorted().joined(separator: "; ")),
+            ]
+        case .port(let port):
+            var attached = ("", "", "")
+            switch port.attachment {
+            case .none: break
+            case .exterior(let host, let interface): attached = (host, interface, "")
+            case .peer(let other): attached = ("", "", other.description)
+            }
+            return [
+                ("enabled", port.isEnabled ? "true" : "false"), ("mac", port.mac.description),
+                ("address", port.addresses.map(\.description).joined(separator: ", ")), ("vlan", port.vlan.description),
+                ("host", attached.0), ("interface", attached.1), ("peer", attached.2),
+            ]
+        case .host(let host):
+            return [
+                (
+                    "address",
+                    host.tunnelAddresses.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }
+                        .joined(separator: ", ")
+                )
+            ]
+        case .zone(let zone): return [("tunnel", zone.encapsulation.rawValue), ("mtu", "\(zone.underlayMTU)")]
+        }
+    }
+
+    /// What is worth saying of a new object.
+    fileprivate var summary: [String] {
+        fields.filter { name, value in
+            !value.isEmpty && name != "mac" && !(name == "enabled" && value == "true")
+        }
+        .map { "\($0.0) \($0.1)" }
+    }
+}
+
+extension VLANMode: CustomStringConvertible {
+    /// As in `10`, `trunk all native 5`; nothing for the untagged network.
+    public var description: String {
+        switch self {
+        case .access(0): return ""
+        case .access(let id): return "\(id)"
+        case .trunk(let allowed, let native):
+            let list = allowed.map { $0.sorted().map(String.init).joined(separator: ",") } ?? "all"
+            return "trunk \(list) native \(native.map(String.init) ?? "none")"
+        }
+    }
+}
+
+extension Route: CustomStringConvertible {
+    /// As in `10.0.0.0/8 from 10.1.0.0/16 via 10.0.0.1 port up weight 5`.
+    public var description: String {
+        var text = destination.description
+        if let source { text += " from \(source)" }
+        switch nextHop {
+        case .gateway(let gateway, let port): text += " via \(gateway)" + (port.map { " port \($0.name)" } ?? "")
+        case .port(let port): text += " port \(port.name)"
+        case .blackhole: text += " blackhole"
+        case .reject: text += " reject"
+        }
+        return weight == 100 ? text : text + " weight \(weight)"
+    }
+}
