@@ -57,7 +57,7 @@ let package = Package(
         room("TLS", ["COpenSSL", .product(name: "NIOCore", package: "swift-nio")]),
 
         // Floor 2: what tenants and operators draw.
-        room("Topology", ["Wire"]),
+        room("Topology", ["Wire", .product(name: "HashTreeCollections", package: "swift-collections")]),
         // ... and how a cluster agrees on it.
         room("Consensus"),
 
@@ -116,7 +116,7 @@ let package = Package(
         .executableTarget(
             name: "selvage-bench",
             dependencies: [
-                "Wire", "Topology", "Manifest", "Simulation", "Consensus", "Store", "Linux", "CLinux", "CCount",
+                "Wire", "Topology", "Manifest", "Simulation", "Consensus", "Store", "TLS", "Linux", "CLinux", "CCount",
                 "TestSupport",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],

@@ -135,7 +135,7 @@ struct ObjectEndpoints {
             if let host = call.query["host"] {
                 paths = topology.ports.bound(to: host).values.flatMap(\.self)
             } else if let device = call.query["device"] {
-                paths = DevicePath(device).map { topology.ports.ports(of: $0).values.map(\.path) } ?? []
+                paths = DevicePath(device).map { topology.ports.ports(of: $0).map(\.path) } ?? []
             } else {
                 paths = Array(topology.ports.keys)
             }

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import Agent
+import Glibc
 import Linux
 import Store
 import Synchronization
 import Topology
 
-/// Puts each topology that the store comes to in force. Revisions that come while one is put in force are taken together.
+/// Puts each topology that the store comes to in force. Revisions that come while one is put in force are taken together, and
+/// in a storm of changes the follower rests between them, unless somebody waits: packets and the agreement need the
+/// processors, too.
 final class Follower: Sendable {
     private let agent: Agent
     private let thread: SerialThread
@@ -16,6 +19,10 @@ final class Follower: Sendable {
         var next: UInt64 = 0
     }
     private let progress = Mutex(Progress())
+    private static let longestRest: UInt64 = 50_000_000
+    // Touched by jobs of `thread` only.
+    private nonisolated(unsafe) var lastEnd: UInt64 = 0  // of `thread`
+    private nonisolated(unsafe) var lastDuration: UInt64 = 0  // of `thread`
 
     init(_ agent: Agent) throws(SystemError) {
         self.agent = agent
@@ -39,9 +46,13 @@ final class Follower: Sendable {
         }
         guard isFirst else { return }
         thread.add { [self] in
+            if isStorm { rest() }
             progress.withLock { $0.isQueued = false }
+            let began = monotonicNanoseconds()
             let topology = latest().topology
             agent.apply(topology)
+            lastEnd = monotonicNanoseconds()
+            lastDuration = lastEnd - began
             let ready = progress.withLock { progress in
                 progress.applied = topology.revision
                 let ready = progress.waiters.filter { $0.revision <= topology.revision }
@@ -50,6 +61,15 @@ final class Follower: Sendable {
             }
             for waiter in ready { waiter.continuation.resume(returning: true) }
         }
+    }
+
+    /// Whether the last topology was put in force just now.
+    private var isStorm: Bool { lastEnd != 0 && monotonicNanoseconds() - lastEnd < Follower.longestRest }
+
+    /// Rests three times as long as the last one took, in small steps: somebody may begin to wait.
+    private func rest() {
+        let until = lastEnd + min(3 * lastDuration, Follower.longestRest)
+        while monotonicNanoseconds() < until, progress.withLock({ $0.waiters.isEmpty }) { usleep(500) }
     }
 
     /// Waits until a revision is in force; false when the time is over.

@@ -16,8 +16,8 @@ public struct TopologyDifference: Sendable, Equatable {
     /// Tunnel zones.
     public var zones: Set<String> = []
 
-    /// Devices whose ports were linked to a port that changed, before or after.
-    public var neighbors: Set<DevicePath> = []
+    /// Ports that were linked to a port that changed, before or after.
+    public var neighbors: Set<PortPath> = []
 
     /// Nothing differs.
     public init() {}
@@ -54,7 +54,7 @@ public struct TopologyDifference: Sendable, Equatable {
     private mutating func compareRouter(_ path: DevicePath, _ old: Topology, _ new: Topology) {
         let before = old.routers[path]
         let after = new.routers[path]
-        if before?.isEnabled != after?.isEnabled { routers.insert(path) }
+        if before?.isEnabled != after?.isEnabled || (before == nil) != (after == nil) { routers.insert(path) }
         let difference = Set(before?.routes ?? []).symmetricDifference(after?.routes ?? [])
         if !difference.isEmpty { routes[path] = Set(difference.map(\.destination)) }
     }
@@ -62,7 +62,7 @@ public struct TopologyDifference: Sendable, Equatable {
     private mutating func findNeighbors(_ old: Topology, _ new: Topology) {
         for path in ports {
             for port in [old.ports[path], new.ports[path]] {
-                if case .peer(let other)? = port?.attachment { neighbors.insert(other.device) }
+                if case .peer(let other)? = port?.attachment { neighbors.insert(other) }
             }
         }
     }

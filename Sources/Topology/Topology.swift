@@ -24,7 +24,7 @@ public struct Topology: Sendable, Equatable {
 
     /// Ports of one device, in order of name.
     public func ports(of device: DevicePath) -> [Port] {
-        ports.ports(of: device).values.sorted { $0.path < $1.path }
+        ports.ports(of: device).sorted { $0.path < $1.path }
     }
 
     /// The zone and both addresses that two hosts share; the alphabetically first zone where there are several.

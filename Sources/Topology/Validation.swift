@@ -21,46 +21,51 @@ public struct Problem: Error, Sendable, Equatable {
 extension Topology {
     /// Everything that is wrong with the topology as a whole, in order of object; empty when it can be applied.
     public func problems() -> [Problem] {
-        problems(among: Set(bridges.keys).union(routers.keys).union(ports.keys.map(\.device)), hosts: true)
+        problems(ports: Set(ports.keys), routers: Set(routers.keys), hosts: true)
     }
 
-    /// What a change may have made wrong: with the devices that it touched, their neighbors, and hosts. Takes no walk over
-    /// what has nothing to do with it.
+    /// What a change may have made wrong: the ports and devices that it touched, their neighbors, and hosts. Takes no walk
+    /// over what has nothing to do with it.
     public func problems(after change: TopologyDifference) -> [Problem] {
-        var devices = change.bridges.union(change.routers).union(change.routes.keys)
-        for path in change.ports {
-            devices.insert(path.device)
-            if case .peer(let other)? = ports[path]?.attachment { devices.insert(other.device) }
+        var touched = change.ports.union(change.neighbors)
+        for device in change.bridges.union(change.routers).union(change.routes.keys) {
+            // A device that came or went, or became another kind: its ports say whether that is right.
+            touched.formUnion(ports.ports(of: device).map(\.path))
         }
-        // Ports that were linked to what is gone, or sat on a host that is gone.
-        for device in devices {
-            for port in ports.ports(of: device).values {
-                if case .peer(let other) = port.attachment { devices.insert(other.device) }
+        for host in change.hosts where hosts[host] == nil { touched.formUnion(ports.bound(to: host).values.joined()) }
+        var routers = Set(change.routes.keys).union(change.routers)
+        for path in touched {
+            guard let port = ports[path] else {
+                // What it was linked to, or what routes named it.
+                routers.insert(path.device)
+                continue
+            }
+            if port.kind == .router { routers.insert(path.device) }
+            // A bridge's station is the router port behind the link.
+            if case .peer(let other) = port.attachment { touched.insert(other) }
+            if case .exterior(let host, let interface) = port.attachment {
+                touched.formUnion(ports.bound(to: host, interface: interface))
             }
         }
-        for host in change.hosts where hosts[host] == nil {
-            devices.formUnion(ports.bound(to: host).values.joined().map(\.device))
-        }
-        devices.formUnion(change.neighbors)
-        return problems(among: devices, hosts: !change.hosts.isEmpty || !change.zones.isEmpty)
+        return problems(ports: touched, routers: routers, hosts: !change.hosts.isEmpty || !change.zones.isEmpty)
     }
 
-    private func problems(among devices: Set<DevicePath>, hosts withHosts: Bool) -> [Problem] {
+    private func problems(
+        ports touched: Set<PortPath>, routers touchedRouters: Set<DevicePath>, hosts withHosts: Bool
+    ) -> [Problem] {
         var found: [Problem] = []
-        var linked: [DevicePath] = []
-        for device in devices {
-            let own = ports.ports(of: device)
-            for port in own.values {
-                check(port, &found)
-                checkBinding(port, &found)
-            }
-            if let router = routers[device] { check(router, &found) }
-            guard bridges[device] != nil else { continue }
-            checkAddresses(on: device, &found)
-            if own.values.contains(where: { link(of: $0) != nil }) { linked.append(device) }
+        var linked: Set<DevicePath> = []
+        for path in touched {
+            guard let port = ports[path] else { continue }
+            check(port, &found)
+            checkBinding(port, &found)
+            checkStation(at: path, &found)
+            if link(of: port) != nil { linked.insert(path.device) }
         }
+        for path in touchedRouters { if let router = routers[path] { check(router, &found) } }
         checkBridgeLoops(from: linked.sorted(), &found)
         if withHosts { checkTunnels(&found) }
+        // The order must be the same on every node: what was refused is part of what is agreed on.
         return found.sorted { ($0.object, $0.reason) < ($1.object, $1.reason) }
     }
 
@@ -213,35 +218,27 @@ extension Topology {
         ports.isEmpty ? "the router has no ports" : "it has " + ports.map(\.path.name).joined(separator: ", ")
     }
 
-    private func checkAddresses(on bridge: DevicePath, _ found: inout [Problem]) {
-        var addresses: [IPAddress: PortPath] = [:]
-        var macs: [MACAddress: PortPath] = [:]
-        for port in ports(of: bridge) {
-            let seen: Port
-            switch port.attachment {
-            case .peer(let path):
-                guard let peer = ports[path], peer.kind == .router else { continue }
-                seen = peer
-            case .exterior, .none: seen = port
-            }
-            // The same MAC or address may live in two VLANs of one bridge; ports of different VLANs never meet.
-            guard case .access = port.vlan else { continue }
-            for address in seen.addresses {
-                if let other = addresses[address.address], ports[other]?.vlan == port.vlan {
-                    found.append(
+    /// Whether the MAC and the addresses of the station at a bridge port are those of no other. Of several the first by name
+    /// has them, and the others are wrong.
+    private func checkStation(at path: PortPath, _ found: inout [Problem]) {
+        for name in ports.stationNames(at: path) {
+            let holders = ports.holders(of: name)
+            guard holders.count > 1, let first = ports.station(at: holders[0])?.station.path else { continue }
+            for holder in holders.dropFirst() {
+                guard let station = ports.station(at: holder)?.station.path else { continue }
+                let problem =
+                    if let address = name.address {
                         Problem(
-                            seen.path, "\(address.address) is already the address of \(other)",
-                            remedy: "give each machine and router port on \(bridge) an address of its own"))
-                }
-                addresses[address.address] = port.path
+                            station, "\(address) is already the address of \(first)",
+                            remedy: "give each machine and router port on \(path.device) an address of its own")
+                    } else {
+                        Problem(
+                            station, "MAC \(name.mac) is already that of \(first)",
+                            remedy: "give each station on \(path.device) a MAC of its own, or leave it out")
+                    }
+                // Both of two that changed tell it.
+                if !found.contains(problem) { found.append(problem) }
             }
-            if let other = macs[seen.mac], ports[other]?.vlan == port.vlan {
-                found.append(
-                    Problem(
-                        seen.path, "MAC \(seen.mac) is already that of \(other)",
-                        remedy: "give each station on \(bridge) a MAC of its own, or leave it out"))
-            }
-            macs[seen.mac] = port.path
         }
     }
 

@@ -3,7 +3,7 @@ import ArgumentParser
 
 /// What `make bench` measures from inside: the simulation alone, and small packets between two namespaces.
 @main
-struct Bench: ParsableCommand {
+struct Bench: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "selvage-bench", subcommands: [SimulateCommand.self, BlastCommand.self, LogCommand.self])
+        commandName: "selvage-bench", subcommands: [SimulateCommand.self, BlastCommand.self, LogCommand.self, StoreCommand.self])
 }
