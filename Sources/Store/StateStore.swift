@@ -59,11 +59,12 @@ public final class StateStore {
     }
 
     /// Writes what some entries changed, all or nothing.
-    func write(_ rows: Set<RowKey>, of state: ClusterState) throws(StoreError) {
+    func write(_ rows: [RowKey: [UInt8]?], of state: ClusterState) throws(StoreError) {
         do throws(SQLiteError) {
             try database.transaction { () throws(SQLiteError) in
-                for key in rows {
-                    if let bytes = state.row(key) {
+                if let meta = state.row(.meta) { try put.run(.integer(0), .text(""), .blob(meta)) }
+                for (key, bytes) in rows {
+                    if let bytes {
                         try put.run(.integer(Int64(key.code)), .text(key.name), .blob(bytes))
                     } else {
                         try delete.run(.integer(Int64(key.code)), .text(key.name))

@@ -33,27 +33,33 @@ public struct TopologyDifference: Sendable, Equatable {
         ports = old.ports.changes(to: new.ports)
         hosts = changed(old.hosts, new.hosts)
         zones = changed(old.zones, new.zones)
-        for path in changed(old.routers, new.routers) { compareRouter(path, old, new) }
+        for path in changed(old.routers, new.routers) { compareRouter(path, old.routers[path], new.routers[path]) }
         findNeighbors(old, new)
     }
 
-    /// Compares two snapshots that differ in the named objects at most.
-    public init(from old: Topology, to new: Topology, among keys: some Sequence<ObjectKey>) {
-        for key in keys {
+    /// What changed, of objects as they were before and a snapshot of now.
+    public init(to new: Topology, before: [ObjectKey: TopologyObject?]) {
+        for (key, old) in before {
             switch key {
-            case .bridge(let path): if old.bridges[path] != new.bridges[path] { bridges.insert(path) }
-            case .router(let path): if old.routers[path] != new.routers[path] { compareRouter(path, old, new) }
-            case .port(let path): if old.ports[path] != new.ports[path] { ports.insert(path) }
-            case .host(let name): if old.hosts[name] != new.hosts[name] { hosts.insert(name) }
-            case .zone(let name): if old.zones[name] != new.zones[name] { zones.insert(name) }
+            case .bridge(let path): bridges.insert(path)
+            case .port(let path):
+                ports.insert(path)
+                for object in [old, new[key]] {
+                    if case .port(let port)? = object, case .peer(let other) = port.attachment {
+                        neighbors.insert(other)
+                    }
+                }
+            case .host(let name): hosts.insert(name)
+            case .zone(let name): zones.insert(name)
+            case .router(let path):
+                var was: Router?
+                if case .router(let router)? = old { was = router }
+                compareRouter(path, was, new.routers[path])
             }
         }
-        findNeighbors(old, new)
     }
 
-    private mutating func compareRouter(_ path: DevicePath, _ old: Topology, _ new: Topology) {
-        let before = old.routers[path]
-        let after = new.routers[path]
+    private mutating func compareRouter(_ path: DevicePath, _ before: Router?, _ after: Router?) {
         if before?.isEnabled != after?.isEnabled || (before == nil) != (after == nil) { routers.insert(path) }
         let difference = Set(before?.routes ?? []).symmetricDifference(after?.routes ?? [])
         if !difference.isEmpty { routes[path] = Set(difference.map(\.destination)) }

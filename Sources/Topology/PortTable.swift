@@ -8,11 +8,12 @@ import Wire
 /// Ports lie in a tree for each device: a change copies a few nodes of its device's tree, and two tables that share most of
 /// their devices are compared without looking into those.
 public struct PortTable: Sendable, Equatable {
-    private var devices: [DevicePath: TreeDictionary<String, Port>] = [:]
+    private var devices: [DevicePath: TreeDictionary<String, Box>] = [:]
     /// Ports by host and interface. More than one port of an interface is a mistake that validation tells.
     private var bindings: [String: [String: [PortPath]]] = [:]
-    /// Which ports of a bridge have a MAC or an address, in order of name. More than one is a mistake that validation tells.
-    private var stations = TreeDictionary<StationName, [PortPath]>()
+    /// Ports of bridges by what their stations are called, in order of name: a MAC or an address in a VLAN, hashed. More than
+    /// one is a mistake that validation tells, or a clash of hashes.
+    private var stations = TreeDictionary<UInt64, [PortPath]>()
     /// How many ports there are.
     public private(set) var count = 0
 
@@ -23,6 +24,23 @@ public struct PortTable: Sendable, Equatable {
         /// The address; `nil` when it is the MAC that is meant.
         var address: IPAddress?
         var mac = MACAddress.zero
+
+        /// What the index finds it by.
+        var fingerprint: UInt64 {
+            var hash = stableHash(bridge.tenant) &* 31 &+ stableHash(bridge.name)
+            for word in [UInt64(vlan), mac.bits, address?.high ?? 1, address?.low ?? 1] {
+                hash = (hash ^ word) &* 0x9e37_79b9_7f4a_7c15
+                hash ^= hash >> 32
+            }
+            return hash
+        }
+    }
+
+    /// A port behind one reference: a tree's node that is copied then costs one count a port.
+    private final class Box: Sendable, Equatable {
+        let port: Port
+        init(_ port: Port) { self.port = port }
+        static func == (a: Box, b: Box) -> Bool { a === b || a.port == b.port }
     }
 
     /// No ports.
@@ -30,9 +48,9 @@ public struct PortTable: Sendable, Equatable {
 
     /// A port by its name.
     public subscript(_ path: PortPath) -> Port? {
-        get { devices[path.device]?[path.name] }
+        get { devices[path.device]?[path.name]?.port }
         set {
-            let old = devices[path.device]?[path.name]
+            let old = self[path]
             if old == newValue { return }
             // What a bridge's port stands for may be the router port behind its link.
             var affected = [path]
@@ -41,20 +59,24 @@ public struct PortTable: Sendable, Equatable {
                     affected.append(other)
                 }
             }
-            for path in affected { for name in stationNames(at: path) { removeStation(name, path) } }
+            for path in affected {
+                for name in stationNames(at: path) { removeStation(name.fingerprint, path) }
+            }
             if let old {
                 unbind(old)
                 count -= 1
             }
             if let port = newValue {
-                devices[path.device, default: [:]][path.name] = port
+                devices[path.device, default: [:]][path.name] = Box(port)
                 bind(port)
                 count += 1
             } else {
                 devices[path.device]?[path.name] = nil
                 if devices[path.device]?.isEmpty == true { devices[path.device] = nil }
             }
-            for path in affected { for name in stationNames(at: path) { stations[name, default: []].insert(sorted: path) } }
+            for path in affected {
+                for name in stationNames(at: path) { stations[name.fingerprint, default: []].insert(sorted: path) }
+            }
         }
     }
 
@@ -78,13 +100,17 @@ public struct PortTable: Sendable, Equatable {
         return names
     }
 
-    private mutating func removeStation(_ name: StationName, _ path: PortPath) {
-        stations[name]?.removeAll { $0 == path }
-        if stations[name]?.isEmpty == true { stations[name] = nil }
+    private mutating func removeStation(_ fingerprint: UInt64, _ path: PortPath) {
+        guard let known = stations[fingerprint] else { return }
+        let left = known.filter { $0 != path }
+        stations[fingerprint] = left.isEmpty ? nil : left
     }
 
     /// The ports that have a MAC or an address, in order of name.
-    func holders(of name: StationName) -> [PortPath] { stations[name] ?? [] }
+    func holders(of name: StationName) -> [PortPath] {
+        let found = stations[name.fingerprint] ?? []
+        return found.count < 2 ? found : found.filter { stationNames(at: $0).contains(name) }
+    }
 
     private mutating func bind(_ port: Port) {
         guard case .exterior(let host, let interface) = port.attachment else { return }
@@ -99,14 +125,14 @@ public struct PortTable: Sendable, Equatable {
     }
 
     /// All ports, in no order.
-    public var values: some Sequence<Port> { devices.values.lazy.flatMap { $0.values } }
+    public var values: some Sequence<Port> { devices.values.lazy.flatMap { $0.values.lazy.map(\.port) } }
     /// All names, in no order.
-    public var keys: some Sequence<PortPath> { devices.values.lazy.flatMap { $0.values.lazy.map(\.path) } }
+    public var keys: some Sequence<PortPath> { devices.values.lazy.flatMap { $0.values.lazy.map(\.port.path) } }
     /// Whether there is none.
     public var isEmpty: Bool { devices.isEmpty }
 
     /// The ports of a device, in no order.
-    public func ports(of device: DevicePath) -> some Sequence<Port> { (devices[device] ?? [:]).values }
+    public func ports(of device: DevicePath) -> some Sequence<Port> { (devices[device] ?? [:]).values.lazy.map(\.port) }
 
     /// How many ports a device has.
     public func count(of device: DevicePath) -> Int { devices[device]?.count ?? 0 }
@@ -127,10 +153,12 @@ public struct PortTable: Sendable, Equatable {
             let new = other.devices[device] ?? [:]
             // What shares its storage is equal without a look inside.
             if old == new { continue }
-            for (name, port) in old where new[name] != port { changed.insert(port.path) }
-            for (name, port) in new where old[name] == nil { changed.insert(port.path) }
+            for (name, box) in old where new[name] != box { changed.insert(box.port.path) }
+            for (name, box) in new where old[name] == nil { changed.insert(box.port.path) }
         }
-        for (device, new) in other.devices where devices[device] == nil { changed.formUnion(new.values.map(\.path)) }
+        for (device, new) in other.devices where devices[device] == nil {
+            changed.formUnion(new.values.map(\.port.path))
+        }
         return changed
     }
 }

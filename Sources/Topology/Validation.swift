@@ -40,7 +40,7 @@ extension Topology {
                 routers.insert(path.device)
                 continue
             }
-            if port.kind == .router { routers.insert(path.device) }
+            routers.insert(path.device)
             // A bridge's station is the router port behind the link.
             if case .peer(let other) = port.attachment { touched.insert(other) }
             if case .exterior(let host, let interface) = port.attachment {

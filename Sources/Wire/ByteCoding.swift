@@ -2,15 +2,18 @@
 
 /// Writes values one behind the other, as ``ByteReader`` reads them. Numbers are big-endian; counts are of variable length.
 public struct ByteWriter: Sendable {
+    @usableFromInline var out: [UInt8] = []
+
     /// What was written so far.
-    public private(set) var bytes: [UInt8] = []
+    public var bytes: [UInt8] { out }
 
     /// Nothing yet.
-    public init() {}
+    public init() { out.reserveCapacity(256) }
 
     /// A number of fixed size.
+    @inlinable
     public mutating func number<Number: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(_ value: Number) {
-        withUnsafeBytes(of: value.bigEndian) { bytes.append(contentsOf: $0) }
+        withUnsafeBytes(of: value.bigEndian) { out.append(contentsOf: $0) }
     }
 
     /// A number that is mostly small: seven bits a byte, the lowest first.
@@ -20,29 +23,29 @@ public struct ByteWriter: Sendable {
     public mutating func count(_ value: UInt64) {
         var left = value
         while left >= 0x80 {
-            bytes.append(UInt8(truncatingIfNeeded: left) | 0x80)
+            out.append(UInt8(truncatingIfNeeded: left) | 0x80)
             left >>= 7
         }
-        bytes.append(UInt8(left))
+        out.append(UInt8(left))
     }
 
     /// Yes or no.
-    public mutating func flag(_ value: Bool) { bytes.append(value ? 1 : 0) }
+    public mutating func flag(_ value: Bool) { out.append(value ? 1 : 0) }
 
     /// A text behind the count of its bytes.
     public mutating func text(_ value: String) {
         count(value.utf8.count)
-        bytes.append(contentsOf: value.utf8)
+        out.append(contentsOf: value.utf8)
     }
 
     /// Bytes behind their count.
     public mutating func data(_ value: [UInt8]) {
         count(value.count)
-        bytes.append(contentsOf: value)
+        out.append(contentsOf: value)
     }
 
     /// Bytes as they are.
-    public mutating func raw(_ value: some Sequence<UInt8>) { bytes.append(contentsOf: value) }
+    public mutating func raw(_ value: some Sequence<UInt8>) { out.append(contentsOf: value) }
 
     /// Things behind their count.
     public mutating func list<Element>(_ list: [Element], _ body: (inout ByteWriter, Element) -> Void) {
@@ -52,7 +55,7 @@ public struct ByteWriter: Sendable {
 
     /// An address: its family, then 4 or 16 bytes.
     public mutating func address(_ value: IPAddress) {
-        bytes.append(value.family.rawValue)
+        out.append(value.family.rawValue)
         if let v4 = value.v4 {
             number(v4.bits)
         } else {
@@ -64,13 +67,13 @@ public struct ByteWriter: Sendable {
     /// A network.
     public mutating func prefix(_ value: Prefix) {
         address(value.address)
-        bytes.append(UInt8(value.length))
+        out.append(UInt8(value.length))
     }
 
     /// An address with the length of its network.
     public mutating func interface(_ value: InterfaceAddress) {
         address(value.address)
-        bytes.append(UInt8(value.length))
+        out.append(UInt8(value.length))
     }
 }
 
@@ -85,9 +88,9 @@ public struct MalformedBytes: Error, Equatable, Sendable, CustomStringConvertibl
 
 /// Reads what ``ByteWriter`` wrote. Any bytes may come: reading never traps and allocates no more than came.
 public struct ByteReader: Sendable {
-    private let bytes: [UInt8]
-    private var at: Int
-    private let end: Int
+    @usableFromInline let bytes: [UInt8]
+    @usableFromInline var at: Int
+    @usableFromInline let end: Int
 
     /// Reads bytes from a place on.
     public init(_ bytes: [UInt8], from start: Int = 0) {
@@ -102,15 +105,14 @@ public struct ByteReader: Sendable {
     public var left: Int { end - at }
 
     /// A number of fixed size.
-    public mutating func number<Number: FixedWidthInteger & UnsignedInteger>(
+    @inlinable
+    public mutating func number<Number: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
         _ type: Number.Type = Number.self
     ) throws(MalformedBytes) -> Number {
-        let size = Number.bitWidth / 8
-        guard size <= left else { throw MalformedBytes("cut off") }
-        var value: Number = 0
-        for byte in bytes[at..<at + size] { value = size == 1 ? Number(byte) : value << 8 | Number(byte) }
-        at += size
-        return value
+        let size = MemoryLayout<Number>.size
+        guard size <= end - at else { throw MalformedBytes("cut off") }
+        defer { at += size }
+        return Number(bigEndian: bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: at, as: Number.self) })
     }
 
     /// A number of variable length.

@@ -56,16 +56,16 @@ class Client(asyncio.Protocol):
         self.answered(self, began, status)
 
 
+DEVICE = "acme-production/web-frontend"
+
+
 def put(number):
-    """A write of about 256 bytes: a port whose addresses change each time."""
-    port = number % 512
-    turn = number // 512 % 250 + 1
-    body = json.dumps({
-        "mac": "0e:00:00:%02x:%02x:%02x" % (port >> 8, port & 255, number & 255),
-        "addresses": ["10.%d.%d.%d/32" % (port >> 8, port & 255, turn)] + ["fd00::%x:%x:%x/128" % (port, turn, i) for i in range(6)],
-    }).encode()
-    return (b"PUT /v1/ports/bench/b/p%d HTTP/1.1\r\nHost: n\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-            % (port, len(body))) + body
+    """A port, as large as they are: its MAC and addresses change each time."""
+    port, turn = number % 512, number // 512 % 250 + 1
+    body = ('{"mac":"0e:00:00:%02x:%02x:%02x","addresses":["10.%d.%d.%d/16","fd00::%x:%x/64"]}' % (
+        port >> 8, port & 255, turn, port >> 8, port & 255, turn, port, turn)).encode()
+    return (b"PUT /v1/ports/%s/vm-%d HTTP/1.1\r\nHost: n\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+            % (DEVICE.encode(), port, len(body))) + body
 
 
 class Cluster:
@@ -112,7 +112,7 @@ class Cluster:
             self.start(name)
         self.wait(lambda: sum(n["role"] == "voter" for n in self.nodes()) == 3)
         manifest = f"{self.directory}/bench.yaml"
-        open(manifest, "w").write("tenants: { bench: { bridges: { b: {} } } }\n")
+        open(manifest, "w").write("tenants: { %s: { bridges: { %s: {} } } }\n" % tuple(DEVICE.split("/")))
         self.cli("apply", manifest)
 
     def nodes(self, node="n1"):

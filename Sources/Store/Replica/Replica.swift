@@ -48,6 +48,8 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
     }
 
     static let tick = TimeAmount.milliseconds(10)
+    /// Ticks between two writes of the state's database.
+    static let flushTicks = 20
     let configuration: Configuration
     let group: MultiThreadedEventLoopGroup
     let loop: any EventLoop
@@ -73,6 +75,7 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
     var stopReason: String?
     var leaderSeen = NIODeadline.now()
     var isBootstrapping = false
+    private var ticks = 0
     var alarms: [String: String] = [:]
     private var ticker: RepeatedTask?
     private var announced: Status?
@@ -153,6 +156,14 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
 
     /// Starts to listen and to take part.
     public func start() async throws {
+        keeper.connect(
+            .init(
+                done: { [self] applied, state in
+                    for observer in observers.withLock({ $0 }) { observer(applied, state) }
+                    loop.execute { [self] in self.applied(applied, state) }
+                },
+                durable: { [self] index in loop.execute { [self] in step(.compact(index)) } },
+                failed: { [self] reason in halt(reason) }))
         transport.onMessage = { [unowned self] message in step(.receive(message)) }
         transport.onProposal = { [unowned self] node, number, bytes in enqueue(bytes, .remote(node, number)) }
         transport.onRefusal = { [unowned self] number, refusal in refused([.local(number)], refusal) }
@@ -264,13 +275,15 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
         if raft.status.leader != nil { leaderSeen = .now() }
         tickSubmissions()
         reconcileMembers()
+        ticks &+= 1
+        if ticks % Replica.flushTicks == 0 { keeper.flushLater() }
     }
 
     private func perform(_ effect: Effect) {
         switch effect {
         case .write(let write): perform(write)
         case .send(let message): transport.send(message)
-        case .apply(let entries): perform(entries)
+        case .apply(let entries): keeper.apply(entries)
         case .accepted(let number, _): accepted(number)
         case .refused(let number, let refusal): refused(number, refusal)
         case .readable(let number, let index): isReadable(number, index)
@@ -310,17 +323,6 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
             if let error { return halt("\(error)") }
             loop.execute { [self] in step(.written(write.number)) }
         }
-    }
-
-    private func perform(_ entries: [Entry]) {
-        keeper.apply(
-            entries,
-            done: { [self] applied, state in
-                for observer in observers.withLock({ $0 }) { observer(applied, state) }
-                loop.execute { [self] in self.applied(applied, state) }
-            },
-            durable: { [self] index in loop.execute { [self] in step(.compact(index)) } },
-            failed: { [self] reason in halt(reason) })
     }
 
     /// A snapshot came: first the state, durably, then the log. What a crash leaves between the two the next start mends.

@@ -20,13 +20,33 @@ final class StateKeeper: Sendable {
     /// Sums of the state at entries whose index is a multiple of ``digestInterval``, latest last.
     private let digests = Mutex<[(index: LogIndex, digest: StateDigest)]>([])
     static let digestInterval: UInt64 = 64
+    /// Rows that wait to be written to the database.
+    private static let dirtyLimit = 4096
+    /// Entries that wait to be applied.
+    private let waiting = Mutex<[Entry]>([])
+    private let outlets = Mutex<Outlets?>(nil)
+
+    /// Who hears of what happens; called on the state's thread.
+    struct Outlets: Sendable {
+        /// What became of entries, and the state that they made.
+        var done: @Sendable ([Applied], ClusterState) -> Void
+        /// Up to where the state is durable, now and then.
+        var durable: @Sendable (LogIndex) -> Void
+        /// The node must not go on.
+        var failed: @Sendable (String) -> Void
+    }
+
+    /// Says who hears of what happens; before anything is applied.
+    func connect(_ outlets: Outlets) { self.outlets.withLock { $0 = outlets } }
     static let digestCount = 64
 
     /// What only the thread touches.
     private final class Box: @unchecked Sendable {  // touched by jobs of `thread` only
         private var open: StateStore?
-        var dirty: Set<RowKey> = []
+        var dirty: [RowKey: [UInt8]?] = [:]
         var checkpointed: LogIndex = 0
+        /// The last entry that the database has.
+        var flushed: LogIndex = 0
         init(_ store: StateStore) { open = store }
 
         var store: StateStore {
@@ -43,6 +63,7 @@ final class StateKeeper: Sendable {
         self.store = Box(store)
         thread = try SerialThread("sel-state")
         self.store.checkpointed = state.applied.index
+        self.store.flushed = state.applied.index
         history.reset(to: state.topology.revision)
     }
 
@@ -52,53 +73,66 @@ final class StateKeeper: Sendable {
     /// The sums that are known, latest last.
     var knownDigests: [(index: LogIndex, digest: StateDigest)] { digests.withLock { $0 } }
 
-    /// Applies entries.
-    ///
-    /// - Parameters:
-    ///   - done: hears what became of each, before the state's own database does.
-    ///   - durable: hears up to where the state is durable, now and then.
-    ///   - failed: the node must not go on.
-    func apply(
-        _ entries: [Entry], done: @escaping @Sendable ([Applied], ClusterState) -> Void,
-        durable: @escaping @Sendable (LogIndex) -> Void, failed: @escaping @Sendable (String) -> Void
-    ) {
-        thread.add { [self] in
-            var state = self.state
-            var applied: [Applied] = []
-            var changes: [HistoryEntry] = []
-            do throws(MalformedBytes) {
-                for entry in entries {
-                    let result = try state.apply(entry)
-                    store.dirty.formUnion(result.rows)
-                    if !result.objects.isEmpty {
-                        changes.append(
-                            HistoryEntry(
-                                revision: entry.index, changes: result.objects.map { ($0, state.topology[$0]) }))
-                    }
-                    applied.append(result)
-                    if entry.index % StateKeeper.digestInterval == 0 { note(entry.index, state.digest) }
-                }
-            } catch {
-                let index = state.applied.index + 1
-                return failed(
-                    "entry \(index) can't be applied: \(error)\n    upgrade this node: it must not go on without it")
-            }
-            let box = Published(state)
-            published.withLock { $0 = box }
-            done(applied, state)
-            if !changes.isEmpty { history.add(changes) }
-            // What follows at once is written together.
-            guard thread.backlog == 0 || store.dirty.count > 4096 else { return }
-            do throws(StoreError) {
-                try store.store.write(store.dirty, of: state)
-                store.dirty.removeAll(keepingCapacity: true)
-                if state.applied.index >= store.checkpointed + StoreLimits.checkpointEntries {
-                    try store.store.makeDurable()
-                    store.checkpointed = state.applied.index
-                    durable(state.applied.index)
-                }
-            } catch { failed("\(error)") }
+    /// Applies entries; those that wait for the thread are applied together.
+    func apply(_ entries: [Entry]) {
+        let isFirst = waiting.withLock { waiting in
+            defer { waiting += entries }
+            return waiting.isEmpty
         }
+        if isFirst { thread.add { [self] in applyWaiting() } }
+    }
+
+    private func applyWaiting() {
+        let entries = waiting.withLock { waiting in
+            defer { waiting = [] }
+            return waiting
+        }
+        guard !entries.isEmpty, let outlets = outlets.withLock({ $0 }) else { return }
+        var state = self.state
+        var applied: [Applied] = []
+        applied.reserveCapacity(entries.count)
+        var changes: [HistoryEntry] = []
+        do throws(MalformedBytes) {
+            for entry in entries {
+                let result = try state.apply(entry)
+                store.dirty.merge(result.rows) { _, new in new }
+                if !result.objects.isEmpty {
+                    changes.append(
+                        HistoryEntry(
+                            revision: entry.index, changes: result.objects.map { ($0, state.topology[$0]) }))
+                }
+                applied.append(result)
+                if entry.index % StateKeeper.digestInterval == 0 { note(entry.index, state.digest) }
+            }
+        } catch {
+            let index = state.applied.index + 1
+            return outlets.failed(
+                "entry \(index) can't be applied: \(error)\n    upgrade this node: it must not go on without it")
+        }
+        let box = Published(state)
+        published.withLock { $0 = box }
+        if !changes.isEmpty { history.add(changes) }
+        outlets.done(applied, state)
+        if store.dirty.count > StateKeeper.dirtyLimit { flush() }
+    }
+
+    /// Writes to the database what it does not have yet. The log has it all: this may wait, and takes many changes at once.
+    func flushLater() {
+        thread.add { [self] in flush() }
+    }
+
+    private func flush() {
+        let state = self.state
+        guard !store.dirty.isEmpty || state.applied.index > store.flushed else { return }
+        do throws(StoreError) {
+            try store.store.write(store.dirty, of: state)
+            store.dirty.removeAll(keepingCapacity: true)
+            store.flushed = state.applied.index
+            guard state.applied.index >= store.checkpointed + StoreLimits.checkpointEntries else { return }
+            try store.store.makeDurable()
+            store.checkpointed = state.applied.index
+            outlets.withLock { $0 }?.durable(state.applied.index)
+        } catch { outlets.withLock { $0 }?.failed("\(error)") }
     }
 
     private func note(_ index: LogIndex, _ digest: StateDigest) {
@@ -115,6 +149,7 @@ final class StateKeeper: Sendable {
                 try store.store.replace(with: state)
                 store.dirty.removeAll()
                 store.checkpointed = state.applied.index
+                store.flushed = state.applied.index
                 let box = Published(state)
                 published.withLock { $0 = box }
                 history.reset(to: state.topology.revision)
@@ -133,5 +168,6 @@ final class StateKeeper: Sendable {
             store.close()
         }
         thread.finish()
+        outlets.withLock { $0 = nil }
     }
 }

@@ -14,8 +14,8 @@ public struct Applied: Sendable {
     public var outcome: Outcome?
     /// Objects of the topology that changed.
     public var objects: [ObjectKey] = []
-    /// Rows to write or to take away.
-    var rows: Set<RowKey> = []
+    /// Rows to write, or to take away.
+    var rows: [RowKey: [UInt8]?] = [:]
     /// Whether nodes, tokens, authorities, keys or members changed.
     public var changesCluster = false
 }
@@ -36,7 +36,6 @@ extension ClusterState {
             apply(transaction, at: entry.index, &applied)
         }
         self.applied = entry.position
-        applied.rows.insert(.meta)
         return applied
     }
 
@@ -57,43 +56,89 @@ extension ClusterState {
             return
         case .new: break
         }
-        let before = self
-        var change = Change()
+        var change = Change(self)
         let outcome: Outcome
         if let failure = attempt(transaction, at: index, &change) {
-            self = before
-            change = Change()
+            undo(change)
+            change = Change(self)
             outcome = failure
         } else {
             outcome = .done(index)
+            note(&change, at: index, &applied)
         }
-        for client in sessions.note(transaction.session, outcome, at: index) { change.rows.insert(.session(client)) }
-        for row in change.rows {
-            // The row of the position changes with each entry and tells nothing.
-            if row == .meta { continue }
-            if let old = before.row(row) { digest.subtract(row.prefix + old) }
-            if let new = self.row(row) { digest.add(row.prefix + new) }
-        }
+        note(outcome, of: transaction.session, at: index, &applied)
         applied.outcome = outcome
-        applied.objects = change.objects.sorted()
-        applied.rows = change.rows
+        applied.objects = change.objects.keys.sorted()
         applied.changesCluster = change.changesCluster
     }
 
-    /// What a transaction touched.
+    /// What a transaction touched, as it was before.
     struct Change {
-        var objects: Set<ObjectKey> = []
-        var rows: Set<RowKey> = []
-        var changesCluster = false
+        var objects: [ObjectKey: TopologyObject?] = [:]
+        /// Other rows, with their bytes.
+        var rows: [RowKey: [UInt8]?] = [:]
+        var changesCluster: Bool { !rows.isEmpty }
+        // Small things, kept whole: holding one costs a reference unless it is changed.
+        let before: Small
 
-        mutating func touch(_ key: ObjectKey) {
-            objects.insert(key)
-            rows.insert(.object(key))
+        struct Small {
+            var cluster: ClusterRecord?
+            var nodes: [NodeID: NodeRecord]
+            var removed: [NodeID: RemovedNode]
+            var tokens: [String: JoinToken]
+            var authorities: [String: AuthorityRecord]
+            var keys: [String: AccessKey]
+            var leases: [String: [Lease]]
+            var nextTunnelKey: UInt32
+            var revision: UInt64
         }
 
-        mutating func touch(_ row: RowKey) {
-            rows.insert(row)
-            changesCluster = true
+        init(_ state: ClusterState) {
+            before = Small(
+                cluster: state.cluster, nodes: state.nodes, removed: state.removed, tokens: state.tokens,
+                authorities: state.authorities, keys: state.keys, leases: state.leases,
+                nextTunnelKey: state.nextTunnelKey, revision: state.topology.revision)
+        }
+    }
+
+    /// Notes that an object is about to change.
+    private func touch(_ key: ObjectKey, _ change: inout Change) {
+        if change.objects[key] == nil { change.objects[key] = .some(topology[key]) }
+    }
+
+    /// Notes that a row is about to change.
+    func touch(_ row: RowKey, _ change: inout Change) {
+        if change.rows[row] == nil { change.rows[row] = .some(self.row(row)) }
+    }
+
+    /// Makes everything as it was.
+    private mutating func undo(_ change: Change) {
+        for (key, old) in change.objects {
+            release(topology[key])
+            topology[key] = old
+            hold(old)
+        }
+        let small = change.before
+        (cluster, nodes, removed, tokens) = (small.cluster, small.nodes, small.removed, small.tokens)
+        (authorities, keys, leases) = (small.authorities, small.keys, small.leases)
+        nextTunnelKey = small.nextTunnelKey
+    }
+
+    /// The tunnel key of an object is taken.
+    private mutating func hold(_ object: TopologyObject?) {
+        switch object {
+        case .port(let port)?: takenTunnelKeys.insert(port.tunnelKey)
+        case .bridge(let bridge)?: takenTunnelKeys.insert(bridge.floodKey)
+        default: break
+        }
+    }
+
+    /// The tunnel key of an object is free again.
+    private mutating func release(_ object: TopologyObject?) {
+        switch object {
+        case .port(let port)?: takenTunnelKeys.remove(port.tunnelKey)
+        case .bridge(let bridge)?: takenTunnelKeys.remove(bridge.floodKey)
+        default: break
         }
     }
 
@@ -101,33 +146,97 @@ extension ClusterState {
         for condition in transaction.preconditions {
             if let failure = check(condition) { return failure }
         }
-        let before = topology
         for operation in transaction.operations {
             if let failure = perform(operation, transaction.time, &change) { return failure }
         }
         // What came out as it was is no change.
-        change.objects = change.objects.filter { before[$0] != topology[$0] }
-        change.rows = change.rows.filter { row in
-            if case .object(let key) = row { change.objects.contains(key) } else { true }
-        }
+        change.objects = change.objects.filter { key, old in old != topology[key] }
         guard !change.objects.isEmpty else { return nil }
-        let difference = TopologyDifference(from: before, to: topology, among: change.objects)
+        let difference = TopologyDifference(to: topology, before: change.objects)
         let problems = topology.problems(after: difference)
-        if !problems.isEmpty { return .failed(.invalid, Array(problems.prefix(ClusterState.problemLimit))) }
-        topology.revision = index
-        for key in change.objects {
-            if topology[key] == nil {
-                versions[key] = nil
-            } else {
-                versions[key] = Version(created: versions[key]?.created ?? index, modified: index)
-            }
-        }
-        change.rows.insert(.counters)
-        return nil
+        return problems.isEmpty ? nil : .failed(.invalid, Array(problems.prefix(ClusterState.problemLimit)))
     }
 
     /// Problems of one transaction that are told at once.
     static let problemLimit = 50
+
+    /// Gives what changed its version, its place in the sum, and the rows to write.
+    private mutating func note(_ change: inout Change, at index: LogIndex, _ applied: inout Applied) {
+        if !change.objects.isEmpty { topology.revision = index }
+        for key in change.objects.keys {
+            let old = versions[key]
+            if let old { digest.subtract(old.hash) }
+            let row = RowKey.object(key)
+            guard let object = topology[key] else {
+                versions[key] = nil
+                applied.rows[row] = .some(nil)
+                continue
+            }
+            let version = Version(created: old?.version.created ?? index, modified: index)
+            let bytes = ClusterState.row(object, version)
+            let hash = StateDigest(of: bytes, row.prefix)
+            versions[key] = Stamp(version: version, hash: hash)
+            digest.add(hash)
+            applied.rows[row] = bytes
+        }
+        if nextTunnelKey != change.before.nextTunnelKey || topology.revision != change.before.revision {
+            var old = ByteWriter()
+            let isFirst = change.before.nextTunnelKey == TunnelKeys.first && change.before.revision == 0
+            ClusterState.counters(change.before.nextTunnelKey, change.before.revision, &old)
+            swap(.counters, isFirst ? nil : old.bytes, &applied)
+        }
+        for (key, old) in change.rows { swap(key, old, &applied) }
+    }
+
+    /// Puts a row's new bytes in place of the old ones, in the sum and in what is written.
+    private mutating func swap(_ key: RowKey, _ old: [UInt8]?, _ applied: inout Applied) {
+        let new = row(key)
+        guard new != old else { return }
+        if let old { digest.subtract(StateDigest(of: old, key.prefix)) }
+        if let new { digest.add(StateDigest(of: new, key.prefix)) }
+        applied.rows[key] = .some(new)
+    }
+
+    /// Keeps an answer until its client says that it knows it.
+    private mutating func note(
+        _ outcome: Outcome, of id: Transaction.SessionID, at index: LogIndex, _ applied: inout Applied
+    ) {
+        guard id.client != 0 else { return }
+        let before = row(.session(id.client))
+        var session = sessions.clients[id.client] ?? .init(floor: 0, answers: [], used: index)
+        sessions.clients[id.client] = nil
+        session.floor = max(session.floor, id.floor)
+        session.used = index
+        while let known = session.answers.first, known.serial < session.floor {
+            session.answers.removeFirst()
+            let key = RowKey.answer(id.client, known.serial)
+            digest.subtract(StateDigest(of: ClusterState.row(id.client, known.serial, known.outcome), key.prefix))
+            applied.rows[key] = .some(nil)
+        }
+        session.answers.insert((id.serial, outcome), at: session.place(of: id.serial))
+        sessions.clients[id.client] = session
+        let key = RowKey.answer(id.client, id.serial)
+        let bytes = ClusterState.row(id.client, id.serial, outcome)
+        digest.add(StateDigest(of: bytes, key.prefix))
+        applied.rows[key] = bytes
+        swap(.session(id.client), before, &applied)
+        if before == nil { forgetOldest(&applied) }
+    }
+
+    private mutating func forgetOldest(_ applied: inout Applied) {
+        guard sessions.clients.count > SessionTable.limit,
+            let oldest = sessions.clients.min(by: { ($0.value.used, $0.key) < ($1.value.used, $1.key) })?.key,
+            let session = sessions.clients[oldest]
+        else { return }
+        for answer in session.answers {
+            let key = RowKey.answer(oldest, answer.serial)
+            digest.subtract(StateDigest(of: ClusterState.row(oldest, answer.serial, answer.outcome), key.prefix))
+            applied.rows[key] = .some(nil)
+        }
+        let bytes = row(.session(oldest))
+        sessions.clients[oldest] = nil
+        swap(.session(oldest), bytes, &applied)
+    }
 
     private func check(_ condition: Transaction.Precondition) -> Outcome? {
         switch condition {
@@ -141,7 +250,7 @@ extension ClusterState {
                         remedy: "read it again, then decide again")
                 ])
         case .revision(let key, let revision):
-            let found = versions[key]?.modified ?? 0
+            let found = versions[key]?.version.modified ?? 0
             if found == revision { return nil }
             let reason =
                 switch (found, revision) {
@@ -167,9 +276,9 @@ extension ClusterState {
 
     // MARK: - Topology
 
-    private mutating func put(_ object: TopologyObject, _ change: inout Change) -> Outcome? {
+    mutating func put(_ object: TopologyObject, _ change: inout Change) -> Outcome? {
         let key = object.key
-        change.touch(key)
+        touch(key, &change)
         switch object {
         case .bridge(var bridge):
             if topology.routers[bridge.path] != nil { return taken(key, "router") }
@@ -226,6 +335,7 @@ extension ClusterState {
             return .failed(
                 .notFound, [Problem(key.name, "there is no such \(key.kind.rawValue)", remedy: "nothing to delete")])
         }
+        touch(key, &change)
         switch object {
         case .bridge(let bridge):
             takenTunnelKeys.remove(bridge.floodKey)
@@ -235,7 +345,6 @@ extension ClusterState {
         case .host, .zone: break
         }
         topology[key] = nil
-        change.touch(key)
         return nil
     }
 
@@ -245,13 +354,13 @@ extension ClusterState {
 
     /// A link is one thing with two ends: neither can be without the other.
     private mutating func deletePort(_ port: Port, _ cascade: Bool, _ change: inout Change) {
+        touch(.port(port.path), &change)
         takenTunnelKeys.remove(port.tunnelKey)
         topology.ports[port.path] = nil
-        change.touch(.port(port.path))
         if cascade, case .peer(let other) = port.attachment, let peer = topology.ports[other] {
+            touch(.port(other), &change)
             takenTunnelKeys.remove(peer.tunnelKey)
             topology.ports[other] = nil
-            change.touch(.port(other))
         }
     }
 
@@ -278,6 +387,7 @@ extension ClusterState {
             if !taken.contains(block) { found.append(block) }
             block += 1
         }
+        touch(.lease(pool), &change)
         if let at = list.firstIndex(where: { $0.owner == node }) {
             list[at].blocks = (list[at].blocks + found).sorted()
         } else {
@@ -285,7 +395,6 @@ extension ClusterState {
             list.sort { $0.owner < $1.owner }
         }
         leases[pool] = list
-        change.touch(.lease(pool))
         return nil
     }
 
@@ -293,10 +402,10 @@ extension ClusterState {
         _ pool: String, _ blocks: [UInt32], _ node: NodeID, _ change: inout Change
     ) -> Outcome? {
         guard let at = leases[pool]?.firstIndex(where: { $0.owner == node }) else { return nil }
+        touch(.lease(pool), &change)
         leases[pool]?[at].blocks.removeAll { blocks.contains($0) }
         if leases[pool]?[at].blocks.isEmpty == true { leases[pool]?.remove(at: at) }
         if leases[pool]?.isEmpty == true { leases[pool] = nil }
-        change.touch(.lease(pool))
         return nil
     }
 

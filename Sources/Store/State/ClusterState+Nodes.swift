@@ -14,19 +14,19 @@ extension ClusterState {
     ) -> Outcome? {
         switch operation {
         case .setCluster(let record):
+            touch(.cluster, &change)
             cluster = record
-            change.touch(.cluster)
         case .join(let token, let hash, let node, let host): return join(token, hash, node, host, time, &change)
         case .putNode(let node):
             if removed[node.id] != nil { return wasRemoved(node) }
             if let problem = nameProblem(node) { return problem }
+            touch(.node(node.id), &change)
             nodes[node.id] = node
-            change.touch(.node(node.id))
         case .removeNode(let id): return removeNode(id, time, &change)
         case .putToken(let token):
             for old in tokens.values where old.expires < time {
+                touch(.token(old.id), &change)
                 tokens[old.id] = nil
-                change.touch(.token(old.id))
             }
             guard tokens.count < ClusterState.tokenLimit else {
                 return .failed(
@@ -36,33 +36,33 @@ extension ClusterState {
                             "tokens", "there are \(tokens.count) already", remedy: "take some back, or let them end")
                     ])
             }
+            touch(.token(token.id), &change)
             tokens[token.id] = token
-            change.touch(.token(token.id))
         case .deleteToken(let id):
             guard tokens[id] != nil else { return noSuch("token", id) }
+            touch(.token(id), &change)
             tokens[id] = nil
-            change.touch(.token(id))
         case .putAuthority(let authority):
             // One signs at a time.
             if authority.state == .active {
                 for other in authorities.values where other.state == .active {
+                    touch(.authority(other.fingerprint), &change)
                     authorities[other.fingerprint]?.state = .retiring
-                    change.touch(.authority(other.fingerprint))
                 }
             }
+            touch(.authority(authority.fingerprint), &change)
             authorities[authority.fingerprint] = authority
-            change.touch(.authority(authority.fingerprint))
         case .deleteAuthority(let fingerprint):
             guard authorities[fingerprint] != nil else { return noSuch("authority", fingerprint) }
+            touch(.authority(fingerprint), &change)
             authorities[fingerprint] = nil
-            change.touch(.authority(fingerprint))
         case .putKey(let key):
+            touch(.key(key.name), &change)
             keys[key.name] = key
-            change.touch(.key(key.name))
         case .deleteKey(let name):
             guard keys[name] != nil else { return noSuch("key", name) }
+            touch(.key(name), &change)
             keys[name] = nil
-            change.touch(.key(name))
         case .put, .delete, .lease, .release: break
         }
         return nil
@@ -117,15 +117,11 @@ extension ClusterState {
         node.role = token.role ?? (voters < ClusterState.automaticVoters ? .voter : .learner)
         node.joined = time
         token.usedBy = node.id
+        touch(.token(tokenID), &change)
+        touch(.node(node.id), &change)
         tokens[tokenID] = token
         nodes[node.id] = node
-        change.touch(.token(tokenID))
-        change.touch(.node(node.id))
-        if let host, topology.hosts[host.name] == nil {
-            topology.hosts[host.name] = host
-            change.touch(.object(.host(host.name)))
-            change.touch(ObjectKey.host(host.name))
-        }
+        if let host, topology.hosts[host.name] == nil { return put(.host(host), &change) }
         return nil
     }
 
@@ -140,13 +136,14 @@ extension ClusterState {
                         remedy: "let another node join or promote one first")
                 ])
         }
+        touch(.node(id), &change)
+        touch(.removed(id), &change)
         nodes[id] = nil
         removed[id] = RemovedNode(id: id, name: node.name, at: time)
-        change.touch(.node(id))
-        change.touch(.removed(id))
         for (pool, list) in leases where list.contains(where: { $0.owner == id }) {
-            leases[pool]?.removeAll { $0.owner == id }
-            change.touch(.lease(pool))
+            touch(.lease(pool), &change)
+            let left = list.filter { $0.owner != id }
+            leases[pool] = left.isEmpty ? nil : left
         }
         return nil
     }

@@ -19,6 +19,8 @@ enum RowKey: Hashable, Sendable {
     case key(String)
     case session(UInt64)
     case lease(String)
+    /// What a client was answered.
+    case answer(UInt64, UInt64)
 
     /// The kind, as in the database.
     var code: UInt8 {
@@ -34,6 +36,7 @@ enum RowKey: Hashable, Sendable {
         case .key: 8
         case .session: 9
         case .lease: 10
+        case .answer: 11
         }
     }
 
@@ -44,6 +47,7 @@ enum RowKey: Hashable, Sendable {
         case .object(let key): key.description
         case .node(let id), .removed(let id): id.description
         case .session(let client): String(client, radix: 16)
+        case .answer(let client, let serial): String(client, radix: 16) + " " + String(serial)
         case .token(let name), .authority(let name), .key(let name), .lease(let name): name
         }
     }
@@ -67,16 +71,14 @@ extension ClusterState {
         case .counters:
             // At first there is no such row, or a state that was read would not be the one that was written.
             guard nextTunnelKey != TunnelKeys.first || topology.revision != 0 else { return nil }
-            out.number(nextTunnelKey)
-            out.number(topology.revision)
+            out = ByteWriter()
+            ClusterState.counters(nextTunnelKey, topology.revision, &out)
         case .cluster:
             guard let cluster else { return nil }
             out.cluster(cluster)
         case .object(let key):
-            guard let object = topology[key], let version = versions[key] else { return nil }
-            out.count(version.created)
-            out.count(version.modified)
-            object.encode(&out)
+            guard let object = topology[key], let stamp = versions[key] else { return nil }
+            return ClusterState.row(object, stamp.version)
         case .node(let id):
             guard let node = nodes[id] else { return nil }
             out.node(node)
@@ -97,12 +99,11 @@ extension ClusterState {
         case .session(let client):
             guard let session = sessions.clients[client] else { return nil }
             out.number(client)
-            out.number(session.used)
             out.count(session.floor)
-            out.list(session.answers) { out, answer in
-                out.count(answer.serial)
-                out.outcome(answer.outcome)
-            }
+            out.count(session.used)
+        case .answer(let client, let serial):
+            guard let outcome = sessions.answer(client, serial) else { return nil }
+            return ClusterState.row(client, serial, outcome)
         case .lease(let pool):
             guard let list = leases[pool] else { return nil }
             out.text(pool)
@@ -111,6 +112,30 @@ extension ClusterState {
                 out.list(lease.blocks) { $0.number($1) }
             }
         }
+        return out.bytes
+    }
+
+    static func counters(_ nextTunnelKey: UInt32, _ revision: UInt64, _ out: inout ByteWriter) {
+        out.number(rowFormat)
+        out.number(nextTunnelKey)
+        out.number(revision)
+    }
+
+    static func row(_ object: TopologyObject, _ version: Version) -> [UInt8] {
+        var out = ByteWriter()
+        out.number(rowFormat)
+        out.count(version.created)
+        out.count(version.modified)
+        object.encode(&out)
+        return out.bytes
+    }
+
+    static func row(_ client: UInt64, _ serial: UInt64, _ outcome: Outcome) -> [UInt8] {
+        var out = ByteWriter()
+        out.number(rowFormat)
+        out.number(client)
+        out.count(serial)
+        out.outcome(outcome)
         return out.bytes
     }
 
@@ -125,6 +150,9 @@ extension ClusterState {
         keys += authorities.keys.sorted().map(RowKey.authority)
         keys += self.keys.keys.sorted().map(RowKey.key)
         keys += sessions.clients.keys.sorted().map(RowKey.session)
+        for (client, session) in sessions.clients.sorted(by: { $0.key < $1.key }) {
+            keys += session.answers.map { RowKey.answer(client, $0.serial) }
+        }
         keys += leases.keys.sorted().map(RowKey.lease)
         return keys
     }
@@ -155,7 +183,8 @@ extension ClusterState {
             let version = Version(created: try reader.longCount(), modified: try reader.longCount())
             let object = try TopologyObject(from: &reader)
             topology[object.key] = object
-            versions[object.key] = version
+            versions[object.key] = Stamp(
+                version: version, hash: StateDigest(of: bytes, RowKey.object(object.key).prefix))
             switch object {
             case .port(let port): takenTunnelKeys.insert(port.tunnelKey)
             case .bridge(let bridge): takenTunnelKeys.insert(bridge.floodKey)
@@ -182,22 +211,28 @@ extension ClusterState {
             let access = try reader.key()
             keys[access.name] = access
             key = .key(access.name)
-        case 9: key = .session(try takeSession(&reader))
+        case 9:
+            let client: UInt64 = try reader.number()
+            var session = sessions.clients[client] ?? .init(floor: 0, answers: [], used: 0)
+            (session.floor, session.used) = (try reader.longCount(), try reader.longCount())
+            sessions.clients[client] = session
+            key = .session(client)
         case 10: key = .lease(try takeLease(&reader))
+        case 11: key = try takeAnswer(&reader)
         default: throw MalformedBytes("a row of kind \(code), which a later version wrote")
         }
         try reader.finish()
-        if key != .meta { digest.add(key.prefix + bytes) }
+        if key != .meta { digest.add(StateDigest(of: bytes, key.prefix)) }
     }
 
-    private mutating func takeSession(_ reader: inout ByteReader) throws(MalformedBytes) -> UInt64 {
+    private mutating func takeAnswer(_ reader: inout ByteReader) throws(MalformedBytes) -> RowKey {
         let client: UInt64 = try reader.number()
-        var session = SessionTable.Session(used: try reader.number(), floor: try reader.longCount(), answers: [])
-        session.answers = try reader.list { reader throws(MalformedBytes) in
-            (try reader.longCount(), try reader.outcome())
-        }
+        let serial = try reader.longCount()
+        let outcome = try reader.outcome()
+        var session = sessions.clients[client] ?? .init(floor: 0, answers: [], used: 0)
+        session.answers.insert((serial, outcome), at: session.place(of: serial))
         sessions.clients[client] = session
-        return client
+        return .answer(client, serial)
     }
 
     private mutating func takeLease(_ reader: inout ByteReader) throws(MalformedBytes) -> String {

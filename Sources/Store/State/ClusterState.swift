@@ -18,8 +18,8 @@ public struct ClusterState: Sendable {
     public internal(set) var cluster: ClusterRecord?
     /// What tenants and operators drew. Its revision is the entry that changed it last.
     public internal(set) var topology = Topology()
-    /// When each object was made and last changed.
-    var versions = TreeDictionary<ObjectKey, Version>()
+    /// When each object was made and last changed, with its share of the digest.
+    var versions = TreeDictionary<ObjectKey, Stamp>()
     /// Nodes by id.
     public internal(set) var nodes: [NodeID: NodeRecord] = [:]
     /// Nodes that were removed.
@@ -59,7 +59,13 @@ public struct ClusterState: Sendable {
     }
 
     /// When an object was made and last changed; `nil` when there is none.
-    public func version(of key: ObjectKey) -> Version? { versions[key] }
+    public func version(of key: ObjectKey) -> Version? { versions[key]?.version }
+
+    /// A version, and the hash of the object's row.
+    struct Stamp: Sendable, Hashable {
+        var version: Version
+        var hash: StateDigest
+    }
 
     /// The authority that signs.
     public var activeAuthority: AuthorityRecord? { authorities.values.first { $0.state == .active } }
@@ -73,26 +79,35 @@ public struct StateDigest: Sendable, Hashable, CustomStringConvertible {
     private var a: UInt64 = 0
     private var b: UInt64 = 0
 
-    mutating func add(_ row: [UInt8]) {
-        let hash = StateDigest.hash(row)
-        a &+= hash.0
-        b &+= hash.1
+    /// The sum of one row.
+    init(of row: [UInt8], _ prefix: [UInt8]) {
+        (a, b) = StateDigest.hash(prefix, row)
     }
 
-    mutating func subtract(_ row: [UInt8]) {
-        let hash = StateDigest.hash(row)
-        a &-= hash.0
-        b &-= hash.1
+    init() {}
+
+    mutating func add(_ other: StateDigest) {
+        a &+= other.a
+        b &+= other.b
+    }
+
+    mutating func subtract(_ other: StateDigest) {
+        a &-= other.a
+        b &-= other.b
     }
 
     /// Two sums that differ in their multipliers; against faults, not against enemies.
-    private static func hash(_ bytes: [UInt8]) -> (UInt64, UInt64) {
+    private static func hash(_ prefix: [UInt8], _ bytes: [UInt8]) -> (UInt64, UInt64) {
         var x: UInt64 = 0xcbf2_9ce4_8422_2325
         var y: UInt64 = 0x9e37_79b9_7f4a_7c15
-        for byte in bytes {
-            x = (x ^ UInt64(byte)) &* 0x0000_0100_0000_01b3
-            y = (y &+ UInt64(byte)) &* 0xff51_afd7_ed55_8ccd
-            y ^= y >> 29
+        for part in [prefix, bytes] {
+            part.withUnsafeBufferPointer { part in
+                for byte in part {
+                    x = (x ^ UInt64(byte)) &* 0x0000_0100_0000_01b3
+                    y = (y &+ UInt64(byte)) &* 0xff51_afd7_ed55_8ccd
+                    y ^= y >> 29
+                }
+            }
         }
         return (x ^ x >> 31, y)
     }
@@ -110,16 +125,27 @@ public struct StateDigest: Sendable, Hashable, CustomStringConvertible {
 /// What clients were answered, until they say that they know it.
 struct SessionTable: Sendable {
     struct Session: Sendable, Equatable {
-        /// The entry that used it last.
-        var used: LogIndex
         /// Below it the client has all answers.
         var floor: UInt64
         /// Answers by serial, ascending.
         var answers: [(serial: UInt64, outcome: Outcome)]
+        /// The entry that used it last.
+        var used: LogIndex
 
         static func == (a: Session, b: Session) -> Bool {
-            a.used == b.used && a.floor == b.floor
+            a.floor == b.floor && a.used == b.used
                 && a.answers.elementsEqual(b.answers) { $0.serial == $1.serial && $0.outcome == $1.outcome }
+        }
+
+        /// Where an answer is, or would be.
+        func place(of serial: UInt64) -> Int {
+            var low = 0
+            var high = answers.count
+            while low < high {
+                let middle = (low + high) / 2
+                if answers[middle].serial < serial { low = middle + 1 } else { high = middle }
+            }
+            return low
         }
     }
 
@@ -139,23 +165,17 @@ struct SessionTable: Sendable {
             // Only a client's first word makes a session: one that was forgotten must not do things again.
             return id.floor <= 1 ? .new : .expired
         }
-        if let known = session.answers.first(where: { $0.serial == id.serial }) { return .answered(known.outcome) }
+        let at = session.place(of: id.serial)
+        if at < session.answers.count, session.answers[at].serial == id.serial {
+            return .answered(session.answers[at].outcome)
+        }
         return id.serial < session.floor ? .expired : .new
     }
 
-    /// Notes an answer; returns the clients whose sessions changed or went.
-    mutating func note(_ id: Transaction.SessionID, _ outcome: Outcome, at index: LogIndex) -> [UInt64] {
-        guard id.client != 0 else { return [] }
-        var session = clients[id.client] ?? Session(used: index, floor: 0, answers: [])
-        session.used = index
-        session.floor = max(session.floor, id.floor)
-        session.answers.removeAll { $0.serial < session.floor }
-        session.answers.append((id.serial, outcome))
-        clients[id.client] = session
-        guard clients.count > SessionTable.limit,
-            let oldest = clients.min(by: { ($0.value.used, $0.key) < ($1.value.used, $1.key) })?.key
-        else { return [id.client] }
-        clients[oldest] = nil
-        return [id.client, oldest]
+    /// An answer that is kept, or was.
+    func answer(_ client: UInt64, _ serial: UInt64) -> Outcome? {
+        guard let session = clients[client] else { return nil }
+        let at = session.place(of: serial)
+        return at < session.answers.count && session.answers[at].serial == serial ? session.answers[at].outcome : nil
     }
 }

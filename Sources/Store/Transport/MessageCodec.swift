@@ -162,7 +162,9 @@ extension [UInt8] {
 }
 
 extension ByteReader {
-    fileprivate mutating func need<Number: FixedWidthInteger & UnsignedInteger>() throws(StoreError) -> Number {
+    fileprivate mutating func need<Number: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>() throws(StoreError)
+        -> Number
+    {
         do throws(MalformedBytes) { return try number() } catch { throw .malformed("message: \(error)") }
     }
 

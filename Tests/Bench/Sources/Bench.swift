@@ -5,5 +5,6 @@ import ArgumentParser
 @main
 struct Bench: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "selvage-bench", subcommands: [SimulateCommand.self, BlastCommand.self, LogCommand.self, StoreCommand.self])
+        commandName: "selvage-bench",
+        subcommands: [SimulateCommand.self, BlastCommand.self, LogCommand.self, StoreCommand.self])
 }

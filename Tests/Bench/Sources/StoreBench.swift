@@ -33,7 +33,7 @@ struct StoreCommand: AsyncParsableCommand {
         try await wait("a leader") { replica.state.cluster != nil }
         for member in UInt64(2)...3 { _ = try await replica.submit([.putNode(record(member))]) }
         try await wait("three voters") { replica.state.members.voters.count == 3 && !replica.state.members.isJoint }
-        _ = try await replica.submit([.put(.bridge(Bridge(path: DevicePath(tenant: "bench", name: "b"))))])
+        _ = try await replica.submit([.put(.bridge(Bridge(path: StoreCommand.device)))])
         for clients in [1, 16, 64] {
             var rates: [Double] = []
             var p50s: [Double] = []
@@ -133,19 +133,19 @@ struct StoreCommand: AsyncParsableCommand {
 
     // MARK: - Load
 
-    /// A change of about 256 bytes.
+    private static let device = DevicePath(tenant: "acme-production", name: "web-frontend")
+
+    /// A port, as large as they are: its MAC and addresses change each time.
     private static func change(_ number: Int) -> Transaction.Operation {
         let index = UInt64(number % 512)
         let turn = UInt64(number / 512 % 250 + 1)
-        var port = Port(path: PortPath(device: DevicePath(tenant: "bench", name: "b"), name: "p\(index)"), kind: .bridge)
+        let name = "vm-\(index)"
+        var port = Port(path: PortPath(device: device, name: name), kind: .bridge)
         port.mac = MACAddress(bits: 0x0e00_0000_0000 | index << 8 | turn)
         port.addresses = [
-            InterfaceAddress(IPAddress(IPv4Address(bits: UInt32(0x0a00_0000 | index << 8 | turn))), length: 32)
+            InterfaceAddress(IPAddress(IPv4Address(bits: UInt32(0x0a00_0000 | index << 8 | turn))), length: 16),
+            InterfaceAddress(IPAddress(high: 0xfd00 << 48, low: index << 32 | turn, family: .ipv6), length: 64),
         ]
-        for part in UInt64(0)..<8 {
-            let address = IPAddress(high: 0xfd00 << 48, low: index << 32 | turn << 16 | part, family: .ipv6)
-            port.addresses.append(InterfaceAddress(address, length: 128))
-        }
         return .put(.port(port))
     }
 
