@@ -39,11 +39,10 @@ public enum SnapshotFile {
         out.number(state.applied.index)
         out.data(EntryCodec.encode(state.members))
         out.text(state.cluster?.id ?? "")
-        let keys = state.rowKeys
-        out.count(keys.count)
-        for key in keys {
-            guard let bytes = state.row(key) else { continue }
-            out.number(key.code)
+        let rows = state.rowKeys.compactMap { key in state.row(key).map { (key.code, $0) } }
+        out.count(rows.count)
+        for (code, bytes) in rows {
+            out.number(code)
             out.data(bytes)
         }
         return out.bytes + Cryptography.sha256(out.bytes)
