@@ -6,6 +6,8 @@ public enum Input: Sendable {
     case tick
     /// A message came.
     case receive(Message)
+    /// The connection to a member broke, as when its process ends: if it led, it may be worth asking for an election soon.
+    case lost(NodeID)
     /// Commands to add to the log, under a number by which they are answered.
     case propose([[UInt8]], number: UInt64)
     /// The members are to become these.

@@ -148,6 +148,7 @@ public struct Raft: Sendable {
         switch input {
         case .tick: tick(&effects)
         case .receive(let message): receive(message, &effects)
+        case .lost(let peer): lost(peer)
         case .propose(let commands, let number): propose(commands, number, &effects)
         case .change(let members, let number): change(members, number, &effects)
         case .read(let number): read(number, &effects)
@@ -279,6 +280,14 @@ public struct Raft: Sendable {
     mutating func drawTimeout() {
         elapsed = 0
         electionTimeout = options.electionTicks + Int.random(in: 0..<options.electionTicks, using: &random)
+    }
+
+    /// The leader's connection broke: it is not heard of any more, and unless it is heard again an election begins soon, each
+    /// member's at a time of its own. Safe whatever the reason: it is as if time had passed.
+    private mutating func lost(_ peer: NodeID) {
+        guard role == .follower, leader == peer else { return }
+        elapsed = max(elapsed, options.electionTicks)
+        electionTimeout = elapsed + Int.random(in: 1...max(1, options.electionTicks / 8), using: &random)
     }
 
     /// Whether a leader was heard of so lately that an election would only disturb.

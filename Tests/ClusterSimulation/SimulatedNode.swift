@@ -131,7 +131,7 @@ final class SimulatedNode {
         case .discard(let info): ask(.discard(info), world)
         case .stop(let reason):
             world.note("\(id) stops: \(reason)")
-            if !reason.hasPrefix("the disk") { world.invariants.fail("\(id) stopped: \(reason)") }
+            if !reason.hasPrefix("the disk ") { world.invariants.fail("\(id) stopped: \(reason)") }
         }
     }
 

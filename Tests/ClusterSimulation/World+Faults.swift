@@ -12,7 +12,7 @@ extension World {
         // The leader is where it hurts most.
         if isStormy, let leader = alive.first(where: { $0.raft?.status.role == .leader }) { victim = leader }
         let longest: UInt64 = isStormy ? 120_000 : 900_000
-        switch Int.random(in: 0..<12, using: &faultRandom) {
+        switch Int.random(in: 0..<16, using: &faultRandom) {
         case 0, 1:
             crash(victim)
             schedule(.restart(victim.id), in: UInt64.random(in: 1_000...longest, using: &faultRandom))
@@ -54,8 +54,42 @@ extension World {
             guard let leader = alive.first(where: { $0.raft?.status.role == .leader }) else { return }
             crash(leader)
             schedule(.restart(leader.id), in: UInt64.random(in: 1_000...longest, using: &faultRandom))
+        case 10:
+            // The clock jumps: much time passes at once.
+            count("clock jump")
+            note("the clock of \(victim.id) jumps")
+            let life = victim.life
+            for _ in 0..<Int.random(in: 1...40, using: &faultRandom) where victim.life == life {
+                victim.step(.tick, self)
+            }
+        case 11:
+            // Connections break; most of the time the one to the leader is what matters.
+            count("connection lost")
+            let gone = alive.first { $0.raft?.status.role == .leader }?.id ?? victim.id
+            for node in alive where Bool.random(using: &faultRandom) { node.step(.lost(gone), self) }
+        case 12:
+            // The disk is full: the write fails, nothing is lost, and somebody makes room.
+            count("disk full")
+            victim.step(.halt("the disk is full"), self)
+            schedule(.repair(victim.id, life: victim.life), in: UInt64.random(in: 1_000...longest, using: &faultRandom))
+        case 13: wipe(victim)
         default: victim.checkpoint(self)
         }
+    }
+
+    /// A disk is replaced by an empty one. Its member stays down and is removed, while the others still are a majority.
+    private func wipe(_ victim: SimulatedNode) {
+        guard wiped == nil, Int.random(in: 0..<4, using: &faultRandom) == 0 else { return }
+        // Every configuration that may be in force must do without it.
+        let configurations = nodes.values.compactMap { $0.raft?.members }
+        guard configurations.count == nodes.count,
+            configurations.allSatisfy({ !$0.isJoint && ($0.voters.count >= 3 || !$0.isVoter(victim.id)) }),
+            Set(configurations.map(\.voters)).count == 1
+        else { return }
+        count("wiped disk")
+        note("\(victim.id) loses its disk")
+        crash(victim)
+        wiped = victim.id
     }
 
     private func partition() {
@@ -76,7 +110,8 @@ extension World {
 
     /// The operator adds, removes, hands over, whatever the cluster makes of it.
     func operate() {
-        guard isFaulty else { return }
+        // A member that is gone for good is removed also when all else is quiet.
+        guard isFaulty || wiped != nil else { return }
         let pause: ClosedRange<UInt64> = isStormy ? 20_000...300_000 : 100_000...900_000
         schedule(.operate, in: UInt64.random(in: pause, using: &faultRandom))
         let leaders = nodes.values.filter { $0.raft?.status.role == .leader && $0.pausedUntil <= now }.sorted {
@@ -97,6 +132,13 @@ extension World {
     private func operate(on leader: SimulatedNode) {
         guard let members = leader.raft?.members else { return }
         var target = members
+        if let wiped {
+            // First things first: nobody else goes while one is gone for good.
+            guard members.all.contains(wiped) else { return }
+            target.set(wiped, nil)
+            count("removal of a wiped member")
+            return leader.step(.change(target.list, number: leader.nextNumber()), self)
+        }
         let others = members.list.map(\.id).filter { $0 != leader.id }
         switch Int.random(in: 0..<7, using: &faultRandom) {
         case 0, 1:

@@ -16,6 +16,8 @@ public final class World {
     enum Event {
         case tick(NodeID, life: Int)
         case deliver(Message)
+        /// To one that has got the address of another.
+        case misdeliver(Message, NodeID)
         case diskDone(NodeID, life: Int)
         case request(NodeID, Request)
         case answer(Answer)
@@ -24,6 +26,8 @@ public final class World {
         case fault
         case heal
         case restart(NodeID)
+        /// A member that stopped by itself starts again.
+        case repair(NodeID, life: Int)
         case operate
         case endOfFaults
         case check
@@ -63,6 +67,8 @@ public final class World {
         var to: NodeID
     }
     var isFaulty = true
+    /// The member that lost its disk, if one did: it never comes back, and is removed.
+    var wiped: NodeID?
     var isOver = false
 
     var invariants = Invariants()
@@ -152,6 +158,10 @@ public final class World {
             guard let node = nodes[message.to], node.raft != nil else { return }
             if node.pausedUntil > now { return events.add(event, at: node.pausedUntil) }
             node.step(.receive(message), self)
+        case .misdeliver(let message, let id):
+            guard let node = nodes[id], node.raft != nil, node.pausedUntil <= now else { return }
+            count("message to the wrong member")
+            node.step(.receive(message), self)
         case .diskDone(let id, let life):
             guard let node = nodes[id], node.life == life, node.raft != nil else { return }
             if node.pausedUntil > now { return events.add(event, at: node.pausedUntil) }
@@ -168,6 +178,10 @@ public final class World {
             cuts.removeAll()
             note("the network heals")
         case .restart(let id): restart(id)
+        case .repair(let id, let life):
+            guard let node = nodes[id], node.life == life else { return }
+            crash(node)
+            restart(id)
         case .operate: operate()
         case .endOfFaults: endFaults()
         case .check: checkProgress()
@@ -185,6 +199,8 @@ public final class World {
 
     func restart(_ id: NodeID) {
         guard let node = nodes[id], node.raft == nil else { return }
+        // A store whose log is gone does not start: who forgot its votes must not vote again under the same id.
+        guard id != wiped else { return }
         node.start(self, seed: faultRandom.next())
         // Clocks run a little fast or slow.
         node.tickLength = World.tick * UInt64.random(in: 900...1100, using: &faultRandom) / 1000
@@ -206,6 +222,11 @@ public final class World {
         if cuts.contains(Cut(from: message.from, to: message.to)) { return count("cut message") }
         if isFaulty, Double.random(in: 0..<1, using: &networkRandom) < dropRate { return count("lost message") }
         schedule(.deliver(message), in: delay())
+        if isFaulty, Int.random(in: 0..<400, using: &networkRandom) == 0,
+            let other = nodes.keys.sorted().randomElement(using: &networkRandom)
+        {
+            schedule(.misdeliver(message, other), in: delay())
+        }
         if isFaulty, Double.random(in: 0..<1, using: &networkRandom) < duplicateRate {
             schedule(.deliver(message), in: delay())
         }
@@ -266,7 +287,7 @@ public final class World {
         }
         if raft.commit != raft.last.index { return invariants.fail("the leader's log is not committed") }
         if raft.inflightBytes != 0 { return invariants.fail("\(raft.inflightBytes) bytes are still under way") }
-        for id in raft.members.all {
+        for id in raft.members.all where id != wiped {
             guard let node = nodes[id], let other = node.raft else { return invariants.fail("\(id) does not run") }
             if node.applied != raft.commit {
                 return invariants.fail(

@@ -167,6 +167,7 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
         transport.onMessage = { [unowned self] message in step(.receive(message)) }
         transport.onProposal = { [unowned self] node, number, bytes in enqueue(bytes, .remote(node, number)) }
         transport.onRefusal = { [unowned self] number, refusal in refused([.local(number)], refusal) }
+        transport.onLost = { [unowned self] node in step(.lost(node)) }
         transport.onConnected = { [unowned self] _ in retrySubmissions() }
         try await loop.submit { [self] in
             follow(keeper.state)

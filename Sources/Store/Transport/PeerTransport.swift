@@ -57,6 +57,7 @@ final class PeerTransport: @unchecked Sendable {  // what varies is touched on `
     var onProposal: ((NodeID, UInt64, [UInt8]) -> Void)?
     var onRefusal: ((UInt64, Refusal) -> Void)?
     var onConnected: ((NodeID) -> Void)?
+    var onLost: ((NodeID) -> Void)?
     var onRequest: (@Sendable (NodeID, UInt8, [UInt8]) async throws -> [UInt8])?
 
     init(
@@ -351,7 +352,11 @@ final class PeerTransport: @unchecked Sendable {  // what varies is touched on `
         }
     }
 
-    func ended(_ peer: InboundPeer, wasKnown: Bool) { inbound[ObjectIdentifier(peer)] = nil }
+    func ended(_ peer: InboundPeer, wasKnown: Bool) {
+        inbound[ObjectIdentifier(peer)] = nil
+        // One lane's end is enough: a node that lives opens it again at once, and is heard.
+        if wasKnown, let hello = peer.hello, hello.lane == .urgent { onLost?(hello.from) }
+    }
 
     func stop() {
         listener?.close(promise: nil)
