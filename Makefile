@@ -8,11 +8,12 @@ BIN = .build/$(CONFIG)/selvage
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
 SEEDS ?= 2000
+WRITES ?= 2000
 FUZZER = $(firstword $(wildcard $(dir $(realpath $(shell command -v swift)))../lib/clang/*/lib/linux/libclang_rt.fuzzer_no_main-x86_64.a) \
 	$(wildcard $(dir $(realpath $(shell command -v swift)))../lib/clang/*/lib/x86_64-unknown-linux-gnu/libclang_rt.fuzzer_no_main.a))
 LAB ?= cluster-examples/two-tenants.yaml
 
-.PHONY: build help lab test unit lint sim examples kernel bench fuzz install clean setup-build setup-test
+.PHONY: build help lab test unit lint sim cluster examples kernel bench fuzz install clean setup-build setup-test
 
 build: setup-build   ## build the binary (CONFIG=debug for a debug one)
 	swift build $(BUILD_FLAGS) --product selvage
@@ -24,7 +25,7 @@ lab: build           ## start the two-tenants lab and check it (LAB=FILE for ano
 	@$(BIN) lab down --lab $(basename $(notdir $(LAB))) >/dev/null 2>&1 || true
 	$(BIN) lab up $(LAB)
 
-test: setup-test lint unit sim examples kernel   ## everything that CI runs
+test: setup-test lint unit sim cluster examples kernel   ## everything that CI runs
 
 unit: setup-build    ## the tests of the rooms
 	@# As root of a user namespace where we are not root anyway: the conformance suite makes network namespaces.
@@ -40,6 +41,10 @@ sim: setup-build     ## SEEDS (2000) lives of simulated clusters, and what they 
 	swift build $(BUILD_FLAGS) --product selvage-sim
 	.build/$(CONFIG)/selvage-sim --seeds $(SEEDS)
 	.build/$(CONFIG)/selvage-sim --mutants --seeds 5000
+
+cluster: build setup-test    ## real nodes: founding, failing, strangers, recovery; WRITES (2000) while nodes are killed
+	python3 Tests/Cluster/life.py $(abspath $(BIN))
+	python3 Tests/Cluster/kill.py $(abspath $(BIN)) --writes $(WRITES)
 
 kernel: build setup-test     ## the kernel lane: openvswitch under User-Mode Linux
 	@[ "$$(id -u)" = 0 ] || { echo "the kernel lane works on this machine's files and needs root: sudo make kernel"; exit 1; }

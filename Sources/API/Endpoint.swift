@@ -29,7 +29,7 @@ struct Call: Sendable {
     func flag(_ name: String) throws(APIError) -> Bool {
         switch query[name] {
         case nil, "false"?: return false
-        case "true"?, ""?: return true
+        case "true"?: return true
         case let other?: throw .badRequest("\(name) is \"\(other)\": use true or false")
         }
     }
@@ -181,6 +181,6 @@ extension Endpoint.Parameter {
         "wait", .boolean, "Answer when all nodes that are up forward by the change, or the time is over.")
     static let waitSeconds = query("waitSeconds", .integer(1...300), "How long to wait; 10 unless said.")
     static let ifMatch = Self(
-        name: "If-Match", place: .header, schema: .string(),
+        name: "If-Match", place: .header, schema: .string(pattern: "^(\"[0-9]{1,18}\"|[0-9]{1,18})$"),
         text: "The revision that the object must have; 0: there must be none.")
 }

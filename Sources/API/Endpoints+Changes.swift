@@ -180,7 +180,7 @@ struct ChangeEndpoints {
             method: .get, path: "/v1/export", id: "export", tag: "changes",
             summary: "The topology as a manifest that makes it again.", access: .known,
             parameters: [.query("tenant", .string(), "Only this tenant's devices."), .stale],
-            answers: [.init(status: 200, text: "A manifest.", type: "application/yaml", schema: .string())],
+            answers: [.init(status: 200, text: "A manifest.", type: "application/yaml", schema: .any)],
             problems: [503]
         ) { [node] call in
             let tenant = call.query["tenant"]

@@ -85,6 +85,12 @@ struct APIResponder: HTTPResponder {
             let key = String(name)
             if call.query[key] == nil { call.query[key] = percentDecoded(value) ?? String(value) }
         }
+        for parameter in endpoint.parameters where parameter.place == .query {
+            guard let text = call.query[parameter.name] else { continue }
+            if let problem = parameter.schema.problem(text: text, at: parameter.name) {
+                throw APIError.badRequest(problem)
+            }
+        }
         call.body = try await read(request, endpoint)
         return try await endpoint.handle(call)
     }

@@ -2,8 +2,8 @@
 
 /// What JSON may look like, as OpenAPI tells it and as requests are checked.
 indirect enum Schema: Sendable {
-    /// A text; `pattern` and `values` narrow it, `format` only tells.
-    case string(format: String? = nil, values: [String]? = nil, minLength: Int? = nil)
+    /// A text; `values` narrows it, `format` and `pattern` only tell.
+    case string(format: String? = nil, values: [String]? = nil, minLength: Int? = nil, pattern: String? = nil)
     /// A whole number.
     case integer(ClosedRange<Int>? = nil)
     /// Any number.
@@ -38,11 +38,12 @@ indirect enum Schema: Sendable {
     /// As OpenAPI 3.1, collecting what is named.
     func json(_ named: inout [String: JSON]) -> JSON {
         switch self {
-        case .string(let format, let values, let minLength):
+        case .string(let format, let values, let minLength, let pattern):
             var object: [String: JSON] = ["type": "string"]
             if let format { object["format"] = .string(format) }
             if let values { object["enum"] = .array(values.map(JSON.string)) }
             if let minLength { object["minLength"] = .integer(minLength) }
+            if let pattern { object["pattern"] = .string(pattern) }
             return .object(object)
         case .integer(let range):
             var object: [String: JSON] = ["type": "integer"]
@@ -89,7 +90,7 @@ indirect enum Schema: Sendable {
         let here = place.isEmpty ? "the body" : place
         switch (self, value) {
         case (.any, _), (.number, .number), (.number, .integer), (.boolean, .boolean): return nil
-        case (.string(_, let values, let minLength), .string(let text)):
+        case (.string(_, let values, let minLength, _), .string(let text)):
             if let values, !values.contains(text) {
                 return "\(here) is \"\(text)\": use one of \(values.joined(separator: ", "))"
             }
@@ -126,6 +127,18 @@ indirect enum Schema: Sendable {
             return nil
         default: return "\(here) is not \(word)"
         }
+    }
+
+    /// Why the text of a parameter is not of this kind; `nil` when it is.
+    func problem(text: String, at place: String) -> String? {
+        let value: JSON? =
+            switch self {
+            case .boolean: text == "true" ? true : text == "false" ? false : nil
+            case .integer: Int(text).map { JSON.integer($0) }
+            default: .string(text)
+            }
+        guard let value else { return "\(place) is \"\(text)\": it is to be \(word)" }
+        return problem(value, at: place)
     }
 
     private var word: String {

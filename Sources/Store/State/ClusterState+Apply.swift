@@ -63,8 +63,9 @@ extension ClusterState {
             change = Change(self)
             outcome = failure
         } else {
-            outcome = .done(index)
             note(&change, at: index, &applied)
+            // What changed nothing is true since the last change: whoever waits for it waits for that.
+            outcome = .done(topology.revision)
         }
         note(outcome, of: transaction.session, at: index, &applied)
         applied.outcome = outcome

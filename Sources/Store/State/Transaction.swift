@@ -88,7 +88,7 @@ public struct Transaction: Sendable, Equatable {
 
 /// What became of a transaction.
 public enum Outcome: Sendable, Equatable {
-    /// Done; the revision is that of the change.
+    /// Done; the revision is that of the topology after it.
     case done(UInt64)
     /// Nothing was changed.
     case failed(Failure, [Problem])
