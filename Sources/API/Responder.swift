@@ -145,8 +145,7 @@ struct APIResponder: HTTPResponder {
         case .bytes(let bytes): body = ResponseBody(byteBuffer: bytes)
         case .stream(let produce):
             body = ResponseBody { writer in
-                // The writer is used here alone, one write after the other.
-                nonisolated(unsafe) var out = writer
+                nonisolated(unsafe) var out = writer  // used here alone, one write after the other
                 try await produce { bytes in try await out.write(bytes) }
                 try await out.finish(nil)
             }
