@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Nodes are killed at random, over and over, while clients write; what was acknowledged must be there, once.
 
-    kill.py BINARY [--writes 2000] [--clients 8] [--seed N]
+    kill.py BINARY [--writes 2000] [--kills 12] [--clients 8] [--seed N]
 """
 import argparse
 import http.client
@@ -18,6 +18,7 @@ from cluster import Cluster, UnixConnection, wait_for
 parser = argparse.ArgumentParser()
 parser.add_argument("binary")
 parser.add_argument("--writes", type=int, default=2000)
+parser.add_argument("--kills", type=int, default=12)
 parser.add_argument("--clients", type=int, default=8)
 parser.add_argument("--seed", type=int, default=int(time.time()))
 options = parser.parse_args()
@@ -28,6 +29,7 @@ NAMES = ("n1", "n2", "n3")
 lock = threading.Lock()
 acknowledged, unsure, over = {}, set(), threading.Event()
 next_number = [0]
+kills = 0
 
 
 def client(cluster, number):
@@ -35,7 +37,7 @@ def client(cluster, number):
     mine = random.Random(options.seed + number)
     while not over.is_set():
         with lock:
-            if len(acknowledged) >= options.writes:
+            if len(acknowledged) >= options.writes and kills >= options.kills:
                 over.set()
                 return
             next_number[0] += 1
@@ -84,7 +86,6 @@ with tempfile.TemporaryDirectory(prefix="selvage-kill-") as directory:
         began = time.monotonic()
         for thread in threads:
             thread.start()
-        kills = 0
         while not over.is_set():
             time.sleep(draw.uniform(0.3, 2.5))
             # Mostly one, now and then all at once.
