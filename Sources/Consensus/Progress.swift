@@ -15,6 +15,8 @@ struct Progress: Sendable {
     var match: LogIndex = 0
     /// What to send next.
     var next: LogIndex
+    /// The last commit that it was told of by a heartbeat.
+    var told: LogIndex = 0
     /// Last index and size of the messages that are under way.
     var inflight: [(last: LogIndex, bytes: Int)] = []
     var inflightBytes = 0

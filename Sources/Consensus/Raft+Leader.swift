@@ -127,6 +127,7 @@ extension Raft {
         // The commit may have ended this member's leadership.
         guard role == .leader else { return }
         replicate(to: peer, &effects)
+        tellCommit(peer, &effects)
         if let transfer, transfer.to == peer, progress[peer]?.match == log.lastIndex { sendCampaign(peer, &effects) }
     }
 
@@ -165,11 +166,19 @@ extension Raft {
         if index > commit, log.term(at: index) == term || has(.commitsOldTerms) {
             commit = index
             addWaitingReads(&effects)
-            for peer in progress.keys.sorted() where (progress[peer]?.match ?? 0) >= commit {
-                effects.append(.send(heartbeat(to: peer)))
-            }
+            for peer in progress.keys.sorted() { tellCommit(peer, &effects) }
         }
         finishChange(&effects)
+    }
+
+    /// Tells a member at once of what is committed, as soon as its log has it: it would else wait for the next heartbeat. One
+    /// that is sent more entries hears of it with those.
+    private mutating func tellCommit(_ peer: NodeID, _ effects: inout [Effect]) {
+        guard let known = progress[peer], known.next > log.lastIndex else { return }
+        let news = min(commit, known.match)
+        guard news > known.told else { return }
+        progress[peer]?.told = news
+        effects.append(.send(heartbeat(to: peer)))
     }
 
     // MARK: - Proposals
