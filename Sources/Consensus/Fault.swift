@@ -4,7 +4,9 @@
 /// that it would find them in what we write. No node ever runs with one.
 public enum Fault: String, Hashable, Sendable, CaseIterable {
     /// Those that a life meets too seldom; each has a test of its own that plays its scene.
-    public static let seldom: Set<Fault> = [.commitsOldTerms, .countsOwnVoteBeforeWriting, .keepsTakenBackMembers]
+    public static let seldom: Set<Fault> = [
+        .commitsOldTerms, .countsOwnVoteBeforeWriting, .keepsTakenBackMembers, .resignsTooSoon,
+    ]
 
     /// Commits entries of earlier terms by counting (the figure 8 of the Raft paper).
     case commitsOldTerms

@@ -98,6 +98,22 @@ private struct Member {
         #expect(member.raft.members == (isFaulty ? alone : old))
     }
 
+    @Test(arguments: [false, true])
+    func `a member that is removed stands for election until that is committed`(_ isFaulty: Bool) {
+        // The others may lack the entry that removes it, and then its log is the only one that they can follow.
+        var member = Member(of: 3, faults: isFaulty ? [.resignsTooSoon] : [])
+        let others = Members(voters: [NodeID(2), NodeID(3)])
+        let removal = Entry(term: 2, index: 2, content: .members(others))
+        let before = LogPosition(term: 1, index: 1)
+        member.receive(2, term: 2, .append(previous: before, entries: [removal], commit: 1))
+        for _ in 0..<40 where member.raft.status.role == .follower { member.step(.tick) }
+        #expect(member.raft.status.role == (isFaulty ? .follower : .preCandidate))
+        member.receive(2, term: 3, .heartbeat(commit: 2, round: 0))
+        member.receive(2, term: 3, .append(previous: LogPosition(term: 2, index: 2), entries: [], commit: 2))
+        for _ in 0..<40 where member.raft.status.role == .follower { member.step(.tick) }
+        #expect(member.raft.status.role == .follower, "what removed it is committed")
+    }
+
     @Test func `a vote and an acknowledgement leave when they are durable`() {
         var member = Member(of: 3)
         member.step(
