@@ -62,7 +62,9 @@ let package = Package(
         room("Consensus"),
 
         // Floor 3: what happens to a packet; who carries it out; how a drawing is read.
-        room("Simulation", ["Wire", "Topology"]),
+        room(
+            "Simulation",
+            ["Wire", "Topology", .product(name: "HashTreeCollections", package: "swift-collections")]),
         room("Datapath", ["Wire", "Linux", "Netlink", "CLinux", "CNetlink"]),
         room(
             "Store",

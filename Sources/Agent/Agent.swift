@@ -29,6 +29,8 @@ public final class Agent: Sendable {
         var tunnels: [TunnelZone.Encapsulation: (specification: PortSpecification, number: PortNumber)] = [:]
         var tunnelProblem: String?
         var hasInherited = false
+        /// What the packet threads were given last.
+        var epoch: Epoch?
     }
 
     private let control: Mutex<Control>
@@ -75,10 +77,11 @@ public final class Agent: Sendable {
             // How this host sends to the others is a matter of its own addresses, too.
             if difference.hosts.contains(host) { tags.formUnion(topology.hosts.keys.map(Tag.host)) }
             control.topology = topology
-            control.fabric = Fabric(topology, localHost: host)
+            control.fabric = Fabric(topology, after: control.fabric, difference)
             if reconcileTunnels(&control) { tags.formUnion(topology.hosts.keys.map(Tag.host)) }
-            tags.formUnion(reconcileBindings(&control, gone: []).map(Tag.port))
-            let adopted = publish(control, changed: tags)
+            let bindings = control.hasInherited ? difference.ports.union(control.problems.keys) : allBindings(control)
+            tags.formUnion(reconcileBindings(&control, bindings, gone: []).map(Tag.port))
+            let adopted = publish(&control, changed: tags)
             if !control.hasInherited {
                 control.hasInherited = true
                 inherit(control)
@@ -106,24 +109,36 @@ public final class Agent: Sendable {
     /// - Parameter gone: names of interfaces that went, even if one of the same name is there again.
     public func interfacesChanged(gone: Set<String> = []) {
         control.withLock { control in
-            var changed = Set(reconcileBindings(&control, gone: gone).map(Tag.port))
+            var changed = Set(reconcileBindings(&control, allBindings(control), gone: gone).map(Tag.port))
             // The address of a tunnel may have come with an interface.
             if control.tunnelProblem != nil, reconcileTunnels(&control) {
                 changed.formUnion(control.topology.hosts.keys.map(Tag.host))
             }
-            if !changed.isEmpty { _ = publish(control, changed: changed) }
+            if !changed.isEmpty { _ = publish(&control, changed: changed) }
         }
     }
 
     // MARK: - Bindings
 
-    private func reconcileBindings(_ control: inout Control, gone: Set<String>) -> [PortPath] {
+    /// Ports that are bound, were bound, or could not be.
+    private func allBindings(_ control: borrowing Control) -> Set<PortPath> {
+        Set(control.topology.ports.bound(to: host).values.flatMap(\.self)).union(control.numbers.keys).union(
+            control.problems.keys)
+    }
+
+    /// Makes bindings of ports what the topology says and the host's interfaces allow. Returns the ports that it bound or
+    /// unbound.
+    private func reconcileBindings(_ control: inout Control, _ paths: Set<PortPath>, gone: Set<String>) -> [PortPath] {
         var wanted: [PortPath: String] = [:]
-        for (interface, paths) in control.topology.ports.bound(to: host) {
-            for path in paths { wanted[path] = interface }
+        for path in paths {
+            if case .exterior(host, let interface)? = control.topology.ports[path]?.attachment {
+                wanted[path] = interface
+            }
         }
         var changed: [PortPath] = []
-        for (path, number) in control.numbers {
+        // What goes goes first: its interface may be wanted by another port.
+        for path in paths {
+            guard let number = control.numbers[path] else { continue }
             let interface = control.interfaces[path] ?? ""
             if wanted[path] != interface || gone.contains(interface) || !interfaceExists(interface) {
                 try? datapath.removePort(number)
@@ -132,7 +147,7 @@ public final class Agent: Sendable {
                 changed.append(path)
             }
         }
-        for path in control.problems.keys where wanted[path] == nil { control.problems[path] = nil }
+        for path in paths where wanted[path] == nil { control.problems[path] = nil }
         for (path, interface) in wanted where control.numbers[path] == nil {
             guard interfaceExists(interface) else {
                 control.problems[path] = "interface \(interface) does not exist"
@@ -179,9 +194,11 @@ public final class Agent: Sendable {
     }
 
     /// Gives the packet threads what is in force; each answers when it forwards by it.
-    private func publish(_ control: borrowing Control, changed: Set<Tag>) -> [Reply<Bool>] {
+    private func publish(_ control: inout Control, changed: Set<Tag>) -> [Reply<Bool>] {
         let epoch = Epoch(
-            fabric: control.fabric, bound: control.numbers, tunnelPorts: control.tunnels.mapValues(\.number))
+            fabric: control.fabric, bound: control.numbers, tunnelPorts: control.tunnels.mapValues(\.number),
+            after: control.epoch)
+        control.epoch = epoch
         let replies = control.threads.map { thread in
             let reply = Reply<Bool>()
             thread.post(.epoch(epoch, changed: changed, adopted: reply))

@@ -25,11 +25,27 @@ final class Epoch: Sendable {
     private let ingresses: [UInt32: Ingress]
     private let tunnels: [HostIndex: Tunnel]
     let tunnelPorts: [PortNumber]
+    private let bound: [PortPath: PortNumber]
+    private let tunnelPortsByKind: [TunnelZone.Encapsulation: PortNumber]
 
+    /// - Parameter previous: what was in force before; where ports lie as they did, its tables are taken over.
     init(
-        fabric: Fabric, bound: [PortPath: PortNumber], tunnelPorts: [TunnelZone.Encapsulation: PortNumber]
+        fabric: Fabric, bound: [PortPath: PortNumber], tunnelPorts: [TunnelZone.Encapsulation: PortNumber],
+        after previous: Epoch? = nil
     ) {
         self.fabric = fabric
+        self.bound = bound
+        tunnelPortsByKind = tunnelPorts
+        self.tunnelPorts = tunnelPorts.values.sorted()
+        // Hosts and zones are the same within a lineage.
+        if let previous, previous.fabric.lineage == fabric.lineage, previous.bound == bound,
+            previous.tunnelPortsByKind == tunnelPorts
+        {
+            portNumbers = previous.portNumbers
+            ingresses = previous.ingresses
+            tunnels = previous.tunnels
+            return
+        }
         var portNumbers: [PortIndex: PortNumber] = [:]
         var ingresses: [UInt32: Ingress] = [:]
         for (path, number) in bound {
@@ -48,7 +64,6 @@ final class Epoch: Sendable {
         self.portNumbers = portNumbers
         self.ingresses = ingresses
         self.tunnels = tunnels
-        self.tunnelPorts = tunnelPorts.values.sorted()
     }
 
     func number(of port: PortIndex) -> PortNumber? { portNumbers[port] }

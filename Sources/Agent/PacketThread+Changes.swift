@@ -57,10 +57,12 @@ extension PacketThread {
     }
 
     func adopt(_ epoch: Epoch, _ changed: Set<Tag>, _ thread: any DatapathThread) {
+        if epoch.fabric.lineage != self.epoch.fabric.lineage {
+            errorBudget.removeAll()
+            answerBudget.removeAll()
+        }
         self.epoch = epoch
         simulator = Simulator(fabric: epoch.fabric, state: state)
-        errorBudget.removeAll()
-        answerBudget.removeAll()
         decideAgain(flows.flows(with: changed), thread)
         if installsStanding { installStanding(thread) }
         resume(lot.takeAll(), thread)
@@ -70,9 +72,10 @@ extension PacketThread {
         if index == 0 { greet(thread) }
     }
 
-    /// Installs what may arrive by tunnel before it does, and removes what may no longer.
+    /// Installs what may arrive by tunnel before it does, and removes what may no longer. What stands already was decided
+    /// again with the other flows that the change concerns.
     func installStanding(_ thread: any DatapathThread) {
-        var wanted: Set<FlowID> = []
+        var gone = standing
         for number in epoch.tunnelPorts {
             for arrival in epoch.fabric.arrivals + [(key: ReservedKeys.state, vlan: 0)] {
                 var key = FlowKey()
@@ -82,16 +85,20 @@ extension PacketThread {
                     key.vlanTCI = arrival.vlan == Fabric.anyTag ? 0x1000 : 0x1000 | arrival.vlan
                     key.vlanTPID = EtherType.vlan
                 }
+                if let id = gone.removeValue(forKey: Arrival(key)), flows.find(id) != nil { continue }
                 let flow = standingFlow(key)
-                wanted.insert(flow.id)
+                standing[Arrival(key)] = flow.id
                 install(flow, sample: key, thread, isStanding: true)
             }
         }
-        for id in standing.subtracting(wanted) {
+        if gone.isEmpty { return }
+        for arrival in gone.keys { standing[arrival] = nil }
+        // One flow may hold what was asked for twice.
+        let wanted = Set(standing.values)
+        for id in Set(gone.values) where !wanted.contains(id) {
             thread.remove(id)
             flows.remove(id)
         }
-        standing = wanted
     }
 
     func standingFlow(_ key: FlowKey) -> Flow {
@@ -152,6 +159,7 @@ extension PacketThread {
                 thread.remove(id)
                 flows.remove(id)
                 counters.replaced &+= 1
+                if record.isStanding { standing[Arrival(record.sample)] = flow.id }
                 install(flow, sample: record.sample, thread, isStanding: record.isStanding)
             } else {
                 if flow.actions != record.actions {

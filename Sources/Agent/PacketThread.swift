@@ -26,6 +26,15 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
         case count(Reply<AgentCounters>)
     }
 
+    /// What a standing flow was installed for.
+    struct Arrival: Hashable {
+        var port: UInt32
+        var tunnelKey: UInt64
+        var vlanTCI: UInt16
+
+        init(_ key: FlowKey) { (port, tunnelKey, vlanTCI) = (key.inPort, key.tunnelID, key.vlanTCI) }
+    }
+
     let mailbox = Mutex<[Message]>([])
 
     let index: Int
@@ -37,7 +46,7 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
     var epoch: Epoch
     var simulator: Simulator
     var flows = FlowIndex()
-    var standing: Set<FlowID> = []
+    var standing: [Arrival: FlowID] = [:]
     var lot = ParkingLot()
     /// Flows of an earlier run that wait for a neighbor before they can be decided again; they go on meanwhile.
     var undecided: [Tag: [InheritedFlow]] = [:]

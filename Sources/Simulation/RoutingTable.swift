@@ -50,6 +50,8 @@ struct RoutingTable {
 
     private var nodes: [Node] = []
     private(set) var routes: [RouteRecord] = []
+    /// Nodes and routes, those that nobody looks up any more included.
+    var size: Int { nodes.count + routes.count }
 
     /// Adds a router's routes of one family and returns the root to look up from; -1 when there are none.
     mutating func add(_ entries: [(prefix: Prefix, route: RouteRecord)], family: AddressFamily) -> Int32 {

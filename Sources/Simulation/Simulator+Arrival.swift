@@ -10,9 +10,9 @@ extension Simulator {
         begin(packet)
         verdict.mask.include(.inPort)
         verdict.mask.include(.tunnelID)
-        if let index = fabric.portOfKey[tunnelKey] {
+        if let index = fabric.tables.portOfKey.first(UInt64(tunnelKey)) {
             arrive(at: index)
-        } else if let index = fabric.bridgeOfKey[tunnelKey] {
+        } else if let index = fabric.tables.bridgeOfKey.first(UInt64(tunnelKey)) {
             arriveFlooded(on: index)
         } else {
             verdict.drop = .unknownKey

@@ -30,7 +30,7 @@ extension Simulator {
             return flood(bridge, port.device, vlan, from: index, packet)
         }
 
-        var out = fabric.stations.lookup(bridge: port.device, vlan: vlan, mac: destination)
+        var out = fabric.station(bridge: port.device, vlan: vlan, mac: destination)
         if out < 0 {
             verdict.tags.append(.mac(destination, vlan: vlan, bridge: bridge.tag))
             if let tag = state.port(of: destination, vlan: vlan, bridge: bridge.tag), let known = fabric.port(tag) {
@@ -149,7 +149,7 @@ extension Simulator {
     private mutating func learn(
         _ source: MACAddress, _ vlan: UInt16, _ index: Int32, _ port: PortRecord, _ bridge: BridgeRecord
     ) {
-        if fabric.stations.lookup(bridge: port.device, vlan: vlan, mac: source) >= 0 { return }
+        if fabric.station(bridge: port.device, vlan: vlan, mac: source) >= 0 { return }
         let tag = Tag.mac(source, vlan: vlan, bridge: bridge.tag)
         verdict.tags.append(tag)
         if state.port(of: source, vlan: vlan, bridge: bridge.tag) == port.tag { return }

@@ -12,7 +12,7 @@ extension Simulator {
         guard key.ipProtocol == 1, let sender = key.ipSource.v4, let target = key.ipDestination.v4 else { return false }
         // Announcements (RFC 5227) go to everyone.
         if sender == target { return false }
-        guard let found = fabric.neighbors.lookup(bridge: device, vlan: vlan, address: IPAddress(target)) else {
+        guard let found = fabric.neighbor(bridge: device, vlan: vlan, address: IPAddress(target)) else {
             return false
         }
         // The owner itself probing its address, or a question that stays on the asker's side.
@@ -46,7 +46,7 @@ extension Simulator {
         verdict.isCacheable = false
         guard key.ipTTL == 255, let source = key.ipSource.v6 else { return false }
         let target = key.ndTarget
-        guard let found = fabric.neighbors.lookup(bridge: device, vlan: vlan, address: IPAddress(target)) else {
+        guard let found = fabric.neighbor(bridge: device, vlan: vlan, address: IPAddress(target)) else {
             return false
         }
         if found.mac == key.etherSource || found.port == index { return false }
@@ -159,7 +159,7 @@ extension Simulator {
         if port.attachment == .peer {
             let peer = fabric.ports[Int(port.peer)]
             if peer.isRouter { return }
-            if fabric.neighbors.lookup(bridge: peer.device, vlan: peer.vlan, address: address) != nil { return }
+            if fabric.neighbor(bridge: peer.device, vlan: peer.vlan, address: address) != nil { return }
         }
         verdict.learned.append(.neighbor(address, mac: mac, port: port.tag))
         if isTracing { note("arp", Int(owner), "learned that \(address) is \(mac)") }
@@ -179,7 +179,7 @@ extension Simulator {
             }
             let bridge = fabric.bridges[Int(peer.device)]
             verdict.tags.append(bridge.stationsTag)
-            if let found = fabric.neighbors.lookup(bridge: peer.device, vlan: peer.vlan, address: address) {
+            if let found = fabric.neighbor(bridge: peer.device, vlan: peer.vlan, address: address) {
                 if isTracing { note("arp", Int(index), "\(address) is \(found.mac) (topology)") }
                 return found.mac
             }

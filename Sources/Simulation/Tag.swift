@@ -124,33 +124,3 @@ extension Route {
         }
     }
 }
-
-/// Bridges that are joined by links between bridges, in either of two snapshots.
-private struct Segments {
-    private var members: [DevicePath: Set<DevicePath>] = [:]
-    private let both: [Topology]
-
-    init(_ old: Topology, _ new: Topology) {
-        both = [old, new]
-        for topology in both {
-            for port in topology.ports.values where port.kind == .bridge {
-                guard case .peer(let other) = port.attachment, topology.ports[other]?.kind == .bridge else { continue }
-                let joined = (members[port.path.device] ?? [port.path.device]).union(
-                    members[other.device] ?? [other.device])
-                for bridge in joined { members[bridge] = joined }
-            }
-        }
-    }
-
-    func bridges(near port: Port) -> Set<DevicePath> {
-        let device: DevicePath
-        if port.kind == .bridge {
-            device = port.path.device
-        } else if case .peer(let other) = port.attachment, both.contains(where: { $0.ports[other]?.kind == .bridge }) {
-            device = other.device
-        } else {
-            return []
-        }
-        return members[device] ?? [device]
-    }
-}

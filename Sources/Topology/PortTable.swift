@@ -14,6 +14,8 @@ public struct PortTable: Sendable, Equatable {
     /// Ports of bridges by what their stations are called, in order of name: a MAC or an address in a VLAN, hashed. More than
     /// one is a mistake that validation tells, or a clash of hashes.
     private var stations = TreeDictionary<UInt64, [PortPath]>()
+    /// Names of ports that are linked to other virtual ports, by device: few, where a device has many.
+    private var links = TreeDictionary<DevicePath, Set<String>>()
     /// How many ports there are.
     public private(set) var count = 0
 
@@ -74,6 +76,7 @@ public struct PortTable: Sendable, Equatable {
                 devices[path.device]?[path.name] = nil
                 if devices[path.device]?.isEmpty == true { devices[path.device] = nil }
             }
+            if old?.isLinked != newValue?.isLinked { link(path, newValue?.isLinked == true) }
             for path in affected {
                 for name in stationNames(at: path) { stations[name.fingerprint, default: []].insert(sorted: path) }
             }
@@ -110,6 +113,17 @@ public struct PortTable: Sendable, Equatable {
     func holders(of name: StationName) -> [PortPath] {
         let found = stations[name.fingerprint] ?? []
         return found.count < 2 ? found : found.filter { stationNames(at: $0).contains(name) }
+    }
+
+    private mutating func link(_ path: PortPath, _ isLinked: Bool) {
+        var names = links[path.device] ?? []
+        if isLinked { names.insert(path.name) } else { names.remove(path.name) }
+        links[path.device] = names.isEmpty ? nil : names
+    }
+
+    /// The ports of a device that are linked to other virtual ports, in no order.
+    public func linked(of device: DevicePath) -> some Sequence<Port> {
+        (links[device] ?? []).lazy.compactMap { self[PortPath(device: device, name: $0)] }
     }
 
     private mutating func bind(_ port: Port) {
@@ -161,6 +175,10 @@ public struct PortTable: Sendable, Equatable {
         }
         return changed
     }
+}
+
+extension Port {
+    fileprivate var isLinked: Bool { if case .peer = attachment { true } else { false } }
 }
 
 extension [PortPath] {

@@ -282,7 +282,7 @@ extension Topology {
             // Each link of a bridge but the one that led to it must lead to a bridge that was not seen.
             var queue: [(device: DevicePath, via: PortPath?)] = [(start, nil)]
             while let (device, via) = queue.popLast() {
-                for port in ports(of: device) where port.path != via {
+                for port in ports.linked(of: device).sorted(by: { $0.path < $1.path }) where port.path != via {
                     guard let peer = link(of: port) else { continue }
                     if seen.insert(peer.path.device).inserted {
                         queue.append((peer.path.device, peer.path))

@@ -19,6 +19,11 @@ final class Host {
         self.state = state
     }
 
+    init(_ fabric: Fabric, _ state: TableState) {
+        self.fabric = fabric
+        self.state = state
+    }
+
     func port(_ name: String) -> PortIndex {
         guard let path = PortPath(name), let index = fabric.port(path) else { preconditionFailure("no port \(name)") }
         return index

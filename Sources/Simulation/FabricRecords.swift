@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+import Topology
+import Wire
+
+/// A port in one ``Fabric``; means nothing in one of another ``Fabric/lineage``.
+public struct PortIndex: Hashable, Sendable {
+    /// Position in the fabric's list.
+    public let value: Int32
+    @inlinable
+    init(_ value: Int32) { self.value = value }
+}
+
+/// A host in one ``Fabric``; means nothing in another.
+public struct HostIndex: Hashable, Sendable {
+    /// Position in the fabric's list.
+    public let value: Int32
+    @inlinable
+    init(_ value: Int32) { self.value = value }
+}
+
+struct PortRecord {
+    enum Attachment: UInt8 { case none, local, remote, peer }
+    enum VLAN: UInt8 { case access, trunk }
+    /// No native VLAN.
+    static let noVLAN: UInt16 = 0xffff
+
+    var isRouter: Bool
+    var isEnabled: Bool
+    var attachment: Attachment
+    var vlanKind: VLAN
+    /// The VLAN of an access port, the native one of a trunk.
+    var vlan: UInt16
+    /// First word in ``Fabric/trunkSets``; -1 lets all VLANs pass.
+    var trunkSet: Int32
+    var device: Int32
+    var peer: Int32
+    var host: Int32
+    var tunnelKey: UInt32
+    var addressStart: Int32
+    var addressCount: Int32
+    var mac: MACAddress
+    var tag: Tag
+
+    /// A place where no port is.
+    static let none = PortRecord(
+        isRouter: false, isEnabled: false, attachment: .none, vlanKind: .access, vlan: 0, trunkSet: -1, device: -1,
+        peer: -1, host: -1, tunnelKey: 0, addressStart: -1, addressCount: 0, mac: .zero, tag: Tag(bits: 0))
+}
+
+struct BridgeRecord {
+    var isEnabled: Bool
+    /// Whether any port treats tags: otherwise they are payload.
+    var isVLANAware: Bool
+    var floodKey: UInt32
+    var floodPortStart: Int32
+    var floodPortCount: Int32
+    var floodHostStart: Int32
+    var floodHostCount: Int32
+    var tag: Tag
+    var floodTag: Tag
+    var stationsTag: Tag
+}
+
+struct FloodHost: Equatable {
+    /// Any VLAN, for trunks that let all pass.
+    static let anyVLAN: UInt16 = 0xffff
+    var host: Int32
+    var vlan: UInt16
+}
+
+struct RouterRecord {
+    var isEnabled: Bool
+    var root4: Int32
+    var root6: Int32
+    /// Places that its routes take in ``FabricTables/routing``.
+    var size: Int32
+    var tag: Tag
+    var routesTag: Tag
+}
+
+struct HostRecord {
+    var isReachable: Bool
+    /// Largest layer 3 packet that a tunnel to it leaves room for, in bytes.
+    var mtu: Int32
+    var tag: Tag
+}
+
+/// Where an address is declared to be.
+struct Neighbor {
+    /// The port of the bridge that leads there.
+    var port: Int32
+    var mac: MACAddress
+    /// The port that owns the address; tells a router's addresses from machines'.
+    var owner: Int32
+}

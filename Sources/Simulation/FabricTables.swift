@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: Apache-2.0
+import HashTreeCollections
+import Topology
+import Wire
+
+/// What a ``Fabric`` is made of: names turned into indices, relations into tables. Made off the packet threads.
+struct FabricTables: Sendable {
+    var ports: [PortRecord] = []
+    var portPaths = PagedArray<PortPath>()
+    var addresses: [InterfaceAddress] = []
+    var bridges: [BridgeRecord] = []
+    var bridgePaths: [DevicePath] = []
+    /// Ports that a flood on a bridge visits on this host, by bridge in runs.
+    var floodPorts: [Int32] = []
+    /// Hosts that a flood on a bridge is sent to, by bridge in runs, a host's entries together.
+    var floodHosts: [FloodHost] = []
+    var routers: [RouterRecord] = []
+    var routerPaths: [DevicePath] = []
+    var hosts: [HostRecord] = []
+    var hostNames: [String] = []
+    /// VLANs that trunks let pass, 64 words of bits a trunk.
+    var trunkSets: [UInt64] = []
+    var routing = RoutingTable()
+    /// Declared MACs and declared addresses.
+    var stations = StationTable()
+    var neighbors = StationTable()
+    var indexOfTag = IndexTable()
+    var portOfKey = IndexTable()
+    var bridgeOfKey = IndexTable()
+
+    // What only the making needs.
+    var indexOfBridge = TreeDictionary<DevicePath, Int32>()
+    var indexOfRouter = TreeDictionary<DevicePath, Int32>()
+    var indexOfHost: [String: Int32] = [:]
+    /// Ports of each device, in order of name.
+    var portsOfBridge: [[Int32]] = []
+    var portsOfRouter: [[Int32]] = []
+    /// Ports of each bridge that lead to other bridges: few, where a bridge has many.
+    var linksOfBridge: [Int32: [Int32]] = [:]
+    var freePorts: [Int32] = []
+    var freeBridges: [Int32] = []
+    var freeRouters: [Int32] = []
+    /// Places in the lists of runs that nothing uses any more.
+    var waste = 0
+    let localHost: String
+
+    /// All of a topology.
+    init(_ topology: Topology, localHost: String) {
+        self.localHost = localHost
+        addHosts(topology)
+        for path in topology.bridges.keys.sorted() { placeBridge(path) }
+        for path in topology.routers.keys.sorted() { placeRouter(path) }
+        let paths = topology.ports.keys.sorted()
+        indexOfTag.reserve(paths.count)
+        portOfKey.reserve(paths.count)
+        ports.reserveCapacity(paths.count)
+        for path in paths {
+            guard let port = topology.ports[path] else { continue }
+            let index = placePort(path)
+            if port.kind == .router {
+                if let device = indexOfRouter[path.device] { portsOfRouter[Int(device)].append(index) }
+            } else if let device = indexOfBridge[path.device] {
+                portsOfBridge[Int(device)].append(index)
+            }
+        }
+        for index in ports.indices {
+            if let port = topology.ports[portPaths[index]] { fillPort(Int32(index), port) }
+        }
+        for index in bridges.indices {
+            if let bridge = topology.bridges[bridgePaths[index]] { fillBridge(Int32(index), bridge) }
+        }
+        stations.reserve(paths.count)
+        neighbors.reserve(paths.count)
+        for index in ports.indices { addStation(Int32(index)) }
+        for index in routers.indices {
+            if let router = topology.routers[routerPaths[index]] { fillRouter(Int32(index), router) }
+        }
+    }
+
+    private mutating func addHosts(_ topology: Topology) {
+        hostNames = topology.hosts.keys.sorted()
+        for (index, name) in hostNames.enumerated() {
+            indexOfHost[name] = Int32(index)
+            let tunnel = name == localHost ? nil : topology.tunnel(from: localHost, to: name)
+            let mtu = tunnel.map { $0.zone.overlayMTU(underlay: $0.remote.family) } ?? 0
+            hosts.append(HostRecord(isReachable: tunnel != nil, mtu: Int32(mtu), tag: .host(name)))
+        }
+    }
+
+    // MARK: - Places
+
+    @discardableResult
+    mutating func placeBridge(_ path: DevicePath) -> Int32 {
+        let index = freeBridges.popLast() ?? Int32(bridges.count)
+        let tag = Tag.bridge(path)
+        let record = BridgeRecord(
+            isEnabled: false, isVLANAware: false, floodKey: 0, floodPortStart: 0, floodPortCount: 0, floodHostStart: 0,
+            floodHostCount: 0, tag: tag, floodTag: .flood(bridge: tag), stationsTag: .stations(bridge: tag))
+        if Int(index) == bridges.count {
+            bridges.append(record)
+            bridgePaths.append(path)
+            portsOfBridge.append([])
+        } else {
+            bridges[Int(index)] = record
+            bridgePaths[Int(index)] = path
+        }
+        indexOfBridge[path] = index
+        return index
+    }
+
+    @discardableResult
+    mutating func placeRouter(_ path: DevicePath) -> Int32 {
+        let index = freeRouters.popLast() ?? Int32(routers.count)
+        let tag = Tag.router(path)
+        let record = RouterRecord(
+            isEnabled: false, root4: -1, root6: -1, size: 0, tag: tag, routesTag: .routes(router: tag))
+        if Int(index) == routers.count {
+            routers.append(record)
+            routerPaths.append(path)
+            portsOfRouter.append([])
+        } else {
+            routers[Int(index)] = record
+            routerPaths[Int(index)] = path
+        }
+        indexOfRouter[path] = index
+        return index
+    }
+
+    /// A place for a port, to be filled.
+    mutating func placePort(_ path: PortPath) -> Int32 {
+        var record = PortRecord.none
+        record.tag = .port(path)
+        let index = freePorts.popLast() ?? Int32(ports.count)
+        if Int(index) == ports.count {
+            ports.append(record)
+            portPaths.append(path)
+        } else {
+            ports[Int(index)] = record
+            portPaths[Int(index)] = path
+        }
+        indexOfTag.insert(record.tag.bits, index)
+        return index
+    }
+
+    /// The port of a name.
+    func index(of path: PortPath) -> Int32? {
+        indexOfTag.first(Tag.port(path).bits) { portPaths[Int($0)] == path }
+    }
+
+    // MARK: - Ports
+
+    /// Makes a port's record what the port is. Ports that it names must have their places.
+    mutating func fillPort(_ index: Int32, _ port: Port) {
+        let old = ports[Int(index)]
+        var record = PortRecord.none
+        record.tag = old.tag
+        record.isRouter = port.kind == .router
+        record.isEnabled = port.isEnabled
+        record.mac = port.mac
+        record.tunnelKey = port.tunnelKey
+        record.device = (record.isRouter ? indexOfRouter[port.path.device] : indexOfBridge[port.path.device]) ?? -1
+        record.addressCount = Int32(port.addresses.count)
+        if old.addressStart >= 0, record.addressCount <= old.addressCount {
+            record.addressStart = old.addressStart
+            waste += Int(old.addressCount - record.addressCount)
+            for (offset, address) in port.addresses.enumerated()
+            where addresses[Int(old.addressStart) + offset] != address {
+                addresses[Int(old.addressStart) + offset] = address
+            }
+        } else {
+            waste += Int(old.addressCount)
+            record.addressStart = Int32(addresses.count)
+            addresses += port.addresses
+        }
+        switch port.attachment {
+        case .none: break
+        case .peer(let other):
+            if let peer = self.index(of: other) {
+                record.attachment = .peer
+                record.peer = peer
+            }
+        case .exterior(let host, _):
+            record.attachment = host == localHost ? .local : .remote
+            record.host = indexOfHost[host] ?? -1
+        }
+        switch port.vlan {
+        case .access(let id): record.vlan = id
+        case .trunk(let allowed, let native):
+            record.vlanKind = .trunk
+            record.vlan = native ?? PortRecord.noVLAN
+            if let allowed {
+                record.trunkSet = old.trunkSet >= 0 ? old.trunkSet : Int32(trunkSets.count)
+                if old.trunkSet < 0 { trunkSets += repeatElement(0, count: 64) }
+                for word in 0..<64 { trunkSets[Int(record.trunkSet) + word] = 0 }
+                for id in allowed where id < 4096 {
+                    trunkSets[Int(record.trunkSet) + Int(id) / 64] |= 1 << UInt64(id % 64)
+                }
+            }
+        }
+        if old.trunkSet >= 0, record.trunkSet < 0 { waste += 64 }
+        ports[Int(index)] = record
+        if old.tunnelKey != record.tunnelKey {
+            if old.tunnelKey != 0 { portOfKey.remove(UInt64(old.tunnelKey), index) }
+            if record.tunnelKey != 0 { portOfKey.insert(UInt64(record.tunnelKey), index) }
+        }
+    }
+
+    // MARK: - Bridges
+
+    /// Makes a bridge's record and floods what the bridge and its ports are.
+    mutating func fillBridge(_ index: Int32, _ bridge: Bridge) {
+        var record = bridges[Int(index)]
+        record.isEnabled = bridge.isEnabled
+        record.isVLANAware = false
+        if record.floodKey != bridge.floodKey {
+            if record.floodKey != 0 { bridgeOfKey.remove(UInt64(record.floodKey), index) }
+            if bridge.floodKey != 0 { bridgeOfKey.insert(UInt64(bridge.floodKey), index) }
+            record.floodKey = bridge.floodKey
+        }
+        var near: [Int32] = []
+        var remote: [FloodHost] = []
+        var links: [Int32] = []
+        for number in portsOfBridge[Int(index)] {
+            let port = ports[Int(number)]
+            if port.vlanKind == .trunk || port.vlan != 0 { record.isVLANAware = true }
+            if port.attachment == .peer, !ports[Int(port.peer)].isRouter { links.append(number) }
+            guard port.isEnabled else { continue }
+            switch port.attachment {
+            case .local, .peer: near.append(number)
+            case .remote where port.host >= 0:
+                if port.vlanKind == .access {
+                    remote.append(FloodHost(host: port.host, vlan: port.vlan))
+                } else {
+                    remote += vlans(of: port).map { FloodHost(host: port.host, vlan: $0) }
+                }
+            case .remote, .none: break
+            }
+        }
+        if linksOfBridge[index] != links { linksOfBridge[index] = links.isEmpty ? nil : links }
+        remote.sort { ($0.host, $0.vlan) < ($1.host, $1.vlan) }
+        var far: [FloodHost] = []
+        for entry in remote where far.last != entry { far.append(entry) }
+        waste += Self.put(near, &floodPorts, &record.floodPortStart, &record.floodPortCount)
+        waste += Self.put(far, &floodHosts, &record.floodHostStart, &record.floodHostCount)
+        bridges[Int(index)] = record
+    }
+
+    /// Puts a run where the one before lay, or at the end if it is longer. Returns how many places that leaves unused.
+    private static func put<Element: Equatable>(
+        _ run: [Element], _ list: inout [Element], _ start: inout Int32, _ count: inout Int32
+    ) -> Int {
+        let before = Int(count)
+        count = Int32(run.count)
+        if run.count <= before {
+            for (offset, element) in run.enumerated() where list[Int(start) + offset] != element {
+                list[Int(start) + offset] = element
+            }
+            return before - run.count
+        }
+        start = Int32(list.count)
+        list += run
+        return before
+    }
+
+    /// VLANs that a port takes part in; one ``FloodHost/anyVLAN`` for a trunk of all.
+    private func vlans(of port: PortRecord) -> [UInt16] {
+        guard port.vlanKind == .trunk else { return [port.vlan] }
+        guard port.trunkSet >= 0 else { return port.vlan == 0 ? [0, FloodHost.anyVLAN] : [FloodHost.anyVLAN] }
+        var list = port.vlan == PortRecord.noVLAN ? [] : [port.vlan]
+        for id in 0..<4096
+        where trunkSets[Int(port.trunkSet) + id / 64] >> UInt64(id % 64) & 1 == 1 && UInt16(id) != port.vlan {
+            list.append(UInt16(id))
+        }
+        return list
+    }
+
+    // MARK: - Routers
+
+    /// Makes a router's record and routes what the router and its ports are.
+    mutating func fillRouter(_ index: Int32, _ router: Router) {
+        var entries: [(prefix: Prefix, route: RouteRecord)] = []
+        let own = portsOfRouter[Int(index)]
+        for index in own where ports[Int(index)].isEnabled { addConnected(index, &entries) }
+        for route in router.routes { addStatic(route, own, &entries) }
+        var record = routers[Int(index)]
+        let before = routing.size
+        waste += Int(record.size)
+        record.isEnabled = router.isEnabled
+        record.root4 = routing.add(entries.filter { $0.prefix.family == .ipv4 }, family: .ipv4)
+        record.root6 = routing.add(entries.filter { $0.prefix.family == .ipv6 }, family: .ipv6)
+        record.size = Int32(routing.size - before)
+        routers[Int(index)] = record
+    }
+
+    private func addConnected(_ index: Int32, _ entries: inout [(prefix: Prefix, route: RouteRecord)]) {
+        let port = ports[Int(index)]
+        func record(_ action: RouteRecord.Action, _ family: AddressFamily) -> RouteRecord {
+            RouteRecord(
+                action: action, sourceLength: 0, weight: 0, port: index,
+                source: IPAddress(high: 0, low: 0, family: family), gateway: IPAddress(high: 0, low: 0, family: family),
+                identity: port.tag.bits)
+        }
+        for address in addresses[Int(port.addressStart)..<Int(port.addressStart + port.addressCount)] {
+            let family = address.address.family
+            let network = address.network
+            entries.append((network, record(.forward, family)))
+            entries.append((Prefix(address.address, length: family.width), record(.local, family)))
+            if family == .ipv4, network.length < 31 {
+                let broadcast = IPAddress(
+                    high: network.address.high | ~prefixMask(network.length).high & 0xffff_ffff_0000_0000, low: 0,
+                    family: .ipv4)
+                entries.append((Prefix(broadcast, length: 32), record(.broadcast, family)))
+                entries.append((Prefix(network.address, length: 32), record(.broadcast, family)))
+            }
+        }
+        let linkLocal = Prefix(IPAddress(IPv6Address.linkLocal(for: port.mac)), length: 128)
+        entries.append((linkLocal, record(.local, .ipv6)))
+    }
+
+    private func addStatic(
+        _ route: Route, _ own: [Int32], _ entries: inout [(prefix: Prefix, route: RouteRecord)]
+    ) {
+        let family = route.destination.family
+        var record = RouteRecord(
+            action: .forward, sourceLength: UInt8(route.source?.length ?? 0), weight: route.weight, port: -1,
+            source: route.source?.address ?? IPAddress(high: 0, low: 0, family: family),
+            gateway: IPAddress(high: 0, low: 0, family: family), identity: stableHash(route.name))
+        switch route.nextHop {
+        case .blackhole: record.action = .blackhole
+        case .reject: record.action = .reject
+        case .port(let path): record.port = index(of: path) ?? -1
+        case .gateway(let gateway, let via):
+            record.gateway = gateway
+            record.port =
+                via.flatMap { index(of: $0) }
+                ?? own.first { index in
+                    let port = ports[Int(index)]
+                    return addresses[Int(port.addressStart)..<Int(port.addressStart + port.addressCount)].contains {
+                        $0.network.contains(gateway)
+                    }
+                } ?? -1
+        }
+        // A route out of a port that is down is no route: the next best one takes over.
+        if record.action == .forward {
+            guard record.port >= 0, ports[Int(record.port)].isEnabled else { return }
+        }
+        entries.append((route.destination, record))
+    }
+}
+
+extension Route {
+    /// What tells the route from the others of its router, on every host and in every version alike. The weight is left out:
+    /// a change of weight moves no flow between routes that still share.
+    fileprivate var name: String {
+        let hop =
+            switch nextHop {
+            case .gateway(let gateway, let port): "via \(gateway) \(port?.description ?? "")"
+            case .port(let port): "port \(port)"
+            case .blackhole: "blackhole"
+            case .reject: "reject"
+            }
+        return "\(destination) from \(source?.description ?? "all") \(hop)"
+    }
+}
