@@ -40,7 +40,7 @@ examples: build setup-test   ## every example in a lab, with real clients, as th
 sim: setup-build     ## SEEDS (2000) lives of simulated clusters, and what they find of known bugs
 	swift build $(BUILD_FLAGS) --product selvage-sim
 	.build/$(CONFIG)/selvage-sim --seeds $(SEEDS)
-	.build/$(CONFIG)/selvage-sim --mutants --seeds 5000
+	.build/$(CONFIG)/selvage-sim --mutants --seeds 20000
 
 cluster: build setup-test    ## real nodes: founding, failing, strangers, recovery; WRITES (2000) while nodes are killed
 	python3 Tests/Cluster/life.py $(abspath $(BIN))

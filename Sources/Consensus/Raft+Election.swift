@@ -18,6 +18,7 @@ extension Raft {
         role = .follower
         leader = newLeader
         votes.removeAll()
+        if newLeader != nil { hurried = 0 }
         drawTimeout()
     }
 
@@ -163,6 +164,10 @@ extension Raft {
             return false
         }
         if role != .follower { becomeFollower(term, message.from, &effects) }
+        if leader != message.from || hurried > 0 {
+            hurried = 0
+            drawTimeout()
+        }
         leader = message.from
         elapsed = 0
         return true

@@ -26,6 +26,8 @@ public struct Raft: Sendable {
     /// Ticks since an election was put off.
     var elapsed = 0
     private var electionTimeout = 0
+    /// How many more elections may follow each other sooner than is usual.
+    var hurried = 0
     /// Who voted how, in an election or the question before it.
     var votes: [NodeID: Bool] = [:]
     /// The write that makes the own vote durable.
@@ -279,13 +281,21 @@ public struct Raft: Sendable {
 
     mutating func drawTimeout() {
         elapsed = 0
-        electionTimeout = options.electionTicks + Int.random(in: 0..<options.electionTicks, using: &random)
+        guard hurried > 0 else {
+            electionTimeout = options.electionTicks + Int.random(in: 0..<options.electionTicks, using: &random)
+            return
+        }
+        hurried -= 1
+        electionTimeout =
+            max(3, options.electionTicks / 32) + Int.random(in: 0..<max(2, options.electionTicks / 4), using: &random)
     }
 
     /// The leader's connection broke: it is not heard of any more, and unless it is heard again an election begins soon, each
     /// member's at a time of its own. Safe whatever the reason: it is as if time had passed.
     private mutating func lost(_ peer: NodeID) {
         guard role == .follower, leader == peer else { return }
+        // Members that stand at once share the votes: then they try again soon, too, a few times.
+        hurried = 4
         elapsed = max(elapsed, options.electionTicks)
         electionTimeout = elapsed + Int.random(in: 1...max(1, options.electionTicks / 8), using: &random)
     }

@@ -19,6 +19,7 @@ final class Follower: Sendable {
         var next: UInt64 = 0
     }
     private let progress = Mutex(Progress())
+    private static let shortestRest: UInt64 = 5_000_000
     private static let longestRest: UInt64 = 50_000_000
     // Touched by jobs of `thread` only.
     private nonisolated(unsafe) var lastEnd: UInt64 = 0  // of `thread`
@@ -68,7 +69,7 @@ final class Follower: Sendable {
 
     /// Rests three times as long as the last one took, in small steps: somebody may begin to wait.
     private func rest() {
-        let until = lastEnd + min(3 * lastDuration, Follower.longestRest)
+        let until = lastEnd + max(min(3 * lastDuration, Follower.longestRest), Follower.shortestRest)
         while monotonicNanoseconds() < until, progress.withLock({ $0.waiters.isEmpty }) { usleep(500) }
     }
 
