@@ -145,7 +145,7 @@ public final class Node: Sendable {
         try agent.start()
         follower.begin(replica.state)
         try followInterfaces()
-        replica.observe { [self] applied, state in
+        replica.observe { [self] applied in
             // Without entries the whole state is another one.
             if applied.isEmpty || applied.contains(where: { !$0.objects.isEmpty }) {
                 follower.follow { [self] in replica.state }

@@ -13,7 +13,7 @@ public struct PortTable: Sendable, Equatable {
     private var bindings: [String: [String: [PortPath]]] = [:]
     /// Ports of bridges by what their stations are called, in order of name: a MAC or an address in a VLAN, hashed. More than
     /// one is a mistake that validation tells, or a clash of hashes.
-    private var stations = TreeDictionary<UInt64, [PortPath]>()
+    private var stations = TreeDictionary<UInt64, Holders>()
     /// Names of ports that are linked to other virtual ports, by device: few, where a device has many.
     private var links = TreeDictionary<DevicePath, Set<String>>()
     /// How many ports there are.
@@ -29,11 +29,21 @@ public struct PortTable: Sendable, Equatable {
 
         /// What the index finds it by.
         var fingerprint: UInt64 {
-            var hash = stableHash(bridge.tenant) &* 31 &+ stableHash(bridge.name)
-            for word in [UInt64(vlan), mac.bits, address?.high ?? 1, address?.low ?? 1] {
+            StationName.fingerprint(
+                stableHash(bridge.tenant) &* 31 &+ stableHash(bridge.name), vlan, mac, address)
+        }
+
+        /// - Parameter bridge: a hash of the bridge's name.
+        static func fingerprint(_ bridge: UInt64, _ vlan: UInt16, _ mac: MACAddress, _ address: IPAddress?) -> UInt64 {
+            var hash = bridge
+            func add(_ word: UInt64) {
                 hash = (hash ^ word) &* 0x9e37_79b9_7f4a_7c15
                 hash ^= hash >> 32
             }
+            add(UInt64(vlan))
+            add(mac.bits)
+            add(address?.high ?? 1)
+            add(address?.low ?? 1)
             return hash
         }
     }
@@ -61,9 +71,7 @@ public struct PortTable: Sendable, Equatable {
                     affected.append(other)
                 }
             }
-            for path in affected {
-                for name in stationNames(at: path) { removeStation(name.fingerprint, path) }
-            }
+            let before = affected.map { fingerprints(at: $0) }
             if let old {
                 unbind(old)
                 count -= 1
@@ -77,10 +85,54 @@ public struct PortTable: Sendable, Equatable {
                 if devices[path.device]?.isEmpty == true { devices[path.device] = nil }
             }
             if old?.isLinked != newValue?.isLinked { link(path, newValue?.isLinked == true) }
-            for path in affected {
-                for name in stationNames(at: path) { stations[name.fingerprint, default: []].insert(sorted: path) }
+            for (path, before) in zip(affected, before) {
+                let after = fingerprints(at: path)
+                for name in before where !after.contains(name) { removeStation(name, path) }
+                for name in after where !before.contains(name) { addStation(name, path) }
             }
         }
+    }
+
+    /// Who has a name. Hardly ever more than one.
+    private enum Holders: Sendable, Hashable {
+        case one(PortPath)
+        /// In order of name.
+        case several([PortPath])
+
+        var paths: [PortPath] {
+            switch self {
+            case .one(let path): [path]
+            case .several(let paths): paths
+            }
+        }
+    }
+
+    private func fingerprints(at path: PortPath) -> [UInt64] {
+        guard let (station, vlan) = station(at: path) else { return [] }
+        let base = stableHash(path.device.tenant) &* 31 &+ stableHash(path.device.name)
+        var names = [StationName.fingerprint(base, vlan, station.mac, nil)]
+        for address in station.addresses {
+            let name = StationName.fingerprint(base, vlan, .zero, address.address)
+            if !names.contains(name) { names.append(name) }
+        }
+        return names
+    }
+
+    private mutating func addStation(_ fingerprint: UInt64, _ path: PortPath) {
+        switch stations[fingerprint] {
+        case nil: stations[fingerprint] = .one(path)
+        case let known?:
+            var paths = known.paths
+            paths.insert(sorted: path)
+            stations[fingerprint] = .several(paths)
+        }
+    }
+
+    private mutating func removeStation(_ fingerprint: UInt64, _ path: PortPath) {
+        guard let known = stations.removeValue(forKey: fingerprint) else { return }
+        let left = known.paths.filter { $0 != path }
+        if left.count == 1 { stations[fingerprint] = .one(left[0]) }
+        if left.count > 1 { stations[fingerprint] = .several(left) }
     }
 
     /// The station at a bridge port: the router port behind a link, else the machine behind the port. What is behind a trunk
@@ -103,15 +155,9 @@ public struct PortTable: Sendable, Equatable {
         return names
     }
 
-    private mutating func removeStation(_ fingerprint: UInt64, _ path: PortPath) {
-        guard let known = stations[fingerprint] else { return }
-        let left = known.filter { $0 != path }
-        stations[fingerprint] = left.isEmpty ? nil : left
-    }
-
     /// The ports that have a MAC or an address, in order of name.
     func holders(of name: StationName) -> [PortPath] {
-        let found = stations[name.fingerprint] ?? []
+        let found = stations[name.fingerprint]?.paths ?? []
         return found.count < 2 ? found : found.filter { stationNames(at: $0).contains(name) }
     }
 

@@ -8,7 +8,11 @@ Writes bench.json, one object a line (name, value, unit, and where there is one:
 same as a table. Ours and the peer's are measured in turn, medians are told. A peer that is not installed is named.
 Everything is made in network namespaces of this run and removed at its end; daemons are ended by their process id.
 """
-import argparse, json, os, re, shutil, signal, statistics, subprocess, sys, tempfile, time
+import argparse, asyncio, json, os, re, shutil, signal, statistics, subprocess, sys, tempfile, time
+
+import cluster as clusters
+from etcd import Etcd
+from ovn import OVN
 
 RESULTS = []
 CLEANUP = []
@@ -372,6 +376,104 @@ def kernel(options, work):
     result("kernel.newflows", middle["ours.flows"], "1/s", "ovs-kernel", middle.get("theirs.flows"), reach=">= 1.5 x")
 
 
+def middle(values):
+    return statistics.median(values)
+
+
+def agreement(options, work):
+    """What three members agree on in a second, beside three of etcd on the same disk; and the same through our API."""
+    ours, theirs, api = {}, {}, {}
+    etcd = None
+    if Etcd.missing():
+        print(f"no peer: {', '.join(Etcd.missing())} missing (Debian packages etcd-server, etcd-client)", file=sys.stderr)
+    else:
+        etcd = Etcd(options.tool, f"{work}/etcd")
+        CLEANUP.append(etcd.stop)
+        etcd.grow()
+    nodes = clusters.Cluster(options.selvage, f"{work}/nodes")
+    CLEANUP.append(nodes.stop)
+    nodes.grow()
+    for index in range(options.runs):
+        directory = f"{work}/store{index}"
+        os.makedirs(directory)
+        for line in run(options.tool, "store", "--directory", directory, "--runs", "1", "--seconds",
+                        str(options.seconds)).splitlines():
+            ours.setdefault((figure := json.loads(line))["clients"], []).append(figure)
+        for clients in (1, 16, 64):
+            if etcd:
+                theirs.setdefault(clients, []).append(etcd.load(clients, options.seconds))
+            rate = asyncio.run(clusters.load(nodes.socket(nodes.leader()), clients, options.seconds))[0]
+            api.setdefault(clients, []).append(rate)
+    for clients in (1, 16, 64):
+        peer = middle([f["writes_per_s"] for f in theirs[clients]]) if etcd else None
+        result(f"raft.writes.{clients}", middle([f["writes_per_s"] for f in ours[clients]]), "1/s", "etcd-3", peer,
+               reach=">= 1 x" if clients == 1 else ">= 1.5 x", note="our clients are tasks beside the leader, etcd's use gRPC")
+    result("raft.p99.16", middle([f["p99_ms"] for f in ours[16]]), "ms", "etcd-3",
+           middle([f["p99_ms"] for f in theirs[16]]) if etcd else None, reach="<= 1 x")
+    for clients in (1, 16, 64):
+        result(f"api.writes.{clients}", middle(api[clients]), "1/s", "etcd-3",
+               middle([f["writes_per_s"] for f in theirs[clients]]) if etcd else None)
+    ours, theirs = [], []
+    for _ in range(max(5, options.runs)):
+        ours.append(asyncio.run(clusters.failover(nodes)) * 1000)
+        if etcd:
+            theirs.append(etcd.failover() * 1000)
+    result("raft.failover", middle(ours), "ms", "etcd-3", middle(theirs) if theirs else None, reach="<= 1 x")
+
+
+def convergence(options, work):
+    """What it takes to put a topology and one change of it in force on all hosts."""
+    ports, bound = 500, 50
+    namespace("bc")
+    for number in range(bound):
+        run("ip", "-n", "bc", "link", "add", f"i{number}", "type", "dummy")
+        run("ip", "-n", "bc", "link", "set", f"i{number}", "up")
+    creations, changes, waits = [], [], []
+    for index in range(options.runs):
+        directory = f"{work}/converge{index}"
+        os.makedirs(directory)
+        nodes = clusters.Cluster(options.selvage, directory, namespace="bc")
+        try:
+            nodes.grow()
+            creations.append(nodes.apply(clusters.drawing(10, ports, bound), "--wait") * 1000)
+            changes += [nodes.apply(clusters.one_port(number), "--wait") * 1000 for number in range(20)]
+            waits.append(clusters.wait_cost(nodes, 40))
+        finally:
+            nodes.stop()
+    created = changed = added = None
+    if OVN.missing():
+        print(f"no peer: {', '.join(OVN.missing())} missing (Debian packages ovn-central, ovn-host)", file=sys.stderr)
+    else:
+        creation, change, addition = [], [], []
+        for index in range(options.runs):
+            peer = OVN(f"{work}/ovn{index}", run, wait_for, namespace)
+            try:
+                peer.start()
+                creation.append(peer.create(ports, 10, bound) * 1000)
+                change += [peer.change(number) * 1000 for number in range(20)]
+                addition += [peer.add_port(number, ports) * 1000 for number in range(20)]
+            finally:
+                peer.stop()
+                for name in ("bv1", "bv2"):
+                    run("ip", "netns", "del", name, check=False)
+        created, changed = middle(creation), min(middle(change), middle(addition))
+    result("apply.wait", middle(waits), "ms", reach="< 10")
+    result("apply.ports", middle(creations), "ms", "ovn", created, reach="<= 0.25 x", note="OVN's ports have a rule each")
+    result("apply.change", middle(changes), "ms", "ovn", changed, reach="<= 0.15 x",
+           note="commands from start to end; the peer's is the quicker of a rule and a port")
+
+
+def capacity(options, work):
+    """A node with 100,000 ports."""
+    directory = f"{work}/capacity"
+    os.makedirs(directory)
+    figures = clusters.many_ports(options.selvage, directory, 100_000)
+    result("store.snapshot", figures["snapshot"], "s", reach="< 3")
+    result("store.restart", figures["restart"], "s", reach="< 3")
+    result("store.rss", figures["rss"], "MB", reach="< 300")
+    result("store.change", figures["change"] * 1000, "ms", note="one port more, put in force")
+
+
 def table():
     rows = [("NAME", "OURS", "UNIT", "PEER", "PEER'S", "RATIO", "REACH")]
     for r in RESULTS:
@@ -382,6 +484,19 @@ def table():
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
 
 
+def kernel_lane(options):
+    guest = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../Kernel/uml")
+    part = os.path.join(os.getcwd(), options.output + ".kernel")
+    done = subprocess.run(
+        [guest, "-t", "420", sys.executable, os.path.abspath(__file__), options.selvage, options.tool, "--lane", "kernel",
+         "--output", part, "--seconds", str(options.seconds), "--runs", str(options.runs)], stdout=subprocess.DEVNULL)
+    if done.returncode:
+        print(f"the kernel lane failed with status {done.returncode}", file=sys.stderr)
+    if os.path.exists(part):
+        RESULTS.extend(json.loads(line) for line in open(part))
+        os.remove(part)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("selvage")
@@ -390,32 +505,33 @@ def main():
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--output", default="bench.json")
     parser.add_argument("--lane", choices=("here", "kernel"), default="here")
+    parts = ("simulate", "userspace", "agreement", "convergence", "capacity", "kernel")
+    parser.add_argument("--only", action="append", choices=parts, help="this part; may be given several times")
     options = parser.parse_args()
     work = tempfile.mkdtemp(prefix="selvage-bench.")
-    CLEANUP.append(lambda: shutil.rmtree(work, ignore_errors=True))
+    first = lambda: shutil.rmtree(work, ignore_errors=True)
+    CLEANUP.append(first)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         if options.lane == "kernel":
             kernel(options, work)
             return
-        for line in run(options.tool, "simulate").splitlines():
+        wanted = options.only or parts
+        for line in run(options.tool, "simulate").splitlines() if "simulate" in wanted else []:
             entry = json.loads(line)
             reach = {"simulate.bridge": "<= 0.5", "simulate.routers": "<= 1.5"}[entry["name"]]
             result(entry["name"], entry["value"], entry["unit"], reach=reach, allocations=entry["allocations"])
         if os.geteuid() != 0:
             print("the rest makes network namespaces and needs root", file=sys.stderr)
             return
-        userspace(options, work)
-        guest = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../Kernel/uml")
-        part = os.path.join(os.getcwd(), options.output + ".kernel")
-        done = subprocess.run(
-            [guest, "-t", "420", sys.executable, os.path.abspath(__file__), options.selvage, options.tool, "--lane", "kernel",
-             "--output", part, "--seconds", str(options.seconds), "--runs", str(options.runs)], stdout=subprocess.DEVNULL)
-        if done.returncode:
-            print(f"the kernel lane failed with status {done.returncode}", file=sys.stderr)
-        if os.path.exists(part):
-            RESULTS.extend(json.loads(line) for line in open(part))
-            os.remove(part)
+        for part in (userspace, agreement, convergence, capacity):
+            if part.__name__ in wanted:
+                part(options, work)
+                # What a part left running would disturb the next.
+                while CLEANUP[-1] is not first:
+                    CLEANUP.pop()()
+        if "kernel" in wanted:
+            kernel_lane(options)
     finally:
         for step in reversed(CLEANUP):
             step()

@@ -143,7 +143,7 @@ private func entry(_ index: UInt64, _ transaction: Transaction) -> Entry {
         var state = ClusterState()
         var rows: [RowKey: [UInt8]] = [:]
         for index in UInt64(1)...1500 {
-            for (key, bytes) in try state.apply(entry(index, changes.next(state))).rows { rows[key] = bytes }
+            for row in try state.apply(entry(index, changes.next(state))).rows { rows.updateValue(row.bytes, forKey: row.key) }
         }
         var copy = ClusterState()
         for (key, bytes) in rows { try copy.take(code: key.code, bytes) }

@@ -231,7 +231,7 @@ extension Replica {
 
     func isReadable(_ number: UInt64, _ index: LogIndex) {
         guard let barrier = barriers.removeValue(forKey: number) else { return }
-        if keeper.state.applied.index >= index { return barrier.promise.succeed() }
+        if keeper.applied >= index { return barrier.promise.succeed() }
         readable.append((index, barrier))
     }
 

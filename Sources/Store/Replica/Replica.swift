@@ -82,7 +82,7 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
 
     // Everywhere.
     let serials = Mutex(Serials())
-    private let observers = Mutex<[@Sendable ([Applied], ClusterState) -> Void]>([])
+    private let observers = Mutex<[@Sendable ([Applied]) -> Void]>([])
     private let leadership = Mutex<Status>(Status(role: .follower, term: 0, leader: nil))
 
     /// Who waits for a proposal.
@@ -158,9 +158,9 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
     public func start() async throws {
         keeper.connect(
             .init(
-                done: { [self] applied, state in
-                    for observer in observers.withLock({ $0 }) { observer(applied, state) }
-                    loop.execute { [self] in self.applied(applied, state) }
+                done: { [self] applied in
+                    for observer in observers.withLock({ $0 }) { observer(applied) }
+                    loop.execute { [self] in self.applied(applied) }
                 },
                 durable: { [self] index in loop.execute { [self] in step(.compact(index)) } },
                 failed: { [self] reason in halt(reason) }))
@@ -209,8 +209,9 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
     /// Who this is.
     public var id: NodeID { configuration.identity.node }
 
-    /// Calls `body` with what was applied, in order, on the thread of the state: it must not wait.
-    public func observe(_ body: @escaping @Sendable ([Applied], ClusterState) -> Void) {
+    /// Calls `body` with what was applied, in order, on the thread of the state: it must not wait. Nothing was applied where
+    /// the whole state became another one.
+    public func observe(_ body: @escaping @Sendable ([Applied]) -> Void) {
         observers.withLock { $0.append(body) }
     }
 
@@ -244,7 +245,7 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
             let others = Set(raft.members.all).union(keeper.state.nodes.keys).subtracting([raft.id]).sorted()
             return ReplicaStatus(
                 id: raft.id, agreement: raft.status, last: raft.last, commit: raft.commit,
-                applied: keeper.state.applied.index, first: raft.base.position.index + 1, members: raft.members,
+                applied: keeper.applied, first: raft.base.position.index + 1, members: raft.members,
                 peers: others.map { id in
                     let known = raft.status.role == .leader ? raft.peer(id) : nil
                     return .init(
@@ -336,7 +337,7 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
                     if let problem { return halt(problem) }
                     log.install(info) { [self] error in
                         if let error { return halt("\(error)") }
-                        for observer in observers.withLock({ $0 }) { observer([], state) }
+                        for observer in observers.withLock({ $0 }) { observer([]) }
                         loop.execute { [self] in
                             step(.installed(info))
                             follow(state)
@@ -379,14 +380,14 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
         if status.leader != nil { retrySubmissions() }
     }
 
-    private func applied(_ applied: [Applied], _ state: ClusterState) {
-        if applied.contains(where: \.changesCluster) { follow(state) }
+    private func applied(_ applied: [Applied]) {
+        if applied.contains(where: \.changesCluster) { follow(keeper.state) }
         let client = serials.withLock { $0.client }
         for one in applied {
             guard let session = one.session, session.client == client, let outcome = one.outcome else { continue }
             answered(session.serial, outcome)
         }
-        answerBarriers(state.applied.index)
+        if let last = applied.last { answerBarriers(last.position.index) }
     }
 
     /// Makes what the transport knows of the nodes what the state says.

@@ -5,15 +5,10 @@ import Synchronization
 import Topology
 import Wire
 
-/// The applied state: entries go in on a thread of their own, readers take the latest value without waiting.
+/// The applied state: entries go in on a thread of their own, readers take the latest value.
 final class StateKeeper: Sendable {
-    /// A state, so that handing it on is handing on one reference.
-    final class Published: Sendable {
-        let state: ClusterState
-        init(_ state: ClusterState) { self.state = state }
-    }
-
-    private let published: Mutex<Published>
+    /// The state. An entry is applied in place: what nobody holds need not be copied. Who reads waits for one entry at most.
+    private let current: Mutex<ClusterState>
     private let thread: SerialThread
     private let store: Box
     let history = History()
@@ -28,8 +23,8 @@ final class StateKeeper: Sendable {
 
     /// Who hears of what happens; called on the state's thread.
     struct Outlets: Sendable {
-        /// What became of entries, and the state that they made.
-        var done: @Sendable ([Applied], ClusterState) -> Void
+        /// What became of entries. The state may be past them already.
+        var done: @Sendable ([Applied]) -> Void
         /// Up to where the state is durable, now and then.
         var durable: @Sendable (LogIndex) -> Void
         /// The node must not go on.
@@ -59,7 +54,7 @@ final class StateKeeper: Sendable {
     }
 
     init(store: StateStore, state: ClusterState) throws(SystemError) {
-        published = Mutex(Published(state))
+        current = Mutex(state)
         self.store = Box(store)
         thread = try SerialThread("sel-state")
         self.store.checkpointed = state.applied.index
@@ -68,7 +63,10 @@ final class StateKeeper: Sendable {
     }
 
     /// The latest state.
-    var state: ClusterState { published.withLock { $0 }.state }
+    var state: ClusterState { current.withLock { $0 } }
+
+    /// The last entry that is in it.
+    var applied: LogIndex { current.withLock { $0.applied.index } }
 
     /// The sums that are known, latest last.
     var knownDigests: [(index: LogIndex, digest: StateDigest)] { digests.withLock { $0 } }
@@ -88,31 +86,31 @@ final class StateKeeper: Sendable {
             return waiting
         }
         guard !entries.isEmpty, let outlets = outlets.withLock({ $0 }) else { return }
-        var state = self.state
         var applied: [Applied] = []
         applied.reserveCapacity(entries.count)
         var changes: [HistoryEntry] = []
-        do throws(MalformedBytes) {
-            for entry in entries {
-                let result = try state.apply(entry)
-                store.dirty.merge(result.rows) { _, new in new }
-                if !result.objects.isEmpty {
-                    changes.append(
-                        HistoryEntry(
-                            revision: entry.index, changes: result.objects.map { ($0, state.topology[$0]) }))
+        for entry in entries {
+            do throws(MalformedBytes) {
+                let result = try current.withLock { state throws(MalformedBytes) in
+                    let result = try state.apply(entry)
+                    if !result.objects.isEmpty {
+                        changes.append(
+                            HistoryEntry(
+                                revision: entry.index, changes: result.objects.map { ($0, state.topology[$0]) }))
+                    }
+                    if entry.index % StateKeeper.digestInterval == 0 { note(entry.index, state.digest) }
+                    return result
                 }
+                for row in result.rows { store.dirty[row.key] = .some(row.bytes) }
                 applied.append(result)
-                if entry.index % StateKeeper.digestInterval == 0 { note(entry.index, state.digest) }
+            } catch {
+                outlets.failed(
+                    "entry \(entry.index) can't be applied: \(error)\n    upgrade this node: it must not go on without it")
+                break
             }
-        } catch {
-            let index = state.applied.index + 1
-            return outlets.failed(
-                "entry \(index) can't be applied: \(error)\n    upgrade this node: it must not go on without it")
         }
-        let box = Published(state)
-        published.withLock { $0 = box }
         if !changes.isEmpty { history.add(changes) }
-        outlets.done(applied, state)
+        if !applied.isEmpty { outlets.done(applied) }
         if store.dirty.count > StateKeeper.dirtyLimit { flush() }
     }
 
@@ -150,8 +148,7 @@ final class StateKeeper: Sendable {
                 store.dirty.removeAll()
                 store.checkpointed = state.applied.index
                 store.flushed = state.applied.index
-                let box = Published(state)
-                published.withLock { $0 = box }
+                current.withLock { $0 = state }
                 history.reset(to: state.topology.revision)
                 digests.withLock { $0.removeAll() }
                 done(nil)

@@ -14,8 +14,8 @@ public struct Applied: Sendable {
     public var outcome: Outcome?
     /// Objects of the topology that changed.
     public var objects: [ObjectKey] = []
-    /// Rows to write, or to take away.
-    var rows: [RowKey: [UInt8]?] = [:]
+    /// Rows to write, or to take away; of one row the last counts.
+    var rows: [(key: RowKey, bytes: [UInt8]?)] = []
     /// Whether nodes, tokens, authorities, keys or members changed.
     public var changesCluster = false
 }
@@ -151,7 +151,7 @@ extension ClusterState {
             if let failure = perform(operation, transaction.time, &change) { return failure }
         }
         // What came out as it was is no change.
-        change.objects = change.objects.filter { key, old in old != topology[key] }
+        for (key, old) in change.objects where old == topology[key] { change.objects[key] = nil }
         guard !change.objects.isEmpty else { return nil }
         let difference = TopologyDifference(to: topology, before: change.objects)
         let problems = topology.problems(after: difference)
@@ -170,15 +170,15 @@ extension ClusterState {
             let row = RowKey.object(key)
             guard let object = topology[key] else {
                 versions[key] = nil
-                applied.rows[row] = .some(nil)
+                applied.rows.append((row, nil))
                 continue
             }
             let version = Version(created: old?.version.created ?? index, modified: index)
             let bytes = ClusterState.row(object, version)
-            let hash = StateDigest(of: bytes, row.prefix)
+            let hash = StateDigest(of: bytes, named: row)
             versions[key] = Stamp(version: version, hash: hash)
             digest.add(hash)
-            applied.rows[row] = bytes
+            applied.rows.append((row, bytes))
         }
         if nextTunnelKey != change.before.nextTunnelKey || topology.revision != change.before.revision {
             var old = ByteWriter()
@@ -193,9 +193,9 @@ extension ClusterState {
     private mutating func swap(_ key: RowKey, _ old: [UInt8]?, _ applied: inout Applied) {
         let new = row(key)
         guard new != old else { return }
-        if let old { digest.subtract(StateDigest(of: old, key.prefix)) }
-        if let new { digest.add(StateDigest(of: new, key.prefix)) }
-        applied.rows[key] = .some(new)
+        if let old { digest.subtract(StateDigest(of: old, named: key)) }
+        if let new { digest.add(StateDigest(of: new, named: key)) }
+        applied.rows.append((key, new))
     }
 
     /// Keeps an answer until its client says that it knows it.
@@ -211,15 +211,15 @@ extension ClusterState {
         while let known = session.answers.first, known.serial < session.floor {
             session.answers.removeFirst()
             let key = RowKey.answer(id.client, known.serial)
-            digest.subtract(StateDigest(of: ClusterState.row(id.client, known.serial, known.outcome), key.prefix))
-            applied.rows[key] = .some(nil)
+            digest.subtract(StateDigest(of: ClusterState.row(id.client, known.serial, known.outcome), named: key))
+            applied.rows.append((key, nil))
         }
         session.answers.insert((id.serial, outcome), at: session.place(of: id.serial))
         sessions.clients[id.client] = session
         let key = RowKey.answer(id.client, id.serial)
         let bytes = ClusterState.row(id.client, id.serial, outcome)
-        digest.add(StateDigest(of: bytes, key.prefix))
-        applied.rows[key] = bytes
+        digest.add(StateDigest(of: bytes, named: key))
+        applied.rows.append((key, bytes))
         swap(.session(id.client), before, &applied)
         if before == nil { forgetOldest(&applied) }
     }
@@ -231,8 +231,8 @@ extension ClusterState {
         else { return }
         for answer in session.answers {
             let key = RowKey.answer(oldest, answer.serial)
-            digest.subtract(StateDigest(of: ClusterState.row(oldest, answer.serial, answer.outcome), key.prefix))
-            applied.rows[key] = .some(nil)
+            digest.subtract(StateDigest(of: ClusterState.row(oldest, answer.serial, answer.outcome), named: key))
+            applied.rows.append((key, nil))
         }
         let bytes = row(.session(oldest))
         sessions.clients[oldest] = nil

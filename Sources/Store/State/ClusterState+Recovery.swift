@@ -26,7 +26,7 @@ extension ClusterState {
             state.removed[other.id] = RemovedNode(id: other.id, name: other.name, at: node.joined)
         }
         for key in state.rowKeys where key != .meta {
-            if let row = state.row(key) { state.digest.add(StateDigest(of: row, key.prefix)) }
+            if let row = state.row(key) { state.digest.add(StateDigest(of: row, named: key)) }
         }
         return state
     }

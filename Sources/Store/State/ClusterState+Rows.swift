@@ -53,7 +53,33 @@ enum RowKey: Hashable, Sendable {
     }
 
     /// What goes before the bytes of the row in its hash.
-    var prefix: [UInt8] { [code] + Array(name.utf8) + [0] }
+    func feed(_ hasher: inout DigestHasher) {
+        hasher.add(UInt64(code))
+        switch self {
+        case .meta, .counters, .cluster: break
+        case .object(let key):
+            switch key {
+            case .bridge(let path), .router(let path):
+                hasher.add(key.kind == .bridge ? 1 : 2)
+                hasher.add(path.tenant)
+                hasher.add(path.name)
+            case .port(let path):
+                hasher.add(3)
+                hasher.add(path.device.tenant)
+                hasher.add(path.device.name)
+                hasher.add(path.name)
+            case .host(let name), .zone(let name):
+                hasher.add(key.kind == .host ? 4 : 5)
+                hasher.add(name)
+            }
+        case .node(let id), .removed(let id): hasher.add(id.value)
+        case .session(let client): hasher.add(client)
+        case .answer(let client, let serial):
+            hasher.add(client)
+            hasher.add(serial)
+        case .token(let name), .authority(let name), .key(let name), .lease(let name): hasher.add(name)
+        }
+    }
 }
 
 extension ClusterState {
@@ -184,7 +210,7 @@ extension ClusterState {
             let object = try TopologyObject(from: &reader)
             topology[object.key] = object
             versions[object.key] = Stamp(
-                version: version, hash: StateDigest(of: bytes, RowKey.object(object.key).prefix))
+                version: version, hash: StateDigest(of: bytes, named: .object(object.key)))
             switch object {
             case .port(let port): takenTunnelKeys.insert(port.tunnelKey)
             case .bridge(let bridge): takenTunnelKeys.insert(bridge.floodKey)
@@ -222,7 +248,7 @@ extension ClusterState {
         default: throw MalformedBytes("a row of kind \(code), which a later version wrote")
         }
         try reader.finish()
-        if key != .meta { digest.add(StateDigest(of: bytes, key.prefix)) }
+        if key != .meta { digest.add(StateDigest(of: bytes, named: key)) }
     }
 
     private mutating func takeAnswer(_ reader: inout ByteReader) throws(MalformedBytes) -> RowKey {

@@ -80,8 +80,11 @@ public struct StateDigest: Sendable, Hashable, CustomStringConvertible {
     private var b: UInt64 = 0
 
     /// The sum of one row.
-    init(of row: [UInt8], _ prefix: [UInt8]) {
-        (a, b) = StateDigest.hash(prefix, row)
+    init(of row: [UInt8], named key: RowKey) {
+        var hasher = DigestHasher()
+        key.feed(&hasher)
+        hasher.add(row.span.bytes)
+        (a, b) = (hasher.a, hasher.b)
     }
 
     init() {}
@@ -96,22 +99,6 @@ public struct StateDigest: Sendable, Hashable, CustomStringConvertible {
         b &-= other.b
     }
 
-    /// Two sums that differ in their multipliers; against faults, not against enemies.
-    private static func hash(_ prefix: [UInt8], _ bytes: [UInt8]) -> (UInt64, UInt64) {
-        var x: UInt64 = 0xcbf2_9ce4_8422_2325
-        var y: UInt64 = 0x9e37_79b9_7f4a_7c15
-        for part in [prefix, bytes] {
-            part.withUnsafeBufferPointer { part in
-                for byte in part {
-                    x = (x ^ UInt64(byte)) &* 0x0000_0100_0000_01b3
-                    y = (y &+ UInt64(byte)) &* 0xff51_afd7_ed55_8ccd
-                    y ^= y >> 29
-                }
-            }
-        }
-        return (x ^ x >> 31, y)
-    }
-
     /// 32 hexadecimal digits.
     public var description: String {
         func digits(_ value: UInt64) -> String {
@@ -120,6 +107,36 @@ public struct StateDigest: Sendable, Hashable, CustomStringConvertible {
         }
         return digits(a) + digits(b)
     }
+}
+
+/// Two sums over words that differ in their multipliers; against faults, not against enemies. The same on every machine.
+struct DigestHasher {
+    private(set) var a: UInt64 = 0xcbf2_9ce4_8422_2325
+    private(set) var b: UInt64 = 0x9e37_79b9_7f4a_7c15
+
+    mutating func add(_ word: UInt64) {
+        a = (a ^ word) &* 0x9fb2_1c65_1e98_df25
+        a ^= a >> 32
+        b = (b &+ word) &* 0xff51_afd7_ed55_8ccd
+        b ^= b >> 29
+    }
+
+    mutating func add(_ bytes: RawSpan) {
+        add(UInt64(bytes.byteCount))
+        var at = 0
+        while at + 8 <= bytes.byteCount {
+            add(UInt64(littleEndian: bytes.unsafeLoadUnaligned(fromByteOffset: at, as: UInt64.self)))
+            at += 8
+        }
+        var rest: UInt64 = 0
+        while at < bytes.byteCount {
+            rest = rest << 8 | UInt64(bytes.unsafeLoad(fromByteOffset: at, as: UInt8.self))
+            at += 1
+        }
+        add(rest)
+    }
+
+    mutating func add(_ text: String) { add(text.utf8Span.span.bytes) }
 }
 
 /// What clients were answered, until they say that they know it.

@@ -6,5 +6,5 @@ import ArgumentParser
 struct Bench: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "selvage-bench",
-        subcommands: [SimulateCommand.self, BlastCommand.self, LogCommand.self, StoreCommand.self])
+        subcommands: [SimulateCommand.self, BlastCommand.self, LogCommand.self, StoreCommand.self, EtcdCommand.self])
 }

@@ -19,6 +19,7 @@ struct StoreCommand: AsyncParsableCommand {
     @Option(help: "A directory on the disk.") var directory: String
     @Option(help: "Seconds for each figure.") var seconds = 3.0
     @Option(help: "Runs of each figure; medians count.") var runs = 3
+    @Option(help: "How many clients, at a time (1, 16, 64).") var clients: [Int] = []
     @Option(help: .hidden) var member: UInt64?
 
     private static let cluster = String(repeating: "b", count: 32)
@@ -34,7 +35,7 @@ struct StoreCommand: AsyncParsableCommand {
         for member in UInt64(2)...3 { _ = try await replica.submit([.putNode(record(member))]) }
         try await wait("three voters") { replica.state.members.voters.count == 3 && !replica.state.members.isJoint }
         _ = try await replica.submit([.put(.bridge(Bridge(path: StoreCommand.device)))])
-        for clients in [1, 16, 64] {
+        for clients in clients.isEmpty ? [1, 16, 64] : clients {
             var rates: [Double] = []
             var p50s: [Double] = []
             var p99s: [Double] = []

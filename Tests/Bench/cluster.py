@@ -1,18 +1,11 @@
-#!/usr/bin/python3
-"""Acknowledged writes of a cluster of three nodes on this machine: how many a second, how long each takes, and how long the
-next one takes after the leader was killed. Clients are connections that each wait for their answer.
-
-    writes.py BINARY [--seconds 3] [--runs 3]
-"""
-import argparse
+# SPDX-License-Identifier: Apache-2.0
+"""A cluster of three nodes on this machine, its clients over HTTP, and what it takes to write, to fail over, to apply and to
+hold many ports. Clients are connections that each wait for their answer."""
 import asyncio
 import json
 import os
 import signal
-import statistics
 import subprocess
-import sys
-import tempfile
 import time
 
 clock = time.perf_counter
@@ -71,14 +64,18 @@ def put(number):
 class Cluster:
     """Three nodes on loopback with files of their own."""
 
-    def __init__(self, binary, directory):
-        self.binary, self.directory, self.processes = binary, directory, {}
-        for name in ("n1", "n2", "n3"):
+    def __init__(self, binary, directory, count=3, namespace=None):
+        self.binary, self.directory, self.processes, self.count = binary, directory, {}, count
+        self.prefix = ["ip", "netns", "exec", namespace] if namespace else []
+        for name in ("n1", "n2", "n3")[:self.count]:
             os.makedirs(f"{directory}/{name}", exist_ok=True)
 
     def cli(self, *arguments, node="n1"):
-        return subprocess.run([self.binary, *arguments, "--socket", self.socket(node)], check=True, capture_output=True,
-                              text=True, timeout=60).stdout.strip()
+        done = subprocess.run([self.binary, *arguments, "--socket", self.socket(node)], capture_output=True, text=True,
+                              timeout=120)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(arguments)}: {done.stdout[-300:]}{done.stderr[-300:]}")
+        return done.stdout.strip()
 
     def socket(self, name):
         return f"{self.directory}/{name}.sock"
@@ -86,7 +83,7 @@ class Cluster:
     def start(self, name):
         log = open(f"{self.directory}/{name}.log", "a")
         self.processes[name] = subprocess.Popen(
-            [self.binary, "node", "--data", f"{self.directory}/{name}/data", "--socket", self.socket(name), "--datapath",
+            [*self.prefix, self.binary, "node", "--data", f"{self.directory}/{name}/data", "--socket", self.socket(name), "--datapath",
              "userspace"], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self.wait(lambda: subprocess.run([self.binary, "topology", "--socket", self.socket(name)], capture_output=True,
                                          timeout=10).returncode == 0)
@@ -101,19 +98,25 @@ class Cluster:
 
     def grow(self):
         ports = iter(range(17420, 17450))
-        for name in ("n1", "n2", "n3"):
+        for name in ("n1", "n2", "n3")[:self.count]:
             where = ["--name", name, "--address", "127.0.0.1", "--tunnel-address", "none", "--peer-port", str(next(ports)),
                      "--api-port", str(next(ports)), "--data", f"{self.directory}/{name}/data"]
             if name == "n1":
-                subprocess.run([self.binary, "cluster", "init", *where], check=True, capture_output=True)
+                subprocess.run([*self.prefix, self.binary, "cluster", "init", *where], check=True, capture_output=True)
             else:
                 token = self.cli("cluster", "token")
-                subprocess.run([self.binary, "cluster", "join", token, *where], check=True, capture_output=True)
+                subprocess.run([*self.prefix, self.binary, "cluster", "join", token, *where], check=True, capture_output=True)
             self.start(name)
-        self.wait(lambda: sum(n["role"] == "voter" for n in self.nodes()) == 3)
+        self.wait(lambda: sum(n["role"] == "voter" for n in self.nodes()) == self.count)
+        self.apply("tenants: { %s: { bridges: { %s: {} } } }\n" % tuple(DEVICE.split("/")))
+
+    def apply(self, text, *options):
+        """Seconds that `selvage apply` takes, its start and end included."""
         manifest = f"{self.directory}/bench.yaml"
-        open(manifest, "w").write("tenants: { %s: { bridges: { %s: {} } } }\n" % tuple(DEVICE.split("/")))
-        self.cli("apply", manifest)
+        open(manifest, "w").write(text)
+        began = clock()
+        self.cli("apply", manifest, "--keep", *options)
+        return clock() - began
 
     def nodes(self, node="n1"):
         return json.loads(self.cli("cluster", "list", "-o", "json", node=node))
@@ -195,33 +198,90 @@ async def failover(cluster):
     return took
 
 
-def measure(binary, seconds, runs):
-    with tempfile.TemporaryDirectory(prefix="selvage-writes-") as directory:
-        cluster = Cluster(binary, directory)
-        try:
-            cluster.grow()
-            result = {}
-            for clients in (1, 16, 64):
-                rates, medians, p99s = [], [], []
-                for _ in range(runs):
-                    rate, median, p99, failed = asyncio.run(load(cluster.socket(cluster.leader()), clients, seconds))
-                    if failed:
-                        print(f"{failed} writes failed", file=sys.stderr)
-                    rates.append(rate), medians.append(median), p99s.append(p99)
-                result[f"writes_per_s_{clients}"] = round(statistics.median(rates))
-                result[f"p50_ms_{clients}"] = round(statistics.median(medians), 2)
-                result[f"p99_ms_{clients}"] = round(statistics.median(p99s), 2)
-            result["failover_s"] = round(statistics.median(asyncio.run(failover(cluster)) for _ in range(runs)), 3)
-            result["rss_mb"] = round(cluster.rss_mb(), 1)
-            return result
-        finally:
-            cluster.stop()
+def wait_cost(cluster, count):
+    """Milliseconds that a change takes beyond its commit until all nodes forward by it, `count` changes of each kind."""
+    async def run():
+        loop = asyncio.get_running_loop()
+        answer = [None]
+        client = (await loop.create_unix_connection(
+            lambda: Client(lambda client, began, status: answer[0].set_result((clock() - began, status))),
+            cluster.socket(cluster.leader())))[1]
+        times = {True: [], False: []}
+        for number in range(2 * count):
+            waits = number % 2 == 0
+            request = put(1000 + number)
+            if waits:
+                request = request.replace(b" HTTP/1.1", b"?wait=all HTTP/1.1", 1)
+            answer[0] = loop.create_future()
+            client.send(request)
+            took, status = await asyncio.wait_for(answer[0], 20)
+            if status not in (200, 201):
+                raise RuntimeError(f"a change was answered {status}")
+            times[waits].append(took * 1000)
+            # The next one is not part of a storm.
+            await asyncio.sleep(0.06)
+        return times
+    times = asyncio.run(run())
+    middle = lambda values: sorted(values)[len(values) // 2]
+    return middle(times[True]) - middle(times[False])
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("binary")
-    parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--runs", type=int, default=3)
-    options = parser.parse_args()
-    print(json.dumps(measure(options.binary, options.seconds, options.runs)))
+def drawing(bridges, ports, bound):
+    """A router, bridges and ports on them; the first `bound` ports have an interface of n1."""
+    lines = ["tenants:", "  t:", "    routers:", "      r:", "        links:"]
+    for b in range(bridges):
+        lines.append(f"          - {{ bridge: b{b}, address: 10.{b}.255.254/16 }}")
+    lines.append("    bridges:")
+    number = 0
+    for b in range(bridges):
+        lines += [f"      b{b}:", "        ports:"]
+        for p in range(ports // bridges):
+            where = f"host: n1, interface: i{number}, " if number < bound else ""
+            lines.append(f"          p{p}: {{ {where}mac: \"{mac(number)}\", address: 10.{b}.{p // 250}.{p % 250 + 1}/16 }}")
+            number += 1
+    return "\n".join(lines) + "\n"
+
+
+def mac(number):
+    return "0e:01:%02x:%02x:%02x:01" % (number >> 16 & 255, number >> 8 & 255, number & 255)
+
+
+def one_port(index):
+    return (f"tenants: {{ t: {{ bridges: {{ b{index % 10}: {{ ports: {{ extra{index}: {{ mac: \"0e:02:00:00:00:{index:02x}\", "
+            f"address: 10.{index % 10}.200.{index + 1}/16 }} }} }} }} }} }}\n")
+
+
+def many_ports(binary, directory, count):
+    """A node with so many ports: seconds of a snapshot and of a restart until it is ready, megabytes resident."""
+    cluster = Cluster(binary, directory, count=1)
+    try:
+        cluster.grow()
+        bridges = count // 500
+        for first in range(0, bridges, 10):
+            lines = ["tenants:", "  t:", "    bridges:"]
+            for b in range(first, first + 10):
+                lines += [f"      b{b}:", "        ports:"]
+                for p in range(500):
+                    number = b * 500 + p
+                    lines.append(f"          p{p}: {{ mac: \"{mac(number)}\", address: 10.{b % 250}.{p // 250}.{p % 250 + 1}/16 }}")
+            cluster.apply("\n".join(lines) + "\n")
+        created = cluster.rss_mb()
+        change = min(cluster.apply("tenants: { t: { bridges: { b7: { ports: { extra%d: { mac: \"0e:02:00:00:00:%02x\" } } } } } }\n"
+                                   % (i, i), "--wait") for i in range(5))
+        snapshots = []
+        for index in range(3):
+            began = clock()
+            cluster.cli("cluster", "snapshot", "save", f"{directory}/s{index}")
+            snapshots.append(clock() - began)
+        starts = []
+        for _ in range(3):
+            process = cluster.processes.pop("n1")
+            process.kill()
+            process.wait()
+            began = clock()
+            cluster.start("n1")
+            starts.append(clock() - began)
+        return {"snapshot": sorted(snapshots)[1], "restart": sorted(starts)[1], "rss": max(created, cluster.rss_mb()),
+                "change": change}
+    finally:
+        cluster.stop()
