@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OVN with two chassis on this machine, the peer of what it takes to put a topology in force."""
+import os
+import shutil
+import subprocess
+import time
+
+clock = time.perf_counter
+
+
+class OVN:
+    """`host` makes a namespace with an Open vSwitch of the userspace datapath and gives its directory; `run` and `daemon` are
+    those of the bench."""
+
+    def __init__(self, directory, run, wait_for, namespace):
+        self.directory, self.run, self.wait_for, self.namespace = directory, run, wait_for, namespace
+        self.processes = []
+        os.makedirs(directory, exist_ok=True)
+
+    @staticmethod
+    def missing():
+        return [name for name in ("ovn-northd", "ovn-controller", "ovn-nbctl", "ovs-vswitchd") if not shutil.which(name)]
+
+    def daemon(self, *command, **environment):
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   env=dict(os.environ, **environment))
+        self.processes.append(process)
+
+    def nb(self, *arguments):
+        return self.run("ovn-nbctl", f"--db=unix:{self.directory}/nb.sock", "--timeout=60", *arguments)
+
+    def start(self):
+        d = self.directory
+        for name in ("nb", "sb"):
+            self.run("ovsdb-tool", "create", f"{d}/{name}.db", f"/usr/share/ovn/ovn-{name}.ovsschema")
+            self.daemon("ovsdb-server", f"{d}/{name}.db", f"--remote=punix:{d}/{name}.sock", f"--unixctl={d}/{name}.ctl",
+                        f"--log-file={d}/{name}.log", "-vconsole:off", OVN_RUNDIR=d)
+            self.wait_for(lambda: os.path.exists(f"{d}/{name}.sock"), 10, f"the {name} database")
+        self.nb("init")
+        self.run("ovn-sbctl", f"--db=unix:{d}/sb.sock", "init")
+        self.daemon("ovn-northd", f"--ovnnb-db=unix:{d}/nb.sock", f"--ovnsb-db=unix:{d}/sb.sock", f"--unixctl={d}/northd.ctl",
+                    f"--log-file={d}/northd.log", "-vconsole:off", OVN_RUNDIR=d)
+        for number in (1, 2):
+            self.chassis(number)
+
+    def chassis(self, number):
+        name, d = f"bv{number}", f"{self.directory}/{number}"
+        os.makedirs(d)
+        self.namespace(name)
+        self.run("ovsdb-tool", "create", f"{d}/conf.db", "/usr/share/openvswitch/vswitch.ovsschema")
+        self.daemon("ovsdb-server", f"{d}/conf.db", f"--remote=punix:{d}/db.sock", f"--unixctl={d}/db.ctl",
+                    f"--log-file={d}/db.log", "-vconsole:off", OVS_RUNDIR=d)
+        self.wait_for(lambda: os.path.exists(f"{d}/db.sock"), 10, "ovsdb-server")
+        self.vsctl(number, "--no-wait", "init")
+        self.daemon("ip", "netns", "exec", name, "ovs-vswitchd", f"unix:{d}/db.sock", f"--unixctl={d}/vsw.ctl",
+                    f"--log-file={d}/vsw.log", "-vconsole:off", OVS_RUNDIR=d)
+        self.wait_for(lambda: os.path.exists(f"{d}/vsw.ctl"), 15, "ovs-vswitchd")
+        if number == 2:
+            self.run("ip", "link", "add", "under", "netns", "bv1", "type", "veth", "peer", "name", "under", "netns", "bv2")
+            for one in (1, 2):
+                self.run("ip", "-n", f"bv{one}", "link", "set", "under", "up")
+                self.vsctl(one, "add-br", "br-under", "--", "set", "bridge", "br-under", "datapath_type=netdev", "--",
+                           "add-port", "br-under", "under")
+                self.run("ip", "-n", f"bv{one}", "addr", "add", f"192.168.50.{one}/24", "dev", "br-under")
+                self.run("ip", "-n", f"bv{one}", "link", "set", "br-under", "up")
+        self.vsctl(number, "set", "open", ".", f"external-ids:system-id=ch{number}",
+                   f"external-ids:ovn-remote=unix:{self.directory}/sb.sock", "external-ids:ovn-encap-type=geneve",
+                   f"external-ids:ovn-encap-ip=192.168.50.{number}", "external-ids:ovn-bridge-datapath-type=netdev")
+        self.daemon("ip", "netns", "exec", name, "ovn-controller", f"unix:{d}/db.sock", f"--log-file={d}/controller.log",
+                    "-vconsole:off", OVS_RUNDIR=d, OVN_RUNDIR=d)
+        self.wait_for(lambda: f"ch{number}" in self.run(
+            "ovn-sbctl", f"--db=unix:{self.directory}/sb.sock", "--bare", "--columns=name", "list", "Chassis", check=False)
+            + self.run("ovn-sbctl", f"--db=unix:{self.directory}/sb.sock", "--bare", "--columns=name", "list", "Chassis"), 20,
+            "the chassis")
+
+    def vsctl(self, number, *arguments):
+        self.run("ovs-vsctl", f"--db=unix:{self.directory}/{number}/db.sock", "--timeout=30", *arguments)
+
+    @staticmethod
+    def port(switch, index):
+        """A port with its addresses, port security and a rule."""
+        name, mac = f"p{switch}-{index}", "02:00:%02x:%02x:%02x:01" % (switch, index >> 8, index & 255)
+        address = f"{mac} 10.{switch}.{index // 250}.{index % 250 + 1}"
+        return ["--", "lsp-add", f"sw{switch}", name, "--", "lsp-set-addresses", name, address, "--", "lsp-set-port-security",
+                name, address, "--", "acl-add", f"sw{switch}", "to-lport", "1000",
+                f'outport == "{name}" && ip4 && tcp.dst == 22', "allow-related"]
+
+    def create(self, ports, switches, bound):
+        """Seconds until so many ports are in force."""
+        arguments = ["lr-add", "lr0"]
+        for s in range(switches):
+            arguments += ["--", "ls-add", f"sw{s}", "--", "lrp-add", "lr0", f"lr0-sw{s}", "02:ff:00:00:00:%02x" % s,
+                          f"10.{s}.255.254/16", "--", "lsp-add", f"sw{s}", f"sw{s}-lr0", "--", "lsp-set-type", f"sw{s}-lr0",
+                          "router", "--", "lsp-set-addresses", f"sw{s}-lr0", "router", "--", "lsp-set-options", f"sw{s}-lr0",
+                          f"router-port=lr0-sw{s}", "--", "acl-add", f"sw{s}", "to-lport", "900", "ip4", "drop"]
+        self.nb(*arguments)
+        self.nb("--wait=hv", "sync")
+        interfaces = ["--no-wait"]
+        for number in range(bound):
+            interfaces += ["--", "add-port", "br-int", f"i{number}", "--", "set", "interface", f"i{number}", "type=internal",
+                           f"external_ids:iface-id=p{number % switches}-{number // switches}"]
+        self.vsctl(1, *interfaces)
+        time.sleep(1)
+        began = clock()
+        for s in range(switches):
+            arguments = []
+            for index in range(ports // switches):
+                arguments += self.port(s, index)
+            self.nb(*arguments[1:])
+        self.nb("--wait=hv", "sync")
+        return clock() - began
+
+    def change(self, number):
+        """Seconds until one more rule is in force."""
+        began = clock()
+        self.nb("--wait=hv", "acl-add", f"sw{number % 10}", "to-lport", "1001",
+                f'outport == "p{number % 10}-1" && ip4 && tcp.dst == {8000 + number}', "allow-related")
+        return clock() - began
+
+    def add_port(self, number, ports):
+        """Seconds until one more port is in force."""
+        began = clock()
+        self.nb("--wait=hv", *self.port(number % 10, ports + number)[1:])
+        return clock() - began
+
+    def stop(self):
+        for process in reversed(self.processes):
+            process.kill()
+            process.wait()
