@@ -270,7 +270,8 @@ struct ChangeEndpoints {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         for await isNews in merge(news, clock) {
-            if isNews {
+            do {
+                // On the clock's word, too: news may be dropped while a client does not read.
                 switch replica.history.changes(after: revision) {
                 case .compacted(let until):
                     try await send(
@@ -292,7 +293,8 @@ struct ChangeEndpoints {
                     }
                     if !text.isEmpty { try await send(ByteBuffer(string: text)) }
                 }
-            } else {
+            }
+            if !isNews {
                 try await send(
                     ByteBuffer(string: "event: progress\nid: \(revision)\ndata: {\"revision\":\(revision)}\n\n"))
             }

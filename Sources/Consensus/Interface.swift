@@ -102,6 +102,8 @@ public enum Refusal: Hashable, Sendable {
     case notVoter
     /// The member stopped.
     case stopped
+    /// The leader's version does not understand the command.
+    case unreadable
 }
 
 /// What a member is to the outside.

@@ -47,6 +47,18 @@ struct Log: Sendable {
         entries[Int(range.lowerBound - first)...Int(range.upperBound - first)]
     }
 
+    /// The last place that may go when so many bytes of entries up to another are to stay; the base's when all may stay.
+    func index(keeping bytes: Int, upTo end: LogIndex) -> LogIndex {
+        var size = 0
+        var at = min(end, lastIndex)
+        while at >= first {
+            size += self[at].size
+            if size > bytes { return at }
+            at -= 1
+        }
+        return base.position.index
+    }
+
     mutating func append(_ more: [Entry]) {
         for entry in more {
             precondition(entry.index == lastIndex + 1, "a log has no holes")

@@ -102,8 +102,9 @@ extension Raft {
     mutating func compact(_ applied: LogIndex, _ effects: inout [Effect]) {
         if isInstalling { return }
         let durable = min(applied, handed, written)
-        guard durable > options.trailingEntries else { return }
-        var index = durable - options.trailingEntries
+        guard durable > log.base.position.index else { return }
+        var index = max(
+            durable - min(durable, options.trailingEntries), log.index(keeping: options.trailingBytes, upTo: durable))
         // What follows a snapshot that is on its way is wanted next; but a member that never gets done must not keep it all.
         for known in progress.values {
             guard case .snapshot(let info?, _) = known.mode else { continue }

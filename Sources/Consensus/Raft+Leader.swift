@@ -49,6 +49,7 @@ extension Raft {
         switch known.mode {
         case .probe: known.isWaiting = false
         case .replicate: if isStuck, known.match < known.next - 1 { known.becomeProbe(leaks: has(.leaksInflight)) }
+        case .snapshot(nil, _): if isStuck { effects.append(.openSnapshot(to: peer)) }
         case .snapshot: if isStuck { known.isWaiting = false }
         }
         progress[peer] = known

@@ -182,7 +182,8 @@ public struct Raft: Sendable {
         beginWrite(&effects)
         // What is committed elsewhere but not durable here must not get into a state that outlives the log.
         let ready = min(commit, written)
-        if ready > handed {
+        // While a snapshot is put in force the state may be past them already.
+        if ready > handed, !isInstalling {
             effects.append(.apply(Array(log.slice(handed + 1...ready))))
             handed = ready
         }

@@ -124,6 +124,8 @@ public struct RaftOptions: Sendable {
     public var chunkBytes = 256 << 10
     /// Entries that are kept before a snapshot, for members that lag a little.
     public var trailingEntries: UInt64 = 5000
+    /// Bytes of them; fewer entries are kept where they are large.
+    public var trailingBytes = 64 << 20
     /// How far behind a member that joins may be to become a voter, entries.
     public var promotionLag: UInt64 = 64
     /// How long it must have been so, ticks.

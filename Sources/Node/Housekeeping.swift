@@ -76,13 +76,14 @@ final class Housekeeping: Sendable {
     private func keepKeys() async throws {
         let state = node.replica.state
         guard state.nodes[node.replica.id]?.role == .voter else {
-            if state.nodes[node.replica.id] != nil { node.certificates.forgetKeys(except: []) }
+            // One that votes no more keeps a key until a voter shows that it has it, or it might be lost.
+            if state.nodes[node.replica.id] != nil { await forgetKeys(state) }
             return
         }
         node.certificates.forgetKeys(except: Set(state.authorities.keys))
         for record in state.authorities.values where record.state != .retiring {
             if node.certificates.hasKey(record.fingerprint) { continue }
-            for other in state.nodes.values where other.role == .voter && other.id != node.replica.id {
+            for other in state.nodes.values where other.id != node.replica.id {
                 guard let key = try? await node.ask(other.id, .authorityKey, Array(record.fingerprint.utf8)) else {
                     continue
                 }
@@ -91,6 +92,17 @@ final class Housekeeping: Sendable {
                 break
             }
         }
+    }
+
+    private func forgetKeys(_ state: ClusterState) async {
+        var kept: Set<String> = []
+        for fingerprint in state.authorities.keys where node.certificates.hasKey(fingerprint) {
+            kept.insert(fingerprint)
+            for voter in state.nodes.values where voter.role == .voter {
+                if (try? await node.ask(voter.id, .hasKey, Array(fingerprint.utf8))) == [1] { kept.remove(fingerprint) }
+            }
+        }
+        node.certificates.forgetKeys(except: kept)
     }
 
     private func renew() async throws {
@@ -171,7 +183,7 @@ final class Housekeeping: Sendable {
         for other in node.replica.state.nodes.values where other.id != node.replica.id {
             guard let bytes = try? await node.ask(other.id, .digests, seconds: 2) else { continue }
             var reader = ByteReader(bytes)
-            guard
+            guard (try? reader.number(UInt8.self)) == StateDigest.version,
                 let theirs = try? reader.list({ reader throws(MalformedBytes) in
                     (try reader.number(UInt64.self), try reader.text())
                 })

@@ -221,7 +221,7 @@ extension Node: NodeInterface {
     /// Makes a node a voter or a learner.
     public func setRole(of name: String, to role: NodeRecord.Role, force: Bool) async throws {
         try await replica.barrier()
-        var node = try find(name)
+        let node = try find(name)
         guard node.role != role else { return }
         if role == .voter {
             let known = await leaderKnowledge() ?? [:]
@@ -238,8 +238,7 @@ extension Node: NodeInterface {
             }
             if !force { try await checkQuorum(without: node.id, name, "demotes it") }
         }
-        node.role = role
-        try await submit([.putNode(node)])
+        try await submit([.setRole(node.id, role)])
     }
 
     /// Takes a node out for ever.

@@ -66,6 +66,11 @@ public final class Node: Sendable {
         self.configuration = configuration
         self.say = say
         identity = try configuration.directory.identity()
+        if let unfinished = configuration.directory.unfinished {
+            throw NodeError(
+                "\(configuration.directory.path): a start would come amid something unfinished (\(unfinished))",
+                "run selvage cluster recover here again, to its end")
+        }
         certificates = try Certificates(
             configuration.directory, identity, lifetime: configuration.certificateLifetime)
         replica = try Replica(

@@ -52,6 +52,19 @@ public struct NodeDirectory: Sendable {
     /// Where the key of an authority is, on voters.
     func authorityKeyFile(_ fingerprint: String) -> String { path + "/authority-\(fingerprint.prefix(16)).key" }
 
+    private var markFile: String { path + "/unfinished" }
+
+    /// Notes that something has begun that must be ended before a node starts here.
+    func mark(_ what: String) throws { try Files.replace(markFile, Array(what.utf8)) }
+
+    /// It was ended.
+    func unmark() { Files.remove(markFile) }
+
+    /// What was begun and not ended.
+    var unfinished: String? {
+        ((try? Files.read(markFile)) ?? nil).map { String(decoding: $0, as: UTF8.self) }
+    }
+
     /// Whether a node lives here.
     public var isInUse: Bool { FileManager.default.fileExists(atPath: identityFile) }
 

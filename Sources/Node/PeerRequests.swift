@@ -23,6 +23,8 @@ enum PeerMethod: UInt8 {
     case tool = 6
     /// Sums of the state: count, then index and sum each.
     case digests = 7
+    /// Whether the node has the key of an authority: fingerprint, 0 or 1.
+    case hasKey = 8
 }
 
 /// What a leader knows of another node.
@@ -66,11 +68,13 @@ extension Node {
             return Array(try JSONEncoder().encode(await answer(request)))
         case .digests:
             var out = ByteWriter()
+            out.number(StateDigest.version)
             out.list(try await replica.status().digests) { out, entry in
                 out.number(entry.index)
                 out.text(entry.digest.description)
             }
             return out.bytes
+        case .hasKey: return [certificates.hasKey(String(decoding: bytes, as: UTF8.self)) ? 1 : 0]
         case nil: throw StoreRefusal.refused("method \(method) is not known to this version", "upgrade it")
         }
     }

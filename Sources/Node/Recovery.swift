@@ -59,23 +59,35 @@ extension Founding {
     }
 
     /// Makes the node of a directory, which does not run, the only one of a new cluster.
+    ///
+    /// One that is interrupted is done again: until the end the directory is marked, and no node starts in it.
     public static func recover(_ directory: NodeDirectory, lifetime: Int64 = certificateLifetime) throws -> Recovered {
         var identity = try directory.identity()
-        let owner = identity.peer
+        let log = try LogStore.open(path: directory.logFile, of: identity.id)
+        let contents = try log.load()
         let store = try StateStore(path: directory.stateFile)
-        let state = try store.load()
-        let new = try refound(state, identity, directory, at: state.applied, lifetime)
-        let unsure = try LogStore.recover(
-            path: directory.logFile, owner: owner, as: new.identity,
-            applied: SnapshotInfo(position: state.applied, members: state.members))
-        try store.overwrite(with: new.state)
+        var state = try store.load()
         let lost = state.nodes.values.filter { $0.id != identity.id }.map(\.name).sorted()
+        // Nobody knows which of these the others had agreed on: all are done, since losing one that was acknowledged is
+        // worse. Who was a member then does not matter any more.
+        let tail = contents.entries.filter { $0.index > state.applied.index }
+        for entry in tail {
+            var entry = entry
+            if case .members = entry.content { entry.content = .nothing }
+            _ = try state.apply(entry)
+        }
+        try directory.mark("recovering")
+        let new = try refound(state, identity, directory, at: state.applied, lifetime)
+        try store.overwrite(with: new.state)
+        try log.refound(
+            as: new.identity, at: state.applied, term: max(contents.hard.term, state.applied.term) + 1)
         identity.cluster = new.identity.cluster
         identity.isFounder = false
         identity.peers = [:]
         try directory.write(identity)
+        directory.unmark()
         return Recovered(
-            cluster: identity.cluster, revision: state.topology.revision, unsure: unsure, lost: lost)
+            cluster: identity.cluster, revision: state.topology.revision, unsure: tail.count, lost: lost)
     }
 
     /// Makes a new cluster of one node that begins with a snapshot.
@@ -88,6 +100,10 @@ extension Founding {
         }
         let (state, summary) = try SnapshotFile.read(file)
         try directory.create()
+        // Of a restore that was interrupted: nobody lives here.
+        for file in [directory.logFile, directory.stateFile] {
+            for suffix in ["", "-wal", "-shm"] { Files.remove(file + suffix) }
+        }
         let identity = NodeDirectory.Identity(
             cluster: "", clusterName: name ?? state.cluster?.name ?? "selvage",
             node: NodeID(Cryptography.randomID()).description, name: node.name, peerAddress: node.peerAddress,

@@ -27,4 +27,10 @@ public enum StoreLimits {
     public static let history = 10_000
     /// Entries between two checkpoints of the state.
     static let checkpointEntries: UInt64 = 2000
+    /// ... or so many bytes of them.
+    static let checkpointBytes = 64 << 20
+    /// Bytes of an answer to another node.
+    static let responseBytes = 8 << 20
+    /// Objects in the changes that watchers can still be told of.
+    static let historyObjects = 200_000
 }

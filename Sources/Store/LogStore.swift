@@ -129,29 +129,26 @@ public final class LogStore {
         return epoch
     }
 
-    /// Begins anew as the log of a cluster's only member that is left: what it has stays, whoever was a member before is none.
-    public static func recover(
-        path: String, owner: PeerIdentity, as new: PeerIdentity, applied: SnapshotInfo
-    ) throws(StoreError) -> Int {
-        let store = try LogStore(path: path, owner: owner)
-        let contents = try store.load()
-        var term = contents.hard.term + 1
-        term = max(term, (contents.entries.last?.term ?? 0) + 1)
-        // Nobody knows which of these the others had agreed on: all stay, since losing one that was acknowledged is worse.
-        let tail = contents.entries.filter { $0.index > applied.position.index }.map { entry in
-            if case .members = entry.content {
-                Entry(term: entry.term, index: entry.index, content: .nothing)
-            } else {
-                entry
-            }
-        }
-        try store.install(SnapshotInfo(position: applied.position, members: Members(voters: [new.node])))
-        try store.write(Write(number: 0, hard: HardState(term: term), entries: tail))
-        do throws(SQLiteError) {
-            try store.database.prepare("UPDATE meta SET cluster = ?, node = ?").run(
+    /// Opens the log of a node that is to begin anew, whatever cluster it is of.
+    public static func open(path: String, of node: NodeID) throws(StoreError) -> LogStore {
+        guard Files.size(path) > 0 else { throw .lost(path) }
+        let store = try LogStore(path: path)
+        guard let found = store.ownership else { throw .lost(path) }
+        guard found.node == node else { throw .foreign(path, "node \(found.node) of cluster \(found.cluster)") }
+        return store
+    }
+
+    /// Begins anew behind a place, in a later term, as the log of a cluster's only member; all or nothing.
+    public func refound(as new: PeerIdentity, at position: LogPosition, term: Term) throws(StoreError) {
+        try durably { () throws(SQLiteError) in
+            try truncate.run(.integer(0))
+            try put(SnapshotInfo(position: position, members: Members(voters: [new.node])), crc: 0)
+            try setHard.run(.integer(Int64(bitPattern: term)), .null)
+            try database.prepare("UPDATE meta SET cluster = ?, node = ?").run(
                 .text(new.cluster), .integer(Int64(bitPattern: new.node.value)))
-        } catch { throw .disk(error) }
-        return tail.count
+        }
+        (baseIndex, lastIndex) = (position.index, position.index)
+        (baseCRC, lastCRC) = (0, 0)
     }
 
     /// Reads everything, and makes sure that it is what was written.

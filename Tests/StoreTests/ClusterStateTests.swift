@@ -143,7 +143,7 @@ private func entry(_ index: UInt64, _ transaction: Transaction) -> Entry {
         var state = ClusterState()
         var rows: [RowKey: [UInt8]] = [:]
         for index in UInt64(1)...1500 {
-            for row in try state.apply(entry(index, changes.next(state))).rows { rows.updateValue(row.bytes, forKey: row.key) }
+            for row in try state.apply(entry(index, changes.next(state))).rows { rows[row.key] = row.bytes }
         }
         var copy = ClusterState()
         for (key, bytes) in rows { try copy.take(code: key.code, bytes) }

@@ -7,7 +7,7 @@ import Testing
 
 @Suite struct MessageCodecTests {
     private static let info = SnapshotInfo(
-        position: LogPosition(term: 3, index: .max),
+        position: LogPosition(term: 3, index: 1 << 62),
         members: Members([.init(NodeID(1), .voter), .init(NodeID(2), .learner)], outgoing: [NodeID(.max)]))
     private static let bodies: [Message.Body] = [
         .preVote(last: LogPosition(term: 1, index: 2)), .preVoteAnswer(granted: true), .preVoteAnswer(granted: false),

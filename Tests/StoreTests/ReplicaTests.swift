@@ -98,6 +98,39 @@ import Topology
         await cluster.stopAll()
     }
 
+    @Test func `of two voters one can be removed, and the one that is left goes on`() async throws {
+        let cluster = try await TestCluster.of(2)
+        let leader = try await cluster.leader()
+        let other = try #require(cluster.running.first { $0.id != leader.id })
+        _ = try await leader.submit([.removeNode(other.id)])
+        try await cluster.wait("one member") { leader.state.members.all == [leader.id] }
+        #expect(wasDone(try await leader.submit([bridge("alone")])))
+        await cluster.stopAll()
+    }
+
+    @Test func `a leader that is removed leaves the others one that leads`() async throws {
+        let cluster = try await TestCluster.of(3)
+        let leader = try await cluster.leader()
+        let other = try #require(cluster.running.first { $0.id != leader.id })
+        _ = try await other.submit([.removeNode(leader.id)])
+        try await cluster.wait("two members") { other.state.members.all.count == 2 && !other.state.members.isJoint }
+        #expect(wasDone(try await other.submit([bridge("without")], timeout: .seconds(10))))
+        await cluster.stopAll()
+    }
+
+    @Test func `a node whose first change found no majority can make the next`() async throws {
+        let cluster = try await TestCluster.of(3)
+        for node in UInt64(1)...3 { await cluster.stop(node) }
+        try await cluster.start(3)
+        await #expect(throws: StoreRefusal.self) {
+            try await cluster[3].submit([bridge("early")], timeout: .milliseconds(300))
+        }
+        try await cluster.start(1)
+        try await cluster.start(2)
+        #expect(wasDone(try await cluster[3].submit([bridge("late")], timeout: .seconds(10))))
+        await cluster.stopAll()
+    }
+
     @Test func `a copy of a node that runs is refused`() async throws {
         let cluster = try await TestCluster.of(2)
         // The copy has the id and, as it starts, a later count of starts.

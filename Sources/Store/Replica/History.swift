@@ -14,6 +14,8 @@ public struct HistoryEntry: Sendable {
 public final class History: Sendable {
     private struct Contents {
         var entries: [HistoryEntry] = []
+        /// Objects in them.
+        var objects = 0
         /// Changes up to here are not known any more.
         var compacted: UInt64 = 0
         var watchers: [UInt64: AsyncStream<Void>.Continuation] = [:]
@@ -59,10 +61,22 @@ public final class History: Sendable {
     func add(_ entries: [HistoryEntry]) {
         let watchers = contents.withLock { contents in
             contents.entries += entries
-            let surplus = contents.entries.count - StoreLimits.history
+            contents.objects += entries.reduce(0) { $0 + $1.changes.count }
+            var surplus = contents.entries.count - StoreLimits.history
+            if contents.objects > StoreLimits.historyObjects {
+                // Down to half: the oldest go, whatever their number.
+                var (left, count) = (contents.objects, 0)
+                while left > StoreLimits.historyObjects / 2, count < contents.entries.count - 1 {
+                    left -= contents.entries[count].changes.count
+                    count += 1
+                }
+                surplus = max(surplus, max(count, StoreLimits.history / 10 + 1))
+                surplus = min(surplus, contents.entries.count)
+            }
             // A tenth at once, so that not each change moves all.
             if surplus > StoreLimits.history / 10 {
                 contents.compacted = contents.entries[surplus - 1].revision
+                contents.objects -= contents.entries[..<surplus].reduce(0) { $0 + $1.changes.count }
                 contents.entries.removeFirst(surplus)
             }
             return Array(contents.watchers.values)
@@ -74,6 +88,7 @@ public final class History: Sendable {
     func reset(to revision: UInt64) {
         let watchers = contents.withLock { contents in
             contents.entries.removeAll()
+            contents.objects = 0
             contents.compacted = revision
             return Array(contents.watchers.values)
         }

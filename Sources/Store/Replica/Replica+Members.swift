@@ -20,9 +20,10 @@ extension Replica {
     /// A leader makes the members what the records say; the founder of a cluster first of all makes the records.
     func reconcileMembers() {
         guard raft.status.role == .leader, raft.canChange else { return }
+        // An older state would take in again who was removed meanwhile. And where nothing is left to apply, nobody has the
+        // state locked.
+        guard keeper.applied >= raft.commit else { return }
         let state = keeper.state
-        // An older state would take in again who was removed meanwhile.
-        guard state.applied.index >= raft.commit else { return }
         guard state.cluster != nil else { return bootstrap() }
         let target = Replica.target(raft.members, state)
         guard !target.isEmpty, Members(target) != Members(raft.members.list) else { return }

@@ -5,16 +5,26 @@ import NIOCore
 import Synchronization
 import TLS
 import Topology
+import Wire
 
 /// A change of this node that waits for its answer.
 struct Submission {
     var bytes: [UInt8]
-    var promise: EventLoopPromise<Outcome>
+    var promise: EventLoopPromise<Answer>
     var deadline: NIODeadline
     /// Whether a leader may have it.
     var isHanded = false
     /// When it was last given to one.
     var tried: NIODeadline?
+    /// How often it was.
+    var tries = 0
+}
+
+/// What became of a change.
+struct Answer: Sendable {
+    var outcome: Outcome
+    /// Whether it was given to a leader once only: then nothing else became of it.
+    var isOnlyTry: Bool
 }
 
 /// A read that waits until this node has all that was agreed on before.
@@ -34,6 +44,15 @@ extension Replica {
         _ operations: [Transaction.Operation], preconditions: [Transaction.Precondition] = [],
         timeout: TimeAmount = .seconds(5)
     ) async throws -> Outcome {
+        let answer = try await submitOnce(operations, preconditions, timeout)
+        // The session had been forgotten, so nothing was done: once more, as another's first word.
+        guard case .failed(.sessionExpired, _) = answer.outcome, answer.isOnlyTry else { return answer.outcome }
+        return try await submitOnce(operations, preconditions, timeout).outcome
+    }
+
+    private func submitOnce(
+        _ operations: [Transaction.Operation], _ preconditions: [Transaction.Precondition], _ timeout: TimeAmount
+    ) async throws -> Answer {
         let (session, isFull) = serials.withLock { serials -> (Transaction.SessionID, Bool) in
             let serial = serials.next
             guard serials.outstanding.count < StoreLimits.submissions else {
@@ -41,7 +60,8 @@ extension Replica {
             }
             serials.next += 1
             serials.outstanding.append(serial)
-            return (.init(client: serials.client, serial: serial, floor: serials.outstanding[0]), false)
+            let client = serials.clients[serials.clients.count - 1]
+            return (.init(client: client, serial: serial, floor: serials.isKnown ? serials.outstanding[0] : 1), false)
         }
         if isFull { throw StoreRefusal.busy }
         let bytes = Transaction(
@@ -53,7 +73,7 @@ extension Replica {
                 "the change has \(bytes.count) bytes, \(StoreLimits.commandBytes) at most",
                 "make it in several smaller ones")
         }
-        let promise = loop.makePromise(of: Outcome.self)
+        let promise = loop.makePromise(of: Answer.self)
         loop.execute { [self] in
             if let stopReason { return promise.fail(StoreRefusal.stopped(stopReason)) }
             if let full = alarms["disk"] {
@@ -65,6 +85,9 @@ extension Replica {
         defer { forget(session.serial) }
         return try await promise.futureResult.get()
     }
+
+    /// Whether a session is of this run.
+    func isOwn(_ client: UInt64) -> Bool { serials.withLock { $0.clients.contains(client) } }
 
     private func forget(_ serial: UInt64) {
         serials.withLock { serials in
@@ -87,12 +110,22 @@ extension Replica {
         guard var submission = submissions[serial], let leader = raft.status.leader else { return }
         submission.tried = .now()
         submission.isHanded = true
+        submission.tries += 1
         submissions[serial] = submission
         if leader == raft.id {
             enqueue(submission.bytes, .local(serial))
         } else {
-            transport.send(.proposal(number: serial, submission.bytes), to: leader)
+            transport.send(.proposal(number: serial, submission.bytes), to: leader, .bulk)
         }
+    }
+
+    /// A command of another node: what this version does not understand would stop every node of its kind.
+    func enqueue(remote bytes: [UInt8], _ node: NodeID, _ number: UInt64) {
+        do throws(MalformedBytes) { _ = try Transaction(decoding: bytes) } catch {
+            say("a change of \(transport.name(of: node)) is not for this version: \(error)")
+            return transport.send(.refusal(number: number, .unreadable), to: node, .urgent)
+        }
+        enqueue(bytes, .remote(node, number))
     }
 
     /// Proposals that come together go into the log together.
@@ -122,13 +155,16 @@ extension Replica {
     func refused(_ origins: [Origin], _ refusal: Refusal) {
         for origin in origins {
             switch origin {
-            case .remote(let node, let number): transport.send(.refusal(number: number, refusal), to: node)
+            case .remote(let node, let number): transport.send(.refusal(number: number, refusal), to: node, .urgent)
             case .local(let serial):
                 guard var submission = submissions[serial] else { continue }
                 switch refusal {
-                case .busy:
+                case .busy where submission.tries == 1:
                     submissions[serial] = nil
                     submission.promise.fail(StoreRefusal.busy)
+                case .unreadable:
+                    submissions[serial] = nil
+                    submission.promise.fail(Replica.refusal(.unreadable))
                 case .stopped where raft.status.leader == nil || raft.status.leader == raft.id:
                     submissions[serial] = nil
                     submission.promise.fail(StoreRefusal.stopped(stopReason ?? "it stopped"))
@@ -151,6 +187,8 @@ extension Replica {
         case .notVoter:
             .refused("it does not vote, or leads already", "choose another voter; selvage cluster list shows them")
         case .stopped: .stopped("it stopped")
+        case .unreadable:
+            .refused("the leader's version does not know such changes", "upgrade all nodes, then try again")
         }
     }
 
@@ -176,6 +214,11 @@ extension Replica {
             barriers[number] = nil
             waitingBarriers.append(barrier)
         }
+        readable.removeAll { waiting in
+            guard now >= waiting.barrier.deadline else { return false }
+            waiting.barrier.promise.fail(StoreRefusal.noQuorum("this node lags behind what it has to read"))
+            return true
+        }
         guard !waitingBarriers.isEmpty else { return }
         let waiting = waitingBarriers
         waitingBarriers.removeAll()
@@ -198,9 +241,31 @@ extension Replica {
         return "there is no leader; this node does not reach \(list.joined(separator: ", "))"
     }
 
-    func answered(_ serial: UInt64, _ outcome: Outcome) {
-        guard let submission = submissions.removeValue(forKey: serial) else { return }
-        submission.promise.succeed(outcome)
+    func answered(_ session: Transaction.SessionID, _ outcome: Outcome) {
+        let isExpired = if case .failed(.sessionExpired, _) = outcome { true } else { false }
+        serials.withLock { serials in
+            guard serials.clients.last == session.client else { return }
+            serials.isKnown = !isExpired
+            if !isExpired { return }
+            serials.clients.append(Cryptography.randomID())
+            if serials.clients.count > 8 { serials.clients.removeFirst() }
+        }
+        guard let submission = submissions.removeValue(forKey: session.serial) else { return }
+        submission.promise.succeed(Answer(outcome: outcome, isOnlyTry: submission.tries == 1))
+    }
+
+    /// Nothing more becomes of what waits.
+    func failWaiting(_ refusal: StoreRefusal) {
+        for submission in submissions.values { submission.promise.fail(refusal) }
+        for barrier in Array(barriers.values) + waitingBarriers + readable.map(\.barrier) {
+            barrier.promise.fail(refusal)
+        }
+        for transfer in transfers.values { transfer.fail(refusal) }
+        submissions.removeAll()
+        barriers.removeAll()
+        waitingBarriers.removeAll()
+        readable.removeAll()
+        transfers.removeAll()
     }
 
     // MARK: - Reads

@@ -63,7 +63,8 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
 
     // On the loop.
     var raft: Raft
-    var nextNumber: UInt64 = 1
+    /// Begins at random, so that no answer to an earlier run is taken for one to this.
+    var nextNumber = Cryptography.randomID() >> 16
     var batch: [(bytes: [UInt8], origin: Origin)] = []
     var isBatching = false
     var proposed: [UInt64: [Origin]] = [:]
@@ -95,7 +96,10 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
 
     /// Serial numbers of this run's changes.
     struct Serials: Sendable {
-        let client = Cryptography.randomID()
+        /// Names of the sessions of this run, the one in use last: one that was forgotten is followed by another.
+        var clients = [Cryptography.randomID()]
+        /// Whether the state is known to have the session. Until then each change may be its first.
+        var isKnown = false
         var next: UInt64 = 1
         /// Those that have no answer yet, ascending.
         var outstanding: [UInt64] = []
@@ -148,10 +152,16 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
             state.applied.index == contents.base.position.index
             ? contents.base.position.term
             : contents.entries[Int(state.applied.index - contents.base.position.index - 1)].term
-        guard term == state.applied.term else {
+        if term == state.applied.term { return }
+        // A state holds what is committed, and came by a snapshot here; what the log has instead never was.
+        guard state.applied.term > term else {
             throw .mismatch(
                 "entry \(state.applied.index) is of term \(state.applied.term) in the state and \(term) in the log")
         }
+        let info = SnapshotInfo(position: state.applied, members: state.members)
+        try log.install(info)
+        contents.base = info
+        contents.entries = []
     }
 
     /// Starts to listen and to take part.
@@ -165,7 +175,7 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
                 durable: { [self] index in loop.execute { [self] in step(.compact(index)) } },
                 failed: { [self] reason in halt(reason) }))
         transport.onMessage = { [unowned self] message in step(.receive(message)) }
-        transport.onProposal = { [unowned self] node, number, bytes in enqueue(bytes, .remote(node, number)) }
+        transport.onProposal = { [unowned self] node, number, bytes in enqueue(remote: bytes, node, number) }
         transport.onRefusal = { [unowned self] number, refusal in refused([.local(number)], refusal) }
         transport.onLost = { [unowned self] node in step(.lost(node)) }
         transport.onConnected = { [unowned self] _ in retrySubmissions() }
@@ -187,8 +197,7 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
         try? await loop.submit { [self] in
             ticker?.cancel()
             if stopReason == nil { stopReason = "the node stops" }
-            for submission in submissions.values { submission.promise.fail(StoreRefusal.stopped("the node stops")) }
-            submissions.removeAll()
+            failWaiting(.stopped("the node stops"))
             transport.stop()
         }
         .get()
@@ -240,9 +249,10 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
 
     /// How this replica is.
     public func status() async throws -> ReplicaStatus {
-        try await loop.submit { [self] in
+        let nodes = Set(keeper.state.nodes.keys)
+        return try await loop.submit { [self] in
             let second = 100.0
-            let others = Set(raft.members.all).union(keeper.state.nodes.keys).subtracting([raft.id]).sorted()
+            let others = nodes.union(raft.members.all).subtracting([raft.id]).sorted()
             return ReplicaStatus(
                 id: raft.id, agreement: raft.status, last: raft.last, commit: raft.commit,
                 applied: keeper.applied, first: raft.base.position.index + 1, members: raft.members,
@@ -292,11 +302,15 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
         case .transferred(let number): transfers.removeValue(forKey: number)?.succeed()
         case .changed(let status): changed(status)
         case .openSnapshot(let peer):
-            snapshots.open(keeper.state, first: raft.base.position.index + 1) { [self] result in
-                loop.execute { [self] in
-                    switch result {
-                    case .success(let info): step(.opened(info, to: peer))
-                    case .failure(let error): say("no snapshot for \(transport.name(of: peer)): \(error)")
+            let first = raft.base.position.index + 1
+            keeper.read { [self] state in
+                snapshots.open(state, first: first) { [self] result in
+                    loop.execute { [self] in
+                        switch result {
+                        case .success(let info): step(.opened(info, to: peer))
+                        // Asked for again when the member still lacks it after some heartbeats.
+                        case .failure(let error): say("no snapshot for \(transport.name(of: peer)): \(error)")
+                        }
                     }
                 }
             }
@@ -341,6 +355,7 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
                         loop.execute { [self] in
                             step(.installed(info))
                             follow(state)
+                            answerBarriers(info.position.index)
                         }
                     }
                 }
@@ -360,10 +375,7 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
         stopReason = reason
         say("this node takes no part in the cluster any more: \(reason)")
         alarms["stopped"] = "this node takes no part in the cluster any more: \(reason)"
-        for submission in submissions.values { submission.promise.fail(StoreRefusal.stopped(reason)) }
-        submissions.removeAll()
-        for barrier in barriers.values { barrier.promise.fail(StoreRefusal.stopped(reason)) }
-        barriers.removeAll()
+        failWaiting(.stopped(reason))
     }
 
     private func changed(_ status: Status) {
@@ -382,10 +394,9 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
 
     private func applied(_ applied: [Applied]) {
         if applied.contains(where: \.changesCluster) { follow(keeper.state) }
-        let client = serials.withLock { $0.client }
         for one in applied {
-            guard let session = one.session, session.client == client, let outcome = one.outcome else { continue }
-            answered(session.serial, outcome)
+            guard let session = one.session, let outcome = one.outcome, isOwn(session.client) else { continue }
+            answered(session, outcome)
         }
         if let last = applied.last { answerBarriers(last.position.index) }
     }
@@ -399,7 +410,10 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
             names[node.id] = node.name
         }
         addresses[raft.id] = nil
-        transport.update(addresses: addresses, names: names, removed: Set(state.removed.keys))
+        // Who is removed stays within reach until the members say so, too: its vote may be needed for that.
+        transport.update(
+            addresses: addresses, names: names, removed: Set(state.removed.keys).subtracting(raft.members.all),
+            epochs: state.nodes.mapValues(\.epoch))
     }
 }
 

@@ -47,7 +47,11 @@ final class SnapshotKeeper: Sendable {
         thread.add { [self] in
             guard let current = current.withLock({ $0 }), current.info.position == position, offset <= current.size,
                 let data = try? Files.read(outgoing, from: offset, count: limit)
-            else { return done(nil) }
+            else {
+                // What can't be read is not offered again.
+                self.current.withLock { current in if current?.info.position == position { current = nil } }
+                return done(nil)
+            }
             done((data, offset + UInt64(data.count) >= current.size))
         }
     }

@@ -9,6 +9,7 @@ import Wire
 final class StateKeeper: Sendable {
     /// The state. An entry is applied in place: what nobody holds need not be copied. Who reads waits for one entry at most.
     private let current: Mutex<ClusterState>
+    private let appliedIndex: Atomic<LogIndex>
     private let thread: SerialThread
     private let store: Box
     let history = History()
@@ -40,6 +41,8 @@ final class StateKeeper: Sendable {
         private var open: StateStore?
         var dirty: [RowKey: [UInt8]?] = [:]
         var checkpointed: LogIndex = 0
+        /// Bytes of entries since.
+        var bytes = 0
         /// The last entry that the database has.
         var flushed: LogIndex = 0
         init(_ store: StateStore) { open = store }
@@ -55,6 +58,7 @@ final class StateKeeper: Sendable {
 
     init(store: StateStore, state: ClusterState) throws(SystemError) {
         current = Mutex(state)
+        appliedIndex = Atomic(state.applied.index)
         self.store = Box(store)
         thread = try SerialThread("sel-state")
         self.store.checkpointed = state.applied.index
@@ -65,8 +69,13 @@ final class StateKeeper: Sendable {
     /// The latest state.
     var state: ClusterState { current.withLock { $0 } }
 
-    /// The last entry that is in it.
-    var applied: LogIndex { current.withLock { $0.applied.index } }
+    /// The last entry that is in it. Waits for nobody.
+    var applied: LogIndex { appliedIndex.load(ordering: .acquiring) }
+
+    /// Hands the state to somebody, on the thread that applies entries.
+    func read(_ body: @escaping @Sendable (ClusterState) -> Void) {
+        thread.add { [self] in body(state) }
+    }
 
     /// The sums that are known, latest last.
     var knownDigests: [(index: LogIndex, digest: StateDigest)] { digests.withLock { $0 } }
@@ -101,11 +110,14 @@ final class StateKeeper: Sendable {
                     if entry.index % StateKeeper.digestInterval == 0 { note(entry.index, state.digest) }
                     return result
                 }
+                appliedIndex.store(entry.index, ordering: .releasing)
                 for row in result.rows { store.dirty[row.key] = .some(row.bytes) }
+                store.bytes += entry.size
                 applied.append(result)
             } catch {
                 outlets.failed(
-                    "entry \(entry.index) can't be applied: \(error)\n    upgrade this node: it must not go on without it")
+                    "entry \(entry.index) can't be applied: \(error)\n    upgrade this node: it must not go on without it"
+                )
                 break
             }
         }
@@ -126,8 +138,12 @@ final class StateKeeper: Sendable {
             try store.store.write(store.dirty, of: state)
             store.dirty.removeAll(keepingCapacity: true)
             store.flushed = state.applied.index
-            guard state.applied.index >= store.checkpointed + StoreLimits.checkpointEntries else { return }
+            guard
+                state.applied.index >= store.checkpointed + StoreLimits.checkpointEntries
+                    || store.bytes > StoreLimits.checkpointBytes
+            else { return }
             try store.store.makeDurable()
+            store.bytes = 0
             store.checkpointed = state.applied.index
             outlets.withLock { $0 }?.durable(state.applied.index)
         } catch { outlets.withLock { $0 }?.failed("\(error)") }
@@ -149,6 +165,7 @@ final class StateKeeper: Sendable {
                 store.checkpointed = state.applied.index
                 store.flushed = state.applied.index
                 current.withLock { $0 = state }
+                appliedIndex.store(state.applied.index, ordering: .releasing)
                 history.reset(to: state.topology.revision)
                 digests.withLock { $0.removeAll() }
                 done(nil)

@@ -25,6 +25,9 @@ extension ClusterState {
     ///
     /// - Throws: ``MalformedBytes`` when the entry is not for this version: the node must stop, or it would be another cluster.
     public mutating func apply(_ entry: Entry) throws(MalformedBytes) -> Applied {
+        guard entry.index == self.applied.index + 1 else {
+            throw MalformedBytes("entry \(entry.index) behind entry \(self.applied.index)")
+        }
         var applied = Applied(position: entry.position)
         switch entry.content {
         case .nothing: break
@@ -114,8 +117,9 @@ extension ClusterState {
 
     /// Makes everything as it was.
     private mutating func undo(_ change: Change) {
+        // All go before any comes back: one may have had the key of another.
+        for key in change.objects.keys { release(topology[key]) }
         for (key, old) in change.objects {
-            release(topology[key])
             topology[key] = old
             hold(old)
         }

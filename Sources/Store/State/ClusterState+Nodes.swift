@@ -21,7 +21,15 @@ extension ClusterState {
             if removed[node.id] != nil { return wasRemoved(node) }
             if let problem = nameProblem(node) { return problem }
             touch(.node(node.id), &change)
+            // Whoever tells of a node read its role some time before.
+            var node = node
+            if let known = nodes[node.id] { node.role = known.role }
             nodes[node.id] = node
+        case .setRole(let id, let role):
+            guard let node = nodes[id] else { return unknownNode(id) }
+            if role != .voter, let refusal = lastVoter(node) { return refusal }
+            touch(.node(id), &change)
+            nodes[id]?.role = role
         case .removeNode(let id): return removeNode(id, time, &change)
         case .putToken(let token):
             for old in tokens.values where old.expires < time {
@@ -125,17 +133,22 @@ extension ClusterState {
         return nil
     }
 
+    private func lastVoter(_ node: NodeRecord) -> Outcome? {
+        guard node.role == .voter, !nodes.values.contains(where: { $0.role == .voter && $0.id != node.id }) else {
+            return nil
+        }
+        return .failed(
+            .refused,
+            [
+                Problem(
+                    node.name, "is the only voter: without it the cluster could not agree on anything",
+                    remedy: "let another node join or promote one first")
+            ])
+    }
+
     private mutating func removeNode(_ id: NodeID, _ time: Int64, _ change: inout Change) -> Outcome? {
         guard let node = nodes[id] else { return unknownNode(id) }
-        guard node.role != .voter || nodes.values.contains(where: { $0.role == .voter && $0.id != id }) else {
-            return .failed(
-                .refused,
-                [
-                    Problem(
-                        node.name, "is the only voter: without it the cluster could not agree on anything",
-                        remedy: "let another node join or promote one first")
-                ])
-        }
+        if let refusal = lastVoter(node) { return refusal }
         touch(.node(id), &change)
         touch(.removed(id), &change)
         nodes[id] = nil

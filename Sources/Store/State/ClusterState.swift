@@ -76,6 +76,9 @@ public struct ClusterState: Sendable {
 
 /// An order-independent sum of hashes: rows may be added and taken away one by one.
 public struct StateDigest: Sendable, Hashable, CustomStringConvertible {
+    /// How sums are taken. Those of different versions say nothing about each other.
+    public static let version: UInt8 = 1
+
     private var a: UInt64 = 0
     private var b: UInt64 = 0
 

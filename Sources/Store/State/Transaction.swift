@@ -63,8 +63,10 @@ public struct Transaction: Sendable, Equatable {
         case setCluster(ClusterRecord)
         /// Takes a node in on the word of a token, with its host.
         case join(token: String, secretHash: [UInt8], NodeRecord, Host?)
-        /// Makes or replaces a node.
+        /// Makes a node, or says what is known of one; what one that is there is to be stays.
         case putNode(NodeRecord)
+        /// Says what a node is to be.
+        case setRole(NodeID, NodeRecord.Role)
         /// Takes a node out for ever.
         case removeNode(NodeID)
         /// Makes a token.
@@ -181,6 +183,10 @@ extension Transaction.Operation {
         case .putNode(let node):
             out.number(UInt8(5))
             out.node(node)
+        case .setRole(let id, let role):
+            out.number(UInt8(15))
+            out.number(id.value)
+            out.number(role.rawValue)
         case .removeNode(let id):
             out.number(UInt8(6))
             out.number(id.value)
@@ -250,6 +256,12 @@ extension Transaction.Operation {
                 pool: try reader.text(),
                 try reader.list { reader throws(MalformedBytes) in try reader.number(UInt32.self) },
                 NodeID(try reader.number()))
+        case 15:
+            let id = NodeID(try reader.number())
+            guard let role = NodeRecord.Role(rawValue: try reader.number()) else {
+                throw MalformedBytes("a role that a later version wrote")
+            }
+            self = .setRole(id, role)
         case let code: throw MalformedBytes("an operation of kind \(code), which a later version wrote")
         }
     }

@@ -23,6 +23,8 @@ enum Frame: Sendable {
     case ping
     /// I am.
     case pong
+    /// Something that a later version says; it is passed over.
+    case unknown(UInt8)
 
     /// Who opens a connection, and what for.
     struct Hello: Sendable, Equatable {
@@ -47,9 +49,9 @@ enum Frame: Sendable {
 
     /// Two connections lead to each node, so that what is urgent never waits behind what is large.
     enum Lane: UInt8, Sendable, CaseIterable {
-        /// Heartbeats, votes, reads, questions.
+        /// Heartbeats, votes, reads.
         case urgent = 0
-        /// Entries and snapshots.
+        /// Entries, snapshots, proposals, questions.
         case bulk = 1
     }
 
@@ -101,6 +103,7 @@ enum Frame: Sendable {
             out.raw(bytes)
         case .ping: out.number(UInt8(8))
         case .pong: out.number(UInt8(9))
+        case .unknown(let code): out.number(code)
         }
         buffer.writeInteger(UInt32(out.bytes.count))
         buffer.writeBytes(out.bytes)
@@ -136,7 +139,9 @@ enum Frame: Sendable {
                 number: try reader.number(), isFailure: try reader.flag(), try reader.raw(reader.left))
         case 8: self = .ping
         case 9: self = .pong
-        case let code: throw MalformedBytes("a frame of kind \(code)")
+        case let code:
+            self = .unknown(code)
+            return
         }
         try reader.finish()
     }
@@ -152,6 +157,7 @@ extension Refusal {
         case .noVoters: (5, 0)
         case .notVoter: (6, 0)
         case .stopped: (7, 0)
+        case .unreadable: (8, 0)
         }
     }
 
@@ -164,6 +170,7 @@ extension Refusal {
         case 5: self = .noVoters
         case 6: self = .notVoter
         case 7: self = .stopped
+        case 8: self = .unreadable
         default: throw MalformedBytes("a refusal of no kind")
         }
     }

@@ -101,6 +101,7 @@ public enum MessageCodec {
         let from = NodeID(try reader.need())
         let to = NodeID(try reader.need())
         let term: Term = try reader.need()
+        guard term <= largest else { throw .malformed("message: term \(term)") }
         let body: Message.Body
         switch kind {
         case .preVote: body = .preVote(last: try reader.position())
@@ -133,17 +134,21 @@ public enum MessageCodec {
         return Message(from: from, to: to, term: term, body: body)
     }
 
+    /// Terms and places past this are nobody's: counting on from them would end the numbers.
+    fileprivate static let largest: UInt64 = 1 << 62
+
     private static func append(_ reader: inout ByteReader) throws(StoreError) -> Message.Body {
         let previous = try reader.position()
         let commit: LogIndex = try reader.need()
         let count: UInt32 = try reader.need()
         // Places follow from the first: a message can't have holes, nor wrap around.
-        guard Int(count) <= reader.left / 13, previous.index < LogIndex.max - UInt64(count) else {
+        guard Int(count) <= reader.left / 13 else {
             throw .malformed("message: more entries than bytes")
         }
         var entries: [Entry] = []
         for offset in 0..<UInt64(count) {
             let term: Term = try reader.need()
+            guard term <= largest else { throw .malformed("message: term \(term)") }
             let code: UInt8 = try reader.need()
             entries.append(
                 Entry(
@@ -169,7 +174,11 @@ extension ByteReader {
     }
 
     fileprivate mutating func position() throws(StoreError) -> LogPosition {
-        LogPosition(term: try need(), index: try need())
+        let position = LogPosition(term: try need(), index: try need())
+        guard position.term <= MessageCodec.largest, position.index <= MessageCodec.largest else {
+            throw .malformed("message: place \(position)")
+        }
+        return position
     }
 
     fileprivate mutating func yesOrNo() throws(StoreError) -> Bool {

@@ -91,6 +91,7 @@ final class PeerLink {
         let hello = transport.hello(to: id, lane)
         ClientBootstrap(group: transport.loop).connectTimeout(.seconds(2))
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .channelOption(PeerTransport.userTimeout.0, value: PeerTransport.userTimeout.1)
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let link = bound.value

@@ -44,10 +44,12 @@ final class PeerTransport: @unchecked Sendable {  // what varies is touched on `
     private var strangers: [String: Int] = [:]
     private var strangerCount = 0
     private var connections = 0
-    /// The latest start that is known of each node.
+    private var epochs: [NodeID: UInt64] = [:]
+    /// The latest start that was met of each node.
     private var known: [NodeID: (epoch: UInt64, run: UInt64)] = [:]
     private var random = SystemRandomNumberGenerator()
-    private var nextRequest: UInt64 = 1
+    /// Begins at random, so that no answer to an earlier run is taken for one to this.
+    private var nextRequest = Cryptography.randomID() >> 16
     private var requests: [UInt64: (to: NodeID, promise: EventLoopPromise<[UInt8]>, timer: Scheduled<Void>)] = [:]
     /// The last refusals of others, newest last, for whoever looks for a reason.
     private(set) var recentRefusals: [String] = []
@@ -76,9 +78,13 @@ final class PeerTransport: @unchecked Sendable {  // what varies is touched on `
     // MARK: - Who is where
 
     /// What is known of the nodes of the cluster.
+    ///
+    /// - Parameter epochs: the latest start of each node that the cluster agreed on.
     func update(
-        addresses: [NodeID: (host: String, port: Int)], names: [NodeID: String], removed: Set<NodeID>
+        addresses: [NodeID: (host: String, port: Int)], names: [NodeID: String], removed: Set<NodeID>,
+        epochs: [NodeID: UInt64]
     ) {
+        self.epochs = epochs
         for (id, address) in addresses {
             guard let old = self.addresses[id], old != address else { continue }
             links.removeValue(forKey: id)?.close()
@@ -131,7 +137,7 @@ final class PeerTransport: @unchecked Sendable {  // what varies is touched on `
         link(message.to).send(.message(MessageCodec.encode(message)), lane)
     }
 
-    func send(_ frame: Frame, to id: NodeID) { link(id).send(frame, .urgent) }
+    func send(_ frame: Frame, to id: NodeID, _ lane: Frame.Lane) { link(id).send(frame, lane) }
 
     /// Writes are flushed once, when everything at hand is done.
     func flushLater(_ link: PeerLink) {
@@ -184,7 +190,8 @@ final class PeerTransport: @unchecked Sendable {  // what varies is touched on `
                 StoreRefusal.unreachable(name(of: id), problem(of: id) ?? "it did not answer in time"))
         }
         requests[number] = (id, promise, timer)
-        send(.request(number: number, method: method, bytes), to: id)
+        // Not before heartbeats and votes: neither side bounds what a question or its answer holds.
+        send(.request(number: number, method: method, bytes), to: id, .bulk)
         return promise.futureResult
     }
 
@@ -194,8 +201,14 @@ final class PeerTransport: @unchecked Sendable {  // what varies is touched on `
         promise.completeWithTask { try await onRequest(id, method, bytes) }
         promise.futureResult.whenComplete { [self] result in
             switch result {
-            case .success(let answer): send(.response(number: number, isFailure: false, answer), to: id)
-            case .failure(let error): send(.response(number: number, isFailure: true, Array("\(error)".utf8)), to: id)
+            case .success(let answer) where answer.count <= StoreLimits.responseBytes:
+                send(.response(number: number, isFailure: false, answer), to: id, .bulk)
+            case .success(let answer):
+                let text =
+                    "the answer has \(answer.count) bytes, \(StoreLimits.responseBytes) at most: ask the node itself"
+                send(.response(number: number, isFailure: true, Array(text.utf8)), to: id, .bulk)
+            case .failure(let error):
+                send(.response(number: number, isFailure: true, Array("\(error)".utf8)), to: id, .bulk)
             }
         }
     }
@@ -229,7 +242,7 @@ final class PeerTransport: @unchecked Sendable {  // what varies is touched on `
             } else {
                 request.promise.succeed(bytes)
             }
-        case .hello, .welcome, .ping, .pong: break
+        case .hello, .welcome, .ping, .pong, .unknown: break
         }
     }
 
@@ -238,10 +251,17 @@ final class PeerTransport: @unchecked Sendable {  // what varies is touched on `
 
     // MARK: - Listening
 
+    /// What is not acknowledged for so long ends a connection (tcp(7), TCP_USER_TIMEOUT, milliseconds): after a partition
+    /// the kernel would wait about as long as it lasted before it sent again.
+    static let userTimeout: (ChannelOptions.Types.SocketOption, Int) = (
+        .init(level: .tcp, name: .init(rawValue: TCP_USER_TIMEOUT)), 3000
+    )
+
     func listen(host: String, port: Int) -> EventLoopFuture<any Channel> {
         ServerBootstrap(group: loop).serverChannelOption(.backlog, value: 256)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .childChannelOption(PeerTransport.userTimeout.0, value: PeerTransport.userTimeout.1)
             .childChannelInitializer { [self] channel in
                 channel.eventLoop.makeCompletedFuture { try self.greet(channel) }
             }
@@ -305,6 +325,11 @@ final class PeerTransport: @unchecked Sendable {  // what varies is touched on `
         if removed.contains(hello.from) {
             return answer(
                 "revoked: node \(hello.from) was removed from this cluster; wipe its directory and join as a new node")
+        }
+        if let agreed = epochs[hello.from], hello.epoch < agreed {
+            return answer(
+                "restored disk: node \(hello.from) has run with start \(agreed) already, you say \(hello.epoch); wipe your directory and join as a new node"
+            )
         }
         guard let before = known[hello.from], before.run != hello.run else {
             known[hello.from] = (hello.epoch, hello.run)
