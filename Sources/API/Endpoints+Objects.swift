@@ -100,7 +100,7 @@ struct ObjectEndpoints {
         return Endpoint(
             method: .get, path: "/v1/\(kind.plural)", id: "list-\(kind.plural)", tag: kind.plural,
             summary: "List \(kind.plural), in order of name.", access: .known, parameters: parameters,
-            answers: [.init(status: 200, text: "A page.", schema: Schemas.page(kind))], problems: [503]
+            answers: [.init(status: 200, text: "A page.", schema: Schemas.page(kind))], problems: [400, 503]
         ) { [node] call in
             let limit = try call.number("limit", 1...5000) ?? 500
             if case .tenant(let own)? = call.caller.role, call.query["tenant"] != own {
@@ -109,7 +109,14 @@ struct ObjectEndpoints {
             }
             let state = try await ObjectEndpoints.state(call, node)
             var keys = ObjectEndpoints.keys(kind, call, state.topology)
-            if let after = call.query["after"] { keys.removeAll { $0.name <= after } }
+            if let after = call.query["after"] {
+                guard let last = ObjectKey(kind, after) else {
+                    throw APIError(
+                        400, "bad-request", "The request can't be read",
+                        "after=\(after): not the name of a \(kind.rawValue)")
+                }
+                keys.removeAll { $0 <= last }
+            }
             let page = keys.prefix(limit)
             return try .json(
                 Page(

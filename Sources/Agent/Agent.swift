@@ -148,18 +148,22 @@ public final class Agent: Sendable {
             }
         }
         for path in paths where wanted[path] == nil { control.problems[path] = nil }
+        var coming: [(path: PortPath, interface: String)] = []
         for (path, interface) in wanted where control.numbers[path] == nil {
-            guard interfaceExists(interface) else {
+            if interfaceExists(interface) {
+                coming.append((path, interface))
+            } else {
                 control.problems[path] = "interface \(interface) does not exist"
-                continue
             }
-            do {
-                control.numbers[path] = try datapath.addPort(.interface(interface))
-                control.interfaces[path] = interface
-                control.problems[path] = nil
-                changed.append(path)
-            } catch {
-                control.problems[path] = "\(error)"
+        }
+        for (port, result) in zip(coming, datapath.addPorts(coming.map { .interface($0.interface) })) {
+            switch result {
+            case .success(let number):
+                control.numbers[port.path] = number
+                control.interfaces[port.path] = port.interface
+                control.problems[port.path] = nil
+                changed.append(port.path)
+            case .failure(let error): control.problems[port.path] = "\(error)"
             }
         }
         return changed

@@ -24,6 +24,9 @@ public protocol Datapath: AnyObject, Sendable {
     /// - Throws: ``SystemError``, as when the interface does not exist.
     func addPort(_ specification: PortSpecification) throws -> PortNumber
 
+    /// Adds several ports, which may take little longer than one. Results are in the order of the specifications.
+    func addPorts(_ specifications: [PortSpecification]) -> [Result<PortNumber, any Error>]
+
     /// Removes a port; what comes for it is dropped and counted.
     func removePort(_ port: PortNumber) throws
 
@@ -47,6 +50,13 @@ public protocol Datapath: AnyObject, Sendable {
 
     /// Removes the datapath with all flows and ports.
     func destroy() throws
+}
+
+extension Datapath {
+    /// One after the other.
+    public func addPorts(_ specifications: [PortSpecification]) -> [Result<PortNumber, any Error>] {
+        specifications.map { specification in Result { try addPort(specification) } }
+    }
 }
 
 /// The engines.

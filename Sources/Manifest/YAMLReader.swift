@@ -8,6 +8,8 @@ struct YAMLReader {
     private(set) var mistakes: [ManifestError.Item] = []
     /// Where each object was said, for mistakes that only the whole shows.
     private var places: [String: Mark] = [:]
+    /// Values that are looked at at most.
+    var nodeLimit = ManifestLimits.nodes
     private var visited = 0
 
     mutating func mistake(_ node: Node?, _ object: String, _ reason: String, _ remedy: String) {
@@ -123,10 +125,10 @@ struct YAMLReader {
 
     private mutating func step(_ node: Node) -> Bool {
         visited += 1
-        if visited == ManifestLimits.nodes {
-            mistake(node, "", "more than \(ManifestLimits.nodes) values", "split the manifest, and do not nest aliases")
+        if visited == nodeLimit {
+            mistake(node, "", "more than \(nodeLimit) values", "split the manifest, and do not nest aliases")
         }
-        return visited < ManifestLimits.nodes
+        return visited < nodeLimit
     }
 
     func isNull(_ node: Node) -> Bool {

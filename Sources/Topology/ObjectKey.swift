@@ -93,7 +93,12 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
 
     /// By kind, then by name.
     public static func < (a: ObjectKey, b: ObjectKey) -> Bool {
-        a.kind == b.kind ? a.name < b.name : a.order < b.order
+        switch (a, b) {
+        case (.port(let a), .port(let b)): a < b
+        case (.bridge(let a), .bridge(let b)), (.router(let a), .router(let b)): a < b
+        case (.host(let a), .host(let b)), (.zone(let a), .zone(let b)): a < b
+        default: a.order < b.order
+        }
     }
 
     private var order: Int {

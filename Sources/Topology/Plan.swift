@@ -41,22 +41,15 @@ public struct Plan: Sendable, Equatable {
     public init(
         from current: Topology, to wanted: Topology, tenants: Set<String>, others: Set<ObjectKey>, removes: Bool = true
     ) {
-        var keys = others
-        for topology in [current, wanted] {
-            for path in topology.bridges.keys where tenants.contains(path.tenant) { keys.insert(.bridge(path)) }
-            for path in topology.routers.keys where tenants.contains(path.tenant) { keys.insert(.router(path)) }
-            for path in topology.ports.keys where tenants.contains(path.device.tenant) { keys.insert(.port(path)) }
+        func isMeant(_ key: ObjectKey) -> Bool {
+            if others.contains(key) { return true }
+            // What is linked across tenants comes and goes with the link.
+            if case .port = key { return true }
+            return key.tenant.map(tenants.contains) ?? false
         }
-        // What is linked across tenants comes and goes with the link.
-        for path in wanted.ports.keys where !tenants.contains(path.device.tenant) { keys.insert(.port(path)) }
-        for key in keys.sorted() {
+        for key in wanted.keys where isMeant(key) {
+            guard var after = wanted[key] else { continue }
             let before = current[key]
-            guard var after = wanted[key] else {
-                if before != nil, removes, key.tenant != nil {
-                    items.append(Item(action: .delete, key: key, object: nil, changes: []))
-                }
-                continue
-            }
             after.takeKeys(of: before)
             guard let before else {
                 items.append(Item(action: .create, key: key, object: after, changes: after.summary))
@@ -64,6 +57,17 @@ public struct Plan: Sendable, Equatable {
             }
             if before == after { continue }
             items.append(Item(action: .update, key: key, object: after, changes: Plan.changes(before, after)))
+        }
+        if removes {
+            for path in current.bridges.keys where tenants.contains(path.tenant) && wanted.bridges[path] == nil {
+                items.append(Item(action: .delete, key: .bridge(path), object: nil, changes: []))
+            }
+            for path in current.routers.keys where tenants.contains(path.tenant) && wanted.routers[path] == nil {
+                items.append(Item(action: .delete, key: .router(path), object: nil, changes: []))
+            }
+            for path in current.ports.keys where tenants.contains(path.device.tenant) && wanted.ports[path] == nil {
+                items.append(Item(action: .delete, key: .port(path), object: nil, changes: []))
+            }
         }
         items.sort { ($0.action == .delete ? 0 : 1, $0.key) < ($1.action == .delete ? 0 : 1, $1.key) }
     }

@@ -17,7 +17,7 @@ extension ClusterCommand {
             subcommands: [Save.self, Inspect.self, Restore.self])
 
         struct Save: AsyncParsableCommand {
-            static let configuration = CommandConfiguration(abstract: "Save a snapshot to a file.")
+            static let configuration = CommandConfiguration(commandName: "save", abstract: "Save a snapshot to a file.")
             @OptionGroup var client: ClientOptions
             @Argument(help: "The file.") var file: String
             @Flag(help: "What the node knows, without asking the cluster.") var stale = false
@@ -37,7 +37,7 @@ extension ClusterCommand {
 
         struct Inspect: AsyncParsableCommand {
             static let configuration = CommandConfiguration(
-                abstract: "Tell what is in a snapshot, and whether it is whole.")
+                commandName: "inspect", abstract: "Tell what is in a snapshot, and whether it is whole.")
             @OptionGroup var output: OutputOptions
             @Argument(help: "The file.") var file: String
 
@@ -61,7 +61,7 @@ extension ClusterCommand {
 
         struct Restore: AsyncParsableCommand {
             static let configuration = CommandConfiguration(
-                abstract: "Make a new cluster of one node that begins with a snapshot.",
+                commandName: "restore", abstract: "Make a new cluster of one node that begins with a snapshot.",
                 discussion: """
                     The new cluster has another id and another authority: nodes of the old one are refused. What tenants and
                     operators drew is there, with keys for programs; let the other nodes join anew.
@@ -86,6 +86,7 @@ extension ClusterCommand {
 
     struct Recover: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
+            commandName: "recover",
             abstract: "Begin anew with one survivor, when a majority of the voters is lost for good.",
             discussion: """
                 Stop the node of the survivor, then run this there. The survivor becomes the only node of a new cluster, with
@@ -139,6 +140,7 @@ extension ClusterCommand {
 
     struct Certs: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
+            commandName: "certs",
             abstract: "Show authorities and certificates, make one for a client, or put another authority in place.",
             discussion: """
                 Certificates of nodes renew themselves when a third of their time is left. With --rotate a new authority is
@@ -199,11 +201,12 @@ extension ClusterCommand {
 
     struct Keys: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Keys with which programs use the HTTP API: list, create, delete.",
+            commandName: "keys", abstract: "Keys with which programs use the HTTP API: list, create, delete.",
             subcommands: [List.self, Create.self, Delete.self], defaultSubcommand: List.self)
 
         struct List: AsyncParsableCommand {
-            static let configuration = CommandConfiguration(abstract: "List the keys, without their secrets.")
+            static let configuration = CommandConfiguration(
+                commandName: "list", abstract: "List the keys, without their secrets.")
             @OptionGroup var client: ClientOptions
             @OptionGroup var output: OutputOptions
 
@@ -221,7 +224,7 @@ extension ClusterCommand {
 
         struct Create: AsyncParsableCommand {
             static let configuration = CommandConfiguration(
-                abstract: "Make a key, or another secret for one. It is shown once.")
+                commandName: "create", abstract: "Make a key, or another secret for one. It is shown once.")
             @OptionGroup var client: ClientOptions
             @OptionGroup var output: OutputOptions
             @Argument(help: "Its name.") var name: String
@@ -240,7 +243,7 @@ extension ClusterCommand {
         }
 
         struct Delete: AsyncParsableCommand {
-            static let configuration = CommandConfiguration(abstract: "Take a key away.")
+            static let configuration = CommandConfiguration(commandName: "delete", abstract: "Take a key away.")
             @OptionGroup var client: ClientOptions
             @Argument(help: "Its name.") var name: String
 

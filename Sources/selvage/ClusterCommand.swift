@@ -62,7 +62,7 @@ struct ClusterCommand: AsyncParsableCommand {
 
     struct Init: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Found a cluster: make its authority and its first node.",
+            commandName: "init", abstract: "Found a cluster: make its authority and its first node.",
             discussion: "Run it once, on one host; then start the node: selvage node.")
         @OptionGroup var node: NodeOptions
         @Option(help: "What to call the cluster.") var cluster = "selvage"
@@ -87,7 +87,7 @@ struct ClusterCommand: AsyncParsableCommand {
 
     struct Token: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Make a token that lets one node join, once; or list or delete tokens.")
+            commandName: "token", abstract: "Make a token that lets one node join, once; or list or delete tokens.")
         @OptionGroup var client: ClientOptions
         @OptionGroup var output: OutputOptions
         @Option(help: "How long it holds: 90s, 10m, 1h, 2d.") var ttl = "1h"
@@ -125,7 +125,7 @@ struct ClusterCommand: AsyncParsableCommand {
 
     struct Join: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Make this host a node of a cluster, on the word of a token.",
+            commandName: "join", abstract: "Make this host a node of a cluster, on the word of a token.",
             discussion:
                 "Afterwards start the node: selvage node. A join that was cut off can be tried again with the same token."
         )
@@ -148,7 +148,7 @@ struct ClusterCommand: AsyncParsableCommand {
     }
 
     struct List: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "List the nodes.")
+        static let configuration = CommandConfiguration(commandName: "list", abstract: "List the nodes.")
         @OptionGroup var client: ClientOptions
         @OptionGroup var output: OutputOptions
 
@@ -181,7 +181,7 @@ struct ClusterCommand: AsyncParsableCommand {
 
     struct Status: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Show how the cluster is: agreement, disks, certificates, alarms.",
+            commandName: "status", abstract: "Show how the cluster is: agreement, disks, certificates, alarms.",
             discussion: "Exit status 1 when there is an alarm, 5 when there is no leader.")
         @OptionGroup var client: ClientOptions
         @OptionGroup var output: OutputOptions
@@ -216,7 +216,8 @@ struct ClusterCommand: AsyncParsableCommand {
     }
 
     struct Promote: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Make a node a voter, as soon as it has caught up.")
+        static let configuration = CommandConfiguration(
+            commandName: "promote", abstract: "Make a node a voter, as soon as it has caught up.")
         @OptionGroup var client: ClientOptions
         @Argument(help: "The node.") var node: String
         @Flag(help: "Also if it does not answer.") var force = false
@@ -228,7 +229,7 @@ struct ClusterCommand: AsyncParsableCommand {
 
     struct Demote: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Make a node a learner: it follows, and does not vote.")
+            commandName: "demote", abstract: "Make a node a learner: it follows, and does not vote.")
         @OptionGroup var client: ClientOptions
         @Argument(help: "The node.") var node: String
         @Flag(help: "Also if the voters that are left do not all answer.") var force = false
@@ -240,7 +241,7 @@ struct ClusterCommand: AsyncParsableCommand {
 
     struct Remove: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Take a node out for ever: its certificate is refused from then on.",
+            commandName: "remove", abstract: "Take a node out for ever: its certificate is refused from then on.",
             discussion: """
                 A voter may have held the key of the cluster's authority. If you do not trust the node any more, put another
                 authority in place: selvage cluster certs --rotate.
@@ -263,7 +264,8 @@ struct ClusterCommand: AsyncParsableCommand {
     }
 
     struct Transfer: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Hand leadership over to another voter.")
+        static let configuration = CommandConfiguration(
+            commandName: "transfer", abstract: "Hand leadership over to another voter.")
         @OptionGroup var client: ClientOptions
         @Argument(help: "The voter that is to lead; the one that is furthest unless said.") var node: String?
 

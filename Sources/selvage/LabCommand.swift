@@ -40,7 +40,7 @@ struct LabCommand: AsyncParsableCommand {
 
     struct Up: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Start a lab, check what its manifest expects, and leave it running.")
+            commandName: "up", abstract: "Start a lab, check what its manifest expects, and leave it running.")
         @Argument(help: "A manifest with a lab part.") var file: String
         @Option(name: .customLong("lab"), help: "Name of the lab; the file's name unless said.") var name: String?
         @Flag(help: "Start only; do not check.") var noCheck = false
@@ -73,7 +73,8 @@ struct LabCommand: AsyncParsableCommand {
     }
 
     struct Down: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "End a lab. Nothing is left behind.")
+        static let configuration = CommandConfiguration(
+            commandName: "down", abstract: "End a lab. Nothing is left behind.")
         @OptionGroup var options: Options
         @Flag(help: "End all labs.") var all = false
 
@@ -93,7 +94,7 @@ struct LabCommand: AsyncParsableCommand {
     }
 
     struct Status: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Show hosts and machines.")
+        static let configuration = CommandConfiguration(commandName: "status", abstract: "Show hosts and machines.")
         @OptionGroup var options: Options
         @Flag(help: "Print JSON.") var json = false
 
@@ -106,7 +107,7 @@ struct LabCommand: AsyncParsableCommand {
 
     struct Check: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Run what the manifest expects: who reaches whom, and who must not.",
+            commandName: "check", abstract: "Run what the manifest expects: who reaches whom, and who must not.",
             discussion: "Exit status 0 when everything is as expected, 1 when something is not.")
         @OptionGroup var options: Options
         @Flag(help: "Print JSON.") var json = false
@@ -125,7 +126,7 @@ struct LabCommand: AsyncParsableCommand {
 
     struct Apply: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Change the running lab to what a manifest says.",
+            commandName: "apply", abstract: "Change the running lab to what a manifest says.",
             discussion: "The whole manifest is checked first; if anything is wrong, nothing changes.")
         @Argument(help: "The manifest.") var file: String
         @OptionGroup var options: Options
@@ -140,7 +141,7 @@ struct LabCommand: AsyncParsableCommand {
 
     struct Exec: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Run a command in a machine or on a host.",
+            commandName: "exec", abstract: "Run a command in a machine or on a host.",
             discussion: """
                 selvage lab exec acme/web/vm1 -- ping 10.0.2.21
                 selvage lab exec h1 -- tcpdump -Z root -ni eth0    (in a lab that root started)
@@ -156,7 +157,7 @@ struct LabCommand: AsyncParsableCommand {
     }
 
     struct Ping: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Ping one machine from another.")
+        static let configuration = CommandConfiguration(commandName: "ping", abstract: "Ping one machine from another.")
         @OptionGroup var options: Options
         @Argument(help: "Who pings.") var from: String
         @Argument(help: "A machine or an address.") var to: String
@@ -173,7 +174,8 @@ struct LabCommand: AsyncParsableCommand {
     }
 
     struct Start: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Start the node of a host again after it ended.")
+        static let configuration = CommandConfiguration(
+            commandName: "start", abstract: "Start the node of a host again after it ended.")
         @OptionGroup var options: Options
         @Argument(help: "The host.") var host: String
 
@@ -182,7 +184,7 @@ struct LabCommand: AsyncParsableCommand {
 
     struct Kill: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "End the node of a host at once, as a power cut would.",
+            commandName: "kill", abstract: "End the node of a host at once, as a power cut would.",
             discussion: "Machines on the host live on; what they send goes nowhere until selvage lab start.")
         @OptionGroup var options: Options
         @Argument(help: "The host.") var host: String
@@ -192,7 +194,7 @@ struct LabCommand: AsyncParsableCommand {
 
     struct Partition: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Cut the underlay: hosts of different groups do not hear each other.",
+            commandName: "partition", abstract: "Cut the underlay: hosts of different groups do not hear each other.",
             discussion: """
                 Hosts that are not named form a group of their own. selvage lab heal ends it.
 
@@ -210,7 +212,8 @@ struct LabCommand: AsyncParsableCommand {
     }
 
     struct Heal: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "End a partition: all hosts hear each other again.")
+        static let configuration = CommandConfiguration(
+            commandName: "heal", abstract: "End a partition: all hosts hear each other again.")
         @OptionGroup var options: Options
 
         mutating func run() throws { _ = try Lab.running(options.name).ask(.heal) }
@@ -218,7 +221,7 @@ struct LabCommand: AsyncParsableCommand {
 
     struct Supervise: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Process 1 of a lab; lab up runs it.", shouldDisplay: false)
+            commandName: "supervise", abstract: "Process 1 of a lab; lab up runs it.", shouldDisplay: false)
         @Option var directory: String
         @Option var file: String
         @Option var ready: Int32

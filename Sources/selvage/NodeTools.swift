@@ -180,7 +180,8 @@ struct TopologyCommand: AsyncParsableCommand {
     func run() async throws {
         try await reporting {
             let answer = try await client.ask { try await $0.call("GET", "/v1/export", query: [("stale", "true")]) }
-            let manifest = try ManifestReader.read(String(decoding: answer.body, as: UTF8.self), file: "export")
+            let manifest = try ManifestReader.read(
+                String(decoding: answer.body, as: UTF8.self), file: "export", isBounded: false)
             print("revision \(answer.headers["selvage-revision"] ?? "?")")
             for line in tree(manifest.topology) { print(line) }
         }

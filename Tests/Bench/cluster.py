@@ -85,7 +85,7 @@ class Cluster:
         self.processes[name] = subprocess.Popen(
             [*self.prefix, self.binary, "node", "--data", f"{self.directory}/{name}/data", "--socket", self.socket(name), "--datapath",
              "userspace"], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        self.wait(lambda: subprocess.run([self.binary, "topology", "--socket", self.socket(name)], capture_output=True,
+        self.wait(lambda: subprocess.run([self.binary, "cluster", "status", "--socket", self.socket(name)], capture_output=True,
                                          timeout=10).returncode == 0)
 
     @staticmethod
@@ -198,8 +198,29 @@ async def failover(cluster):
     return took
 
 
-def wait_cost(cluster, count):
-    """Milliseconds that a change takes beyond its commit until all nodes forward by it, `count` changes of each kind."""
+SENDER = """
+import socket, struct, sys
+sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+sender.bind(("j0", 0))
+for number in range(1, int(sys.argv[1])):
+    frame = bytes.fromhex(sys.argv[2 + number].replace(":", "")) + bytes.fromhex(sys.argv[2].replace(":", ""))
+    ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28, 0, 0, 64, 17, 0, bytes([10, 0, 0, 1]), bytes([10, 0, 0, number + 1]))
+    sender.send(frame + b"\\x08\\x00" + ip + struct.pack("!HHHH", 1, 2, 8, 0) + bytes(18))
+"""
+
+
+def wait_cost(cluster, bound, count):
+    """Milliseconds that a change takes until all nodes forward by it, and until it is committed, `count` changes of each. The
+    change is of a station to which n1 has a flow, on a bridge with `bound` ports of n1 that all have one."""
+    subprocess.run([*cluster.prefix, "python3", "-c", SENDER, str(bound), *(mac(n) for n in range(bound))], check=True)
+    cluster.wait(lambda: cluster.cli("flows").count("\n") >= bound - 1)
+
+    def change(number, waits):
+        body = ('{"host":"n1","interface":"i1","mac":"%s","addresses":["10.0.0.2/16","10.0.240.%d/16"]}'
+                % (mac(1), number % 250 + 1)).encode()
+        return (b"PUT /v1/ports/t/b0/p1%s HTTP/1.1\r\nHost: n\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+                % (b"?wait=true" if waits else b"", len(body))) + body
+
     async def run():
         loop = asyncio.get_running_loop()
         answer = [None]
@@ -209,11 +230,8 @@ def wait_cost(cluster, count):
         times = {True: [], False: []}
         for number in range(2 * count):
             waits = number % 2 == 0
-            request = put(1000 + number)
-            if waits:
-                request = request.replace(b" HTTP/1.1", b"?wait=all HTTP/1.1", 1)
             answer[0] = loop.create_future()
-            client.send(request)
+            client.send(change(number, waits))
             took, status = await asyncio.wait_for(answer[0], 20)
             if status not in (200, 201):
                 raise RuntimeError(f"a change was answered {status}")
@@ -223,7 +241,7 @@ def wait_cost(cluster, count):
         return times
     times = asyncio.run(run())
     middle = lambda values: sorted(values)[len(values) // 2]
-    return middle(times[True]) - middle(times[False])
+    return middle(times[True]), middle(times[False])
 
 
 def drawing(bridges, ports, bound):

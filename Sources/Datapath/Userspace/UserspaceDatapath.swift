@@ -27,11 +27,13 @@ public final class UserspaceDatapath: Datapath {
 
     private let workers: [Worker]
     private let state = Mutex(State())
+    private let closing: SerialThread
 
     /// An engine with a number of packet threads, at least one.
     public init(threads: Int) throws {
         precondition(threads > 0, "a datapath needs a packet thread")
         workers = try (0..<threads).map { _ in try Worker() }
+        closing = try SerialThread("sel-close")
     }
 
     /// None: flows live and end with the process.
@@ -61,6 +63,8 @@ public final class UserspaceDatapath: Datapath {
         for port in state.withLock({ Array($0.ports.values) }) { giveBack(port.specification) }
     }
 
+    deinit { closing.finish() }
+
     /// Nothing outlives the process.
     public func destroy() throws { stop() }
 
@@ -71,7 +75,40 @@ public final class UserspaceDatapath: Datapath {
 
     /// Opens a socket for the port and reads from it.
     public func addPort(_ specification: PortSpecification) throws -> PortNumber {
+        try register(try open(specification))
+    }
+
+    /// Opens sockets together: each waits for a grace period of the kernel's RCU, and all wait for the same.
+    public func addPorts(_ specifications: [PortSpecification]) -> [Result<PortNumber, any Error>] {
+        let opened = Opened()
+        concurrently(specifications.count) { index in
+            let result = Result { try self.open(specifications[index]) }
+            opened.results.withLock { $0[index] = result }
+        }
+        let results = opened.results.withLock { $0 }
+        return specifications.indices.map { index in
+            Result {
+                guard let result = results[index] else { throw SystemError(4, "add \(specifications[index])") }
+                return try self.register(try result.get())
+            }
+        }
+    }
+
+    /// A port whose sockets are open, and that no worker knows yet.
+    private struct OpenPort: Sendable {
+        var specification: PortSpecification
+        var record: UncheckedBox<WorkerPort>
+        var descriptors: [Descriptor]
+        var warning: String?
+    }
+
+    private final class Opened: Sendable {
+        let results = Mutex<[Int: Result<OpenPort, any Error>]>([:])
+    }
+
+    private func open(_ specification: PortSpecification) throws -> OpenPort {
         var record = WorkerPort()
+        var descriptors: [Descriptor] = []
         var warning: String?
         switch specification {
         case .interface(let name):
@@ -79,14 +116,18 @@ public final class UserspaceDatapath: Datapath {
             try SystemError.check(cl_interface_up(name), "bring interface \(name) up")
             record.descriptor = try SystemError.check(
                 cl_packet_socket(index, Int32(UserspaceLimits.socketBuffer)), "open a packet socket on \(name)")
-            do {
-                record.sender = try SystemError.check(
-                    cl_packet_sender(index, Int32(UserspaceLimits.socketBuffer)), "open a packet socket on \(name)")
-            } catch {
-                _ = Descriptor(record.descriptor)
-                throw error
-            }
+            descriptors.append(Descriptor(record.descriptor))
+            record.sender = try SystemError.check(
+                cl_packet_sender(index, Int32(UserspaceLimits.socketBuffer)), "open a packet socket on \(name)")
+            descriptors.append(Descriptor(record.sender))
             _ = cl_interface_promiscuous(record.descriptor, index)
+            var ring = cl_ring()
+            try SystemError.check(
+                cl_ring_open(
+                    &ring, record.descriptor, UInt32(UserspaceLimits.slotSize), UInt32(UserspaceLimits.slots)),
+                "make the ring of \(name)")
+            record.ring = .allocate(capacity: 1)
+            record.ring?.initialize(to: ring)
             // A guest must not reach this host's own stack past the virtual network: neither its services nor, with packets
             // made to look like a tunnel's, other tenants.
             do { try IngressGuard().close(name) } catch {
@@ -106,31 +147,48 @@ public final class UserspaceDatapath: Datapath {
                 cl_udp_socket(local.bits, port, Int32(UserspaceLimits.socketBuffer)),
                 "open UDP port \(port) for VXLAN on \(local)")
         }
-        var descriptors = [Descriptor(record.descriptor)]
-        if record.sender >= 0 {
-            descriptors.append(Descriptor(record.sender))
-        } else {
+        if record.sender < 0 {
+            descriptors.append(Descriptor(record.descriptor))
             record.sender = record.descriptor
         }
-        let all = descriptors
-        let number = try state.withLock { state throws(SystemError) -> PortNumber in
-            guard state.ports.count < UserspaceLimits.ports - 2 else {
-                throw SystemError(28, "add \(specification): all \(UserspaceLimits.ports) ports are taken")
-            }
-            while state.ports[PortNumber(state.nextNumber)] != nil {
+        return OpenPort(
+            specification: specification, record: UncheckedBox(record), descriptors: descriptors, warning: warning)
+    }
+
+    private func register(_ port: OpenPort) throws -> PortNumber {
+        let number: PortNumber
+        do throws(SystemError) {
+            number = try state.withLock { state throws(SystemError) -> PortNumber in
+                guard state.ports.count < UserspaceLimits.ports - 2 else {
+                    throw SystemError(28, "add \(port.specification): all \(UserspaceLimits.ports) ports are taken")
+                }
+                while state.ports[PortNumber(state.nextNumber)] != nil {
+                    state.nextNumber = state.nextNumber % UInt32(UserspaceLimits.ports - 1) + 1
+                }
+                let number = PortNumber(state.nextNumber)
                 state.nextNumber = state.nextNumber % UInt32(UserspaceLimits.ports - 1) + 1
+                state.ports[number] = Port(
+                    specification: port.specification, descriptors: port.descriptors, warning: port.warning)
+                return number
             }
-            let number = PortNumber(state.nextNumber)
-            state.nextNumber = state.nextNumber % UInt32(UserspaceLimits.ports - 1) + 1
-            state.ports[number] = Port(specification: specification, descriptors: all, warning: warning)
-            return number
+        } catch {
+            if let ring = port.record.value.ring {
+                cl_ring_close(ring)
+                ring.deallocate()
+            }
+            giveBack(port.specification)
+            throw error
         }
         let reader = Int(number.value) % workers.count
-        let port = UncheckedBox(record)
+        // The ring goes to the worker that reads it, which frees it.
+        let read = port.record
+        var without = port.record.value
+        without.ring = nil
+        let written = UncheckedBox(without)
         for (index, worker) in workers.enumerated() {
             let result = perform(on: worker) { worker in
                 do throws(SystemError) {
-                    try worker.addPort(number, port.value, reads: index == reader)
+                    try worker.addPort(number, index == reader ? read.value : written.value, reads: index == reader)
                     return nil as SystemError?
                 } catch { return error }
             }
@@ -150,7 +208,8 @@ public final class UserspaceDatapath: Datapath {
             perform(on: worker) { $0.removePort(port) }
         }
         giveBack(removed.specification)
-        _ = removed
+        // The kernel takes its time to close a packet socket, a grace period; nobody needs to wait for it.
+        closing.add { _ = removed }
     }
 
     private func giveBack(_ specification: PortSpecification) {

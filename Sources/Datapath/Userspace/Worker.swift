@@ -100,16 +100,6 @@ final class Worker: DatapathThread, @unchecked Sendable {  // only mailbox, wake
         port.isRead = reads
         ports[Int(number.value)] = port
         if reads {
-            if port.encapsulation == .none {
-                let ring = UnsafeMutablePointer<cl_ring>.allocate(capacity: 1)
-                ring.initialize(to: cl_ring())
-                port.ring = ring
-                ports[Int(number.value)] = port
-                try SystemError.check(
-                    cl_ring_open(
-                        ring, port.descriptor, UInt32(UserspaceLimits.slotSize), UInt32(UserspaceLimits.slots)),
-                    "make the ring of port \(number)")
-            }
             try SystemError.check(
                 cl_epoll_add(epoll.number, port.descriptor, UInt64(number.value)), "watch port \(number)")
         }
