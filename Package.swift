@@ -154,7 +154,8 @@ if let fuzzer {
         .executableTarget(
             name: "selvage-fuzz",
             dependencies: [
-                "Wire", "Topology", "Simulation", "Netlink", "Datapath", "Manifest", "Agent", "TestSupport",
+                "Wire", "Topology", "Simulation", "Netlink", "Datapath", "Manifest", "Agent", "Consensus", "Store",
+                "TLS", "API", "Node", "TestSupport", .product(name: "NIOCore", package: "swift-nio"),
             ],
             path: "Tests/Fuzz", exclude: ["Corpus"],
             swiftSettings: [.swiftLanguageMode(.v5), .enableExperimentalFeature("Lifetimes")],

@@ -108,7 +108,8 @@ public final class APIServer: Sendable {
         if let peer = PeerIdentity(certificate) {
             // A node that was removed keeps its certificate, but nothing else.
             let isMember = peer.cluster == state.cluster?.id && state.nodes[peer.node] != nil
-            return Caller(name: "node \(peer.node)", role: isMember ? .operator : nil)
+            // Nodes ask each other how they are; what they change they do as members.
+            return Caller(name: "node \(peer.node)", role: isMember ? .viewer : nil)
         }
         guard let client = ClientIdentity(certificate), client.cluster == state.cluster?.id else {
             return Caller(name: "you", role: nil)

@@ -23,6 +23,8 @@ struct Call: Sendable {
     /// `If-Match`, without quotes.
     var ifMatch: String?
     var body: ByteBuffer
+    /// Whether the caller still is who it was: keys end, nodes are removed.
+    var isStillKnown: @Sendable () -> Bool = { true }
 
     func part(_ name: String) -> String { path[name] ?? "" }
 
@@ -57,6 +59,30 @@ struct Call: Sendable {
         case nil: break
         }
         throw .init(403, "forbidden", "You may not", "\(caller.name) may not see this")
+    }
+
+    /// Makes sure that the caller may make an object what it is to be. What a host's interface is used for is the operator's.
+    func mayPut(_ object: TopologyObject, _ topology: Topology) throws(APIError) {
+        guard case .tenant? = caller.role, case .port(let port) = object, case .exterior = port.attachment,
+            topology.ports[port.path]?.attachment != port.attachment
+        else { return }
+        throw .init(
+            403, "forbidden", "You may not",
+            "\(caller.name) may not bind \(port.path) to an interface: that is the operator's")
+    }
+
+    /// Makes sure that the caller may delete what goes with an object: the far ends of links may be others'.
+    func mayDelete(_ key: ObjectKey, cascade: Bool, _ topology: Topology) throws(APIError) {
+        guard cascade, case .tenant? = caller.role else { return }
+        let ports: [Port] =
+            switch key {
+            case .port(let path): topology.ports[path].map { [$0] } ?? []
+            case .bridge(let path), .router(let path): Array(topology.ports.linked(of: path))
+            case .host, .zone: []
+            }
+        for port in ports {
+            if case .peer(let other) = port.attachment { try mayWrite(other.device.tenant) }
+        }
     }
 
     /// Makes sure that the caller may change what belongs to a tenant, or to the operator.

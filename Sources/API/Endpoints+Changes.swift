@@ -84,7 +84,10 @@ struct ChangeEndpoints {
             for operation in request.operations {
                 let key = try ChangeEndpoints.key(operation.kind, operation.name)
                 try call.mayWrite(key.tenant)
-                operations.append(try ChangeEndpoints.operation(operation, key, topology))
+                let made = try ChangeEndpoints.operation(operation, key, topology)
+                if case .put(let object) = made { try call.mayPut(object, topology) }
+                if case .delete(_, let cascade) = made { try call.mayDelete(key, cascade: cascade, topology) }
+                operations.append(made)
             }
             let revision = try await ObjectEndpoints.submit(operations, conditions, node)
             return try .json(
@@ -121,6 +124,8 @@ struct ChangeEndpoints {
             answers: [.init(status: 200, text: "What happens, or happened.", schema: Schemas.plan)],
             problems: [409, 422, 503]
         ) { [node] call in
+            // Who may change nothing need not have a manifest read.
+            if case .viewer? = call.caller.role { try call.mayWrite(nil) }
             guard let text = String(validating: call.body.readableBytesView, as: UTF8.self) else {
                 throw APIError.badRequest("the manifest is not text")
             }
@@ -171,7 +176,10 @@ struct ChangeEndpoints {
         let plan = Plan(
             from: state.topology, to: manifest.topology, tenants: manifest.tenants, others: manifest.others,
             removes: !keep)
-        for item in plan.items { try call.mayWrite(item.key.tenant) }
+        for item in plan.items {
+            try call.mayWrite(item.key.tenant)
+            if let object = item.object { try call.mayPut(object, state.topology) }
+        }
         return plan
     }
 
@@ -241,7 +249,7 @@ struct ChangeEndpoints {
                 status: 200, type: "text/event-stream",
                 body: .stream { send in
                     try await ChangeEndpoints.follow(
-                        node.replica, after: start, seconds: seconds,
+                        node.replica, after: start, seconds: seconds, isStillKnown: call.isStillKnown,
                         isWanted: { key in
                             (wanted == nil || key.kind == wanted) && (tenant == nil || key.tenant == tenant)
                         }, send)
@@ -250,7 +258,8 @@ struct ChangeEndpoints {
     }
 
     private static func follow(
-        _ replica: Replica, after start: UInt64?, seconds: Int?, isWanted: @Sendable (ObjectKey) -> Bool,
+        _ replica: Replica, after start: UInt64?, seconds: Int?, isStillKnown: @Sendable () -> Bool,
+        isWanted: @Sendable (ObjectKey) -> Bool,
         _ send: @Sendable (ByteBuffer) async throws -> Void
     ) async throws {
         let deadline = seconds.map { ContinuousClock.now + .seconds($0) }
@@ -270,6 +279,7 @@ struct ChangeEndpoints {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         for await isNews in merge(news, clock) {
+            guard isStillKnown() else { return }
             do {
                 // On the clock's word, too: news may be dropped while a client does not read.
                 switch replica.history.changes(after: revision) {

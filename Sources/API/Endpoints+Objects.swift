@@ -107,6 +107,7 @@ struct ObjectEndpoints {
                 throw APIError(
                     403, "forbidden", "You may not", "\(call.caller.name) sees tenant \(own) only: say tenant=\(own)")
             }
+            if kind == .host || kind == .zone { try call.mayRead(nil) }
             let state = try await ObjectEndpoints.state(call, node)
             var keys = ObjectEndpoints.keys(kind, call, state.topology)
             if let after = call.query["after"] {
@@ -255,7 +256,9 @@ struct ObjectEndpoints {
         _ node: any NodeInterface
     ) async throws -> Reply {
         try call.mayWrite(key.tenant)
-        let object = try object(key, call, node.replica.state.topology)
+        let topology = node.replica.state.topology
+        let object = try object(key, call, topology)
+        try call.mayPut(object, topology)
         let revision: UInt64
         do { revision = try await submit([.put(object)], conditions, node) } catch let error as APIError {
             // What the caller said must be so is a precondition; that it must not be there yet is not.
@@ -282,6 +285,7 @@ struct ObjectEndpoints {
             let key = try kind.key(call)
             try call.mayWrite(key.tenant)
             let cascade = try call.flag("cascade")
+            try call.mayDelete(key, cascade: cascade, node.replica.state.topology)
             let conditions = try ObjectEndpoints.condition(key, call)
             let revision: UInt64
             do {

@@ -134,6 +134,9 @@ extension PortResource {
         if let vlan { port.vlan = .access(try reader.vlan(vlan, "vlan", from: 0)) }
         if let trunk {
             var allowed: Set<UInt16>?
+            if let vlans = trunk.vlans, vlans.isEmpty {
+                throw .invalid(reader.object, "a trunk of no VLAN", "list VLANs, or leave vlans out for all")
+            }
             if let vlans = trunk.vlans {
                 allowed = []
                 for id in vlans { allowed?.insert(try reader.vlan(id, "trunk")) }

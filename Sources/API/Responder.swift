@@ -25,6 +25,8 @@ struct APIResponder: HTTPResponder {
 
     /// Bytes of a request's body.
     static let bodyLimit = 8 << 20
+    /// ... that anybody may make.
+    static let openBodyLimit = 64 << 10
 
     let endpoints: [Endpoint]
     /// Endpoints by how many parts their paths have.
@@ -82,6 +84,8 @@ struct APIResponder: HTTPResponder {
             ifMatch: request.headers[.ifMatch].map { $0.trimmingPrefix("\"") }.map { text in
                 text.hasSuffix("\"") ? String(text.dropLast()) : String(text)
             }, body: ByteBuffer())
+        let (identify, channel) = (identify, context.channel)
+        call.isStillKnown = { (try? identify(request, channel))?.role == caller.role }
         for (name, value) in request.uri.queryParameters {
             let key = String(name)
             if call.query[key] == nil { call.query[key] = percentDecoded(value) ?? String(value) }
@@ -111,10 +115,12 @@ struct APIResponder: HTTPResponder {
 
     private func read(_ request: Request, _ endpoint: Endpoint) async throws -> ByteBuffer {
         let bytes: ByteBuffer
-        do { bytes = try await request.body.collect(upTo: APIResponder.bodyLimit) } catch is NIOTooManyBytesError {
+        // From anybody, and where nothing is expected, less is taken.
+        let limit =
+            endpoint.body == nil ? 4096 : endpoint.access == .open ? APIResponder.openBodyLimit : APIResponder.bodyLimit
+        do { bytes = try await request.body.collect(upTo: limit) } catch is NIOTooManyBytesError {
             throw APIError(
-                413, "too-large", "The request is too large",
-                "at most \(APIResponder.bodyLimit) bytes; send less at once")
+                413, "too-large", "The request is too large", "at most \(limit) bytes; send less at once")
         }
         guard let body = endpoint.body else { return bytes }
         if let type = request.headers[.contentType]?.split(separator: ";").first?.lowercased() {

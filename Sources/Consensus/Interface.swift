@@ -104,6 +104,8 @@ public enum Refusal: Hashable, Sendable {
     case stopped
     /// The leader's version does not understand the command.
     case unreadable
+    /// Only a member that votes may propose it.
+    case forbidden
 }
 
 /// What a member is to the outside.

@@ -13,6 +13,10 @@ public enum ManifestWriter {
         writer.line(0, "tenants:")
         let tenants = topology.tenants.filter { tenant == nil || $0 == tenant }
         if tenants.isEmpty { writer.text = String(writer.text.dropLast()) + " {}\n" }
+        // Links of all first: what they stand for is not listed among the ports, whosever those are.
+        for router in topology.routers.keys.sorted() where tenant == nil || router.tenant == tenant {
+            writer.linksOf[router] = writer.links(of: router)
+        }
         for name in tenants { writer.writeTenant(name) }
         return writer.text
     }
@@ -22,6 +26,8 @@ public enum ManifestWriter {
         var text = ""
         /// Ports that a link stands for.
         var linked: Set<PortPath> = []
+        /// Links as they are written, by router.
+        var linksOf: [DevicePath: [String]] = [:]
 
         init(_ topology: Topology) { self.topology = topology }
 
@@ -55,12 +61,10 @@ public enum ManifestWriter {
             line(1, "\(quoted(tenant)):")
             let bridges = topology.bridges.keys.filter { $0.tenant == tenant }.sorted()
             let routers = topology.routers.keys.filter { $0.tenant == tenant }.sorted()
-            // Links first: what they stand for is not listed among the ports.
-            let links = Dictionary(uniqueKeysWithValues: routers.map { ($0, self.links(of: $0)) })
             if !bridges.isEmpty { line(2, "bridges:") }
             for path in bridges { writeBridge(path) }
             if !routers.isEmpty { line(2, "routers:") }
-            for path in routers { writeRouter(path, links[path] ?? []) }
+            for path in routers { writeRouter(path, linksOf[path] ?? []) }
         }
 
         private mutating func writeBridge(_ path: DevicePath) {
@@ -136,7 +140,7 @@ public enum ManifestWriter {
         }
 
         /// The links of a router that say everything about both of their ends.
-        private mutating func links(of router: DevicePath) -> [String] {
+        mutating func links(of router: DevicePath) -> [String] {
             var result: [String] = []
             for near in topology.ports(of: router) where !linked.contains(near.path) {
                 guard case .peer(let other) = near.attachment, let far = topology.ports[other],
@@ -181,8 +185,13 @@ public enum ManifestWriter {
             let isPlain =
                 name.utf8.first.map { (97...122).contains($0) || (65...90).contains($0) } == true
                 && !["true", "false", "yes", "no", "on", "off", "null", "y", "n"].contains(name.lowercased())
-                && name.utf8.allSatisfy { $0 != 0x22 && $0 != 0x5c && $0 > 0x20 && $0 != UInt8(ascii: ":") }
-            return isPlain ? name : "\"\(name)\""
+                && name.utf8.allSatisfy {
+                    (48...57).contains($0) || (65...90).contains($0) || (97...122).contains($0)
+                        || [UInt8(ascii: "-"), UInt8(ascii: "_"), UInt8(ascii: "."), UInt8(ascii: "/")].contains($0)
+                }
+            if isPlain { return name }
+            let escaped = name.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"")
+            return "\"\(escaped)\""
         }
     }
 }

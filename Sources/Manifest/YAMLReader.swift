@@ -18,6 +18,42 @@ struct YAMLReader {
             .init(line: mark?.line ?? 0, column: mark?.column ?? 0, object: object, reason: reason, remedy: remedy))
     }
 
+    /// The line of the first anchor or alias: `&` or `*` where a value or a key begins, outside quotes and comments.
+    private static func lineOfAnchor(_ text: String) -> Int? {
+        var line = 1
+        var quote: UInt8?
+        var mayBegin = true
+        var previous: UInt8 = 10
+        for byte in text.utf8 {
+            defer { previous = byte }
+            if byte == 10 {
+                line += 1
+                // Quotes may span lines, comments do not.
+                if quote == UInt8(ascii: "#") { quote = nil }
+                if quote == nil { mayBegin = true }
+                continue
+            }
+            if let open = quote {
+                if open == byte, open != UInt8(ascii: "#"), !(open == 0x22 && previous == 0x5c) { quote = nil }
+                continue
+            }
+            switch byte {
+            case 0x20, 9, 13: continue
+            case UInt8(ascii: "#") where previous == 0x20 || previous == 9 || previous == 10: quote = byte
+            case 0x22, 0x27: if mayBegin { quote = byte }
+            case UInt8(ascii: "&"), UInt8(ascii: "*"):
+                if mayBegin, [0x20, 9, 10, 0x5b, 0x7b, 0x2c].contains(previous) { return line }
+            default: break
+            }
+            // After these comes a value or a key.
+            mayBegin = [
+                UInt8(ascii: ":"), UInt8(ascii: "-"), UInt8(ascii: ","), UInt8(ascii: "["), UInt8(ascii: "{"),
+                UInt8(ascii: "?"),
+            ].contains(byte)
+        }
+        return nil
+    }
+
     mutating func mistake(_ problem: Problem) {
         // "acme/gw route to 10.0.0.0/8" is said where the device is, if the route's own place is not known.
         let device = problem.object.split(separator: " ").first.map(String.init) ?? problem.object
@@ -34,6 +70,14 @@ struct YAMLReader {
 
     /// Parses a document; a syntax error becomes a mistake.
     mutating func parse(_ text: String) -> Node? {
+        // Nested aliases stand for more than a file of any size may say, and the parser itself takes them apart.
+        if let line = YAMLReader.lineOfAnchor(text) {
+            mistakes.append(
+                .init(
+                    line: line, column: 0, object: "", reason: "anchors and aliases are not taken",
+                    remedy: "write out what & and * stand for"))
+            return nil
+        }
         do {
             guard let node = try Yams.compose(yaml: text) else {
                 mistake(

@@ -76,6 +76,8 @@ final class Certificates: Sendable {
     /// Whether it is time for another certificate: a third of its life is left, or its authority signs no more.
     func needsRenewal(active: String) -> Bool {
         let record = record
+        // One that was made while a clock was ahead is taken by nobody yet.
+        if current.withLock({ $0.certificate.notBefore }) > wallSeconds() { return true }
         return record.notAfter - wallSeconds() < lifetime / 3 || (!active.isEmpty && record.authority != active)
     }
 
@@ -99,6 +101,11 @@ final class Certificates: Sendable {
     func signer(_ state: ClusterState) throws -> Authority? {
         guard let active = state.activeAuthority else { return nil }
         return try directory.authority(try Certificate(pem: active.certificate))
+    }
+
+    /// Whether an authority is trusted here.
+    func trusts(_ fingerprint: String) -> Bool {
+        current.withLock { $0.trusted.contains { hexadecimal($0.fingerprint) == fingerprint } }
     }
 
     func hasKey(_ fingerprint: String) -> Bool { Files.size(directory.authorityKeyFile(fingerprint)) > 0 }

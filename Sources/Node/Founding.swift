@@ -6,6 +6,7 @@ import Linux
 import Store
 import TLS
 import Topology
+import Wire
 
 /// How nodes come to be: by founding a cluster, by joining one, by beginning anew with what is left of one.
 public enum Founding {
@@ -46,17 +47,13 @@ public enum Founding {
         names.addresses = ["127.0.0.1"]
         for text in addresses {
             guard let host = splitAddress(text)?.host else { continue }
-            if isAddress(host) {
+            if IPAddress(host) != nil {
                 if !names.addresses.contains(host) { names.addresses.append(host) }
             } else if !names.dns.contains(host) {
                 names.dns.append(host)
             }
         }
         return names
-    }
-
-    private static func isAddress(_ text: String) -> Bool {
-        text.utf8.allSatisfy { "0123456789abcdef.:".utf8.contains($0) }
     }
 
     /// Founds a cluster of one node.
@@ -80,6 +77,7 @@ public enum Founding {
             until: now + lifetime)
         try directory.write(authorities: [authority.certificate])
         try directory.write(certificate, key)
+        directory.removeStore()
         try LogStore.create(path: directory.logFile, owner: identity, members: Members(voters: [identity.node]))
         try directory.write(
             NodeDirectory.Identity(
@@ -153,7 +151,9 @@ public enum Founding {
         for text in token.addresses {
             guard let address = splitAddress(text) else { continue }
             do { return try await join(token, node, directory, address) } catch let error as APIRefusal {
-                throw error
+                // One that has no quorum or no key: another may.
+                guard error.status >= 500 || error.detail.contains("does not have the key") else { throw error }
+                failures.append("\(address.host):\(address.port): \(error)")
             } catch {
                 failures.append("\(error)")
             }
@@ -192,9 +192,9 @@ public enum Founding {
         let identity = PeerIdentity(cluster: answer.cluster, node: id)
         try directory.write(authorities: Certificate.all(pem: answer.authorities))
         try directory.write(try Certificate(pem: answer.certificate), key)
-        if Files.size(directory.logFile) == 0 {
-            try LogStore.create(path: directory.logFile, owner: identity, members: Members())
-        }
+        // Of a join that was interrupted: nobody lives here yet.
+        directory.removeStore()
+        try LogStore.create(path: directory.logFile, owner: identity, members: Members())
         try directory.write(
             NodeDirectory.Identity(
                 cluster: answer.cluster, clusterName: "", node: id.description, name: node.name,

@@ -140,14 +140,14 @@ final class Housekeeping: Sendable {
     private func advanceRotation() async throws {
         let state = node.replica.state
         if var next = state.authorities.values.first(where: { $0.state == .trusted }) {
-            // A node that is down has the log to catch up with before anybody shows it a certificate of the new authority.
-            let answer = await node.wait(for: 0, seconds: 1)
-            let up = Set(answer.applied)
-            for other in state.nodes.values where up.contains(other.name) && other.role == .voter {
-                guard other.id != node.replica.id else { continue }
-                // Voters sign, so they must have the key first; to have it they know the authority.
-                guard (try? await node.ask(other.id, .authorityKey, Array(next.fingerprint.utf8))) != nil else {
-                    return
+            // Everybody trusts it first: a node that does not know it could not be told of it by those that use it. And those
+            // that sign have its key.
+            let fingerprint = Array(next.fingerprint.utf8)
+            guard node.certificates.hasKey(next.fingerprint), node.certificates.trusts(next.fingerprint) else { return }
+            for other in state.nodes.values where other.id != node.replica.id {
+                guard (try? await node.ask(other.id, .trusts, fingerprint)) == [1] else { return }
+                if other.role == .voter {
+                    guard (try? await node.ask(other.id, .hasKey, fingerprint)) == [1] else { return }
                 }
             }
             next.state = .active

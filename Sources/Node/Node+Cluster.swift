@@ -156,8 +156,10 @@ extension Node: NodeInterface {
         try await submit([.putToken(token)])
         // Voters can sign; more than one is named, since one may be down when the token is used.
         let others = state.nodes.values.filter { $0.role == .voter && $0.id != replica.id }.map(\.apiAddress).sorted()
+        // One that can't sign is not worth asking.
+        let own = state.nodes[replica.id]?.role == .voter && (try? certificates.signer(state)) != nil
         let text = Founding.Token(
-            addresses: Array(([identity.apiAddress] + others).prefix(3)), id: token.id, secret: secret,
+            addresses: Array(((own ? [identity.apiAddress] : []) + others).prefix(3)), id: token.id, secret: secret,
             fingerprint: bytes(hexadecimal: active.fingerprint) ?? []
         ).text
         return TokenAnswer(
@@ -177,13 +179,31 @@ extension Node: NodeInterface {
                 422, "invalid", "What would come out is wrong",
                 "name, peerAddress, apiAddress (address:port) and tunnelAddress (IPv4) must be right")
         }
+        // Nothing is done for whoever has no token.
+        if replica.state.tokens[request.token] == nil { try await replica.barrier() }
+        func refuse(_ reason: String) -> APIError {
+            APIError(
+                .refused,
+                [
+                    Problem(
+                        "token \(request.token.prefix(16))", reason, remedy: "make a new one: selvage cluster token")
+                ])
+        }
+        guard let token = replica.state.tokens[request.token],
+            Cryptography.areEqual(token.secretHash, Cryptography.sha256(secret))
+        else { throw refuse("is none of this cluster") }
+        guard token.expires >= wallSeconds() else { throw refuse("ended \(wallSeconds() - token.expires) s ago") }
+        if let user = token.usedBy, user != NodeID(id) { throw refuse("was used already, by node \(user)") }
         // What can't be signed must not use the token up.
         guard try certificates.signer(replica.state) != nil else { throw Certificates.noKey }
         var record = NodeRecord(
             id: NodeID(id), name: request.name, role: .learner, peerAddress: request.peerAddress,
             apiAddress: request.apiAddress, version: request.version)
-        let certificate = try certificates.sign(
-            CertificateRequest(pem: request.certificateRequest), for: record, replica.state)
+        let certificate: Certificate
+        do {
+            certificate = try certificates.sign(
+                CertificateRequest(pem: request.certificateRequest), for: record, replica.state)
+        } catch let error as TLSError { throw APIError(422, "invalid", "What would come out is wrong", "\(error)") }
         record.certificate = CertificateRecord(
             serial: certificate.serial, authority: replica.state.activeAuthority?.fingerprint ?? "",
             notAfter: certificate.notAfter)
@@ -245,7 +265,20 @@ extension Node: NodeInterface {
     public func remove(_ name: String, force: Bool) async throws {
         try await replica.barrier()
         let node = try find(name)
-        if node.role == .voter, !force { try await checkQuorum(without: node.id, name, "removes it") }
+        if node.role == .voter, !force {
+            try await checkQuorum(without: node.id, name, "removes it")
+            if let active = replica.state.activeAuthority {
+                var isKept = node.id != replica.id && certificates.hasKey(active.fingerprint)
+                for other in replica.state.nodes.values where other.id != node.id && other.id != replica.id && !isKept {
+                    isKept = (try? await ask(other.id, .hasKey, Array(active.fingerprint.utf8))) == [1]
+                }
+                guard isKept else {
+                    throw StoreRefusal.refused(
+                        "\(name) alone is known to have the key of the cluster's authority: nobody could sign certificates",
+                        "wait some seconds until another voter has it; --force removes it all the same")
+                }
+            }
+        }
         try await submit([.removeNode(node.id)])
         say("\(name) was removed")
     }
@@ -293,7 +326,12 @@ extension Node: NodeInterface {
         guard state.nodes[replica.id]?.role == .voter, try certificates.signer(state) != nil else {
             throw Certificates.noKey
         }
-        if let other = state.authorities.values.first(where: { $0.state != .active }) {
+        for other in state.authorities.values where other.state != .active {
+            if other.state == .trusted, !(await isKeyKept(other)) {
+                // Whoever made it is gone with its key: it will never sign.
+                try await submit([.deleteAuthority(other.fingerprint)])
+                continue
+            }
             throw StoreRefusal.refused(
                 "authority \(other.fingerprint.prefix(16)) is \(other.state.word): a change is under way",
                 "selvage cluster certs shows what it waits for")
@@ -310,6 +348,15 @@ extension Node: NodeInterface {
                     certificate: try authority.certificate.pem(), state: .trusted,
                     notAfter: authority.certificate.notAfter))
         ])
+    }
+
+    /// Whether any node has the key of an authority.
+    private func isKeyKept(_ authority: AuthorityRecord) async -> Bool {
+        if certificates.hasKey(authority.fingerprint) { return true }
+        for other in replica.state.nodes.values where other.id != replica.id {
+            if (try? await ask(other.id, .hasKey, Array(authority.fingerprint.utf8))) == [1] { return true }
+        }
+        return false
     }
 
     /// Signs a client's certificate.

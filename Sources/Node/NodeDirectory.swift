@@ -74,6 +74,13 @@ public struct NodeDirectory: Sendable {
             atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
     }
 
+    /// Removes log and state, of something that was interrupted before a node lived here.
+    func removeStore() {
+        for file in [logFile, stateFile] {
+            for suffix in ["", "-wal", "-shm"] { Files.remove(file + suffix) }
+        }
+    }
+
     /// Reads who the node is.
     public func identity() throws -> Identity {
         guard let bytes = try Files.read(identityFile) else {

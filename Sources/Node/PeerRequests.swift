@@ -25,6 +25,8 @@ enum PeerMethod: UInt8 {
     case digests = 7
     /// Whether the node has the key of an authority: fingerprint, 0 or 1.
     case hasKey = 8
+    /// Whether the node trusts an authority: fingerprint, 0 or 1.
+    case trusts = 9
 }
 
 /// What a leader knows of another node.
@@ -75,6 +77,7 @@ extension Node {
             }
             return out.bytes
         case .hasKey: return [certificates.hasKey(String(decoding: bytes, as: UTF8.self)) ? 1 : 0]
+        case .trusts: return [certificates.trusts(String(decoding: bytes, as: UTF8.self)) ? 1 : 0]
         case nil: throw StoreRefusal.refused("method \(method) is not known to this version", "upgrade it")
         }
     }

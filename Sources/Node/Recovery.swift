@@ -3,6 +3,8 @@ import API
 import Consensus
 import Foundation
 import Linux
+import NIOCore
+import NIOPosix
 import Store
 import TLS
 import Topology
@@ -34,17 +36,29 @@ extension Founding {
         public var leader: String?
         /// How many voters there are, this node included if it is one.
         public var voters: Int
+        /// Whether this node is one.
+        public var votes: Bool
+
+        /// Whether those that live, this node started again, are a majority.
+        public var isMajorityAlive: Bool {
+            leader != nil || answering.count + (votes ? 1 : 0) >= voters / 2 + 1 && !answering.isEmpty
+        }
     }
 
     /// Asks the other voters of the cluster whether they live.
     public static func survey(_ directory: NodeDirectory) async throws -> Survey {
+        try directory.finishRenewal()
         let identity = try directory.identity()
-        let state = try loadState(directory)
+        // What the log has beyond the state counts: the state is written now and then.
+        var state = try loadState(directory)
+        for entry in try LogStore.open(path: directory.logFile, of: identity.id).load().entries
+        where entry.index > state.applied.index { _ = try state.apply(entry) }
         let (certificate, key) = try directory.credential()
         let context = try TLSContext(
             identity: (certificate, key), authorities: try directory.authorities(), verification: .required)
         var survey = Survey(
-            answering: [], silent: [], leader: nil, voters: state.nodes.values.count { $0.role == .voter })
+            answering: [], silent: [], leader: nil, voters: state.nodes.values.count { $0.role == .voter },
+            votes: state.nodes[identity.id]?.role == .voter)
         for node in state.nodes.values.sorted(by: { $0.name < $1.name })
         where node.role == .voter && node.id != identity.id {
             guard let address = splitAddress(node.apiAddress) else { continue }
@@ -53,9 +67,22 @@ extension Founding {
                 let answer: ClusterAnswer = try await client.value("GET", "/v1/cluster")
                 survey.answering.append(node.name)
                 survey.leader = survey.leader ?? answer.leader
-            } catch is APIRefusal { survey.answering.append(node.name) } catch { survey.silent.append(node.name) }
+            } catch is APIRefusal { survey.answering.append(node.name) } catch {
+                // Somebody who listens lives, even if our certificate has ended.
+                let isThere = await listens(address)
+                if isThere { survey.answering.append(node.name) } else { survey.silent.append(node.name) }
+            }
         }
         return survey
+    }
+
+    private static func listens(_ address: (host: String, port: Int)) async -> Bool {
+        let bootstrap = ClientBootstrap(group: .singletonMultiThreadedEventLoopGroup).connectTimeout(.seconds(2))
+        guard let channel = try? await bootstrap.connect(host: address.host, port: address.port).get() else {
+            return false
+        }
+        try? await channel.close().get()
+        return true
     }
 
     /// Makes the node of a directory, which does not run, the only one of a new cluster.
@@ -101,9 +128,7 @@ extension Founding {
         let (state, summary) = try SnapshotFile.read(file)
         try directory.create()
         // Of a restore that was interrupted: nobody lives here.
-        for file in [directory.logFile, directory.stateFile] {
-            for suffix in ["", "-wal", "-shm"] { Files.remove(file + suffix) }
-        }
+        directory.removeStore()
         let identity = NodeDirectory.Identity(
             cluster: "", clusterName: name ?? state.cluster?.name ?? "selvage",
             node: NodeID(Cryptography.randomID()).description, name: node.name, peerAddress: node.peerAddress,
@@ -156,7 +181,8 @@ extension Founding {
         let name = identity.clusterName.isEmpty ? state.cluster?.name ?? "selvage" : identity.clusterName
         return (
             state.refounded(
-                as: ClusterRecord(id: cluster, name: name), node: node, authority: record, at: position), peer
+                as: ClusterRecord(id: cluster, name: name), node: node, authority: record,
+                host: state.topology.host(identity.name, at: identity.tunnelAddress), at: position), peer
         )
     }
 }

@@ -38,7 +38,7 @@ public struct Authority: Sendable {
     public func sign(
         _ request: CertificateRequest, names: CertificateNames, from: Int64, until: Int64
     ) throws(TLSError) -> Certificate {
-        guard let parsed = PEM.read(request.pem, { PEM_read_bio_X509_REQ($0, nil, nil, nil) }) else {
+        guard let parsed = PEM.read(request.pem, { PEM_read_bio_X509_REQ($0, nil, PEM.noPassphrase, nil) }) else {
             throw .malformed("certificate request")
         }
         defer { X509_REQ_free(parsed) }

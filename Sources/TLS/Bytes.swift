@@ -44,6 +44,11 @@ public func hexadecimal(_ bytes: some Sequence<UInt8>) -> String {
 
 /// Reads and writes PEM through a memory BIO.
 enum PEM {
+    /// Nobody is asked for a passphrase: without this OpenSSL would ask on the terminal.
+    static let noPassphrase:
+        @convention(c) (UnsafeMutablePointer<CChar>?, Int32, Int32, UnsafeMutableRawPointer?) -> Int32 =
+            { _, _, _, _ in 0 }
+
     static func write(_ body: (OpaquePointer) -> Int32) throws(TLSError) -> String {
         guard let bio = BIO_new(BIO_s_mem()) else { throw .library() }
         defer { BIO_free(bio) }

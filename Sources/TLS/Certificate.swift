@@ -10,7 +10,7 @@ public final class Certificate: @unchecked Sendable {  // reference counts are a
 
     /// Reads PEM; of several the first.
     public convenience init(pem: String) throws(TLSError) {
-        guard let certificate = PEM.read(pem, { PEM_read_bio_X509($0, nil, nil, nil) }) else {
+        guard let certificate = PEM.read(pem, { PEM_read_bio_X509($0, nil, PEM.noPassphrase, nil) }) else {
             throw .malformed("certificate")
         }
         self.init(owning: certificate)
@@ -22,7 +22,9 @@ public final class Certificate: @unchecked Sendable {  // reference counts are a
     public static func all(pem: String) -> [Certificate] {
         PEM.read(pem) { bio in
             var list: [Certificate] = []
-            while let next = PEM_read_bio_X509(bio, nil, nil, nil) { list.append(Certificate(owning: next)) }
+            while let next = PEM_read_bio_X509(bio, nil, PEM.noPassphrase, nil) {
+                list.append(Certificate(owning: next))
+            }
             return list
         } ?? []
     }

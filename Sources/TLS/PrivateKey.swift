@@ -13,7 +13,7 @@ public final class PrivateKey: @unchecked Sendable {  // reference counts are at
 
     /// Reads PEM.
     public init(pem: String) throws(TLSError) {
-        guard let key = PEM.read(pem, { PEM_read_bio_PrivateKey($0, nil, nil, nil) }) else {
+        guard let key = PEM.read(pem, { PEM_read_bio_PrivateKey($0, nil, PEM.noPassphrase, nil) }) else {
             throw .malformed("private key")
         }
         handle = key

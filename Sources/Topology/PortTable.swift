@@ -93,6 +93,8 @@ public struct PortTable: Sendable, Equatable {
         }
     }
 
+    private static let holdersKept = 16
+
     /// Who has a name. Hardly ever more than one.
     private enum Holders: Sendable, Hashable {
         case one(PortPath)
@@ -123,6 +125,8 @@ public struct PortTable: Sendable, Equatable {
         case nil: stations[fingerprint] = .one(path)
         case let known?:
             var paths = known.paths
+            // Two are a mistake, which is told; a thousand are no more of one.
+            guard paths.count < PortTable.holdersKept else { return }
             paths.insert(sorted: path)
             stations[fingerprint] = .several(paths)
         }

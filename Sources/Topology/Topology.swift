@@ -16,6 +16,11 @@ public struct Topology: Sendable, Equatable {
     /// Tunnel zones by name.
     public var zones: [String: TunnelZone] = [:]
 
+    /// Addresses of one port, at most.
+    public static let addressesPerPort = 64
+    /// Static routes of one router, at most.
+    public static let routesPerRouter = 10_000
+
     /// An empty topology.
     public init() {}
 

@@ -55,11 +55,12 @@ extension Topology {
     ) -> [Problem] {
         var found: [Problem] = []
         var linked: Set<DevicePath> = []
+        var names: Set<PortTable.StationName> = []
         for path in touched {
             guard let port = ports[path] else { continue }
             check(port, &found)
             checkBinding(port, &found)
-            checkStation(at: path, &found)
+            checkStation(at: path, &names, &found)
             if link(of: port) != nil { linked.insert(path.device) }
         }
         for path in touchedRouters { if let router = routers[path] { check(router, &found) } }
@@ -106,9 +107,13 @@ extension Topology {
                         port.path, "is linked to \(other), which does not exist", remedy: "add it, or unlink the port"))
             }
         }
-        for address in port.addresses {
-            checkAddress(address, port, &found)
+        if port.addresses.count > Topology.addressesPerPort {
+            found.append(
+                Problem(
+                    port.path, "has \(port.addresses.count) addresses, \(Topology.addressesPerPort) at most",
+                    remedy: "spread them over several ports"))
         }
+        for address in port.addresses.prefix(Topology.addressesPerPort) { checkAddress(address, port, &found) }
     }
 
     /// The two ends of a cable between routers are neighbors in one network.
@@ -149,10 +154,17 @@ extension Topology {
     }
 
     private func check(_ router: Router, _ found: inout [Problem]) {
+        if router.routes.count > Topology.routesPerRouter {
+            found.append(
+                Problem(
+                    router.path, "has \(router.routes.count) routes, \(Topology.routesPerRouter) at most",
+                    remedy: "summarize them"))
+            return
+        }
         let own = ports(of: router.path)
         var networks: [(Prefix, Port)] = []
         for port in own {
-            for address in port.addresses {
+            for address in port.addresses.prefix(Topology.addressesPerPort) {
                 if let (other, holder) = networks.first(where: { $0.0.overlaps(address.network) }) {
                     let reason =
                         holder.path == port.path && other == address.network
@@ -220,10 +232,16 @@ extension Topology {
 
     /// Whether the MAC and the addresses of the station at a bridge port are those of no other. Of several the first by name
     /// has them, and the others are wrong.
-    private func checkStation(at path: PortPath, _ found: inout [Problem]) {
+    ///
+    /// - Parameter checked: names that were looked at already: each is told once.
+    private func checkStation(
+        at path: PortPath, _ checked: inout Set<PortTable.StationName>, _ found: inout [Problem]
+    ) {
         for name in ports.stationNames(at: path) {
             let holders = ports.holders(of: name)
-            guard holders.count > 1, let first = ports.station(at: holders[0])?.station.path else { continue }
+            guard holders.count > 1, checked.insert(name).inserted,
+                let first = ports.station(at: holders[0])?.station.path
+            else { continue }
             for holder in holders.dropFirst() {
                 guard let station = ports.station(at: holder)?.station.path else { continue }
                 let problem =
@@ -236,8 +254,7 @@ extension Topology {
                             station, "MAC \(name.mac) is already that of \(first)",
                             remedy: "give each station on \(path.device) a MAC of its own, or leave it out")
                     }
-                // Both of two that changed tell it.
-                if !found.contains(problem) { found.append(problem) }
+                found.append(problem)
             }
         }
     }
@@ -251,7 +268,9 @@ extension Topology {
                     remedy: hosts.isEmpty
                         ? "list it under hosts" : "use one of \(hosts.keys.sorted().joined(separator: ", "))"))
         }
-        if interface.utf8.count > 15 || interface.isEmpty || interface.contains("/") || interface.contains(" ") {
+        if interface.utf8.count > 15 || interface.isEmpty || interface.contains("/")
+            || interface.utf8.contains(where: { $0 <= 0x20 || $0 == 0x7f })
+        {
             found.append(
                 Problem(
                     port.path, "\"\(interface)\" cannot name a network interface",

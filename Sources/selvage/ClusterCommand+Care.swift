@@ -114,12 +114,12 @@ extension ClusterCommand {
                     throw ExitCode(ExitStatus.failed)
                 }
                 let survey = try await Founding.survey(directory)
-                if !force, survey.leader != nil || (survey.answering.count >= survey.voters / 2 + 1) {
+                if !force, survey.isMajorityAlive {
                     let leader = survey.leader.map { "; \($0) leads" } ?? ""
                     FileHandle.standardError.write(
                         Data(
                             """
-                            refused: a majority is alive: \(survey.answering.joined(separator: ", ")) answer\(survey.answering.count == 1 ? "s" : "")\(leader)
+                            refused: a majority is alive: \(survey.answering.joined(separator: ", ")) answer\(survey.answering.count == 1 ? "s" : "")\(survey.votes ? ", and this node votes" : "")\(leader)
                                 the cluster does not need to be recovered: start this node again, or remove it and let it join anew
 
                             """.utf8))

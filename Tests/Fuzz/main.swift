@@ -34,6 +34,7 @@ private struct Stage {
 private let stages = [Stage(Drawings.routers), Stage(Drawings.vlans)]
 
 private func fuzz(_ kind: UInt8, _ bytes: UnsafeRawBufferPointer) {
+    if kind & 8 != 0 { return fuzzStore(kind, Array(bytes)) }
     switch kind % 8 {
     case 0: fuzzFrame(bytes)
     case 1:

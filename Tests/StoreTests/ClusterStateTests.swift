@@ -54,8 +54,9 @@ private struct Changes {
             default:
                 return .putNode(
                     NodeRecord(
-                        id: id, name: "n\(below(5))", role: below(2) == 0 ? .voter : .learner, peerAddress: "a:1",
-                        apiAddress: "a:2", version: "\(below(3))"))
+                        id: id, name: "n\(below(5))", role: below(2) == 0 ? .voter : .learner,
+                        peerAddress: "a:\(id.value)1",
+                        apiAddress: "a:\(id.value)2", version: "\(below(3))"))
             }
         case 10:
             let node = NodeID(UInt64(below(4) + 1))
@@ -71,8 +72,9 @@ private struct Changes {
                 return .join(
                     token: "k\(below(3))", secretHash: [UInt8(below(3))],
                     NodeRecord(
-                        id: NodeID(UInt64(below(6) + 1)), name: "n\(below(6))", role: .learner, peerAddress: "b:1",
-                        apiAddress: "b:2", version: "j"), Host(name: "h\(below(4))"))
+                        id: NodeID(UInt64(below(6) + 1)), name: "n\(below(6))", role: .learner,
+                        peerAddress: "b:\(below(90) + 1)",
+                        apiAddress: "b:\(below(90) + 100)", version: "j"), Host(name: "h\(below(4))"))
             case 3:
                 return .putAuthority(
                     AuthorityRecord(
@@ -216,7 +218,8 @@ private func entry(_ index: UInt64, _ transaction: Transaction) -> Entry {
         }
         func node(_ id: UInt64, _ name: String) -> NodeRecord {
             NodeRecord(
-                id: NodeID(id), name: name, role: .learner, peerAddress: "a:1", apiAddress: "a:2", version: "1")
+                id: NodeID(id), name: name, role: .learner, peerAddress: "x:\(id)1", apiAddress: "x:\(id)2",
+                version: "1")
         }
         func isRefused(_ outcome: Outcome?, _ text: String) -> Bool {
             guard case .failed(.refused, let problems)? = outcome else { return false }

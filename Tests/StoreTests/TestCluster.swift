@@ -64,7 +64,7 @@ final class TestCluster: Sendable {
     func record(_ node: UInt64, _ role: NodeRecord.Role = .voter) -> NodeRecord {
         NodeRecord(
             id: NodeID(node), name: "n\(node)", role: role, peerAddress: "127.0.0.1:\(port(node))",
-            apiAddress: "127.0.0.1:1", version: "test")
+            apiAddress: "127.0.0.1:\(node)", version: "test")
     }
 
     func path(_ node: UInt64) -> String { directory + "/n\(node)" }

@@ -121,7 +121,14 @@ extension Replica {
 
     /// A command of another node: what this version does not understand would stop every node of its kind.
     func enqueue(remote bytes: [UInt8], _ node: NodeID, _ number: UInt64) {
-        do throws(MalformedBytes) { _ = try Transaction(decoding: bytes) } catch {
+        do throws(MalformedBytes) {
+            let transaction = try Transaction(decoding: bytes)
+            // A node that does not vote has no part in who belongs to the cluster, and who signs for it.
+            guard voters.contains(node) || !transaction.operations.contains(where: { $0.needsVote(of: node) }) else {
+                say("a change of \(transport.name(of: node)), which does not vote, is not its to make")
+                return transport.send(.refusal(number: number, .forbidden), to: node, .urgent)
+            }
+        } catch {
             say("a change of \(transport.name(of: node)) is not for this version: \(error)")
             return transport.send(.refusal(number: number, .unreadable), to: node, .urgent)
         }
@@ -162,9 +169,9 @@ extension Replica {
                 case .busy where submission.tries == 1:
                     submissions[serial] = nil
                     submission.promise.fail(StoreRefusal.busy)
-                case .unreadable:
+                case .unreadable, .forbidden:
                     submissions[serial] = nil
-                    submission.promise.fail(Replica.refusal(.unreadable))
+                    submission.promise.fail(Replica.refusal(refusal))
                 case .stopped where raft.status.leader == nil || raft.status.leader == raft.id:
                     submissions[serial] = nil
                     submission.promise.fail(StoreRefusal.stopped(stopReason ?? "it stopped"))
@@ -189,6 +196,8 @@ extension Replica {
         case .stopped: .stopped("it stopped")
         case .unreadable:
             .refused("the leader's version does not know such changes", "upgrade all nodes, then try again")
+        case .forbidden:
+            .refused("this node does not vote, and this is for voters", "ask a voter: selvage cluster list shows them")
         }
     }
 

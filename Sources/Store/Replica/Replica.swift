@@ -78,6 +78,8 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
     var isBootstrapping = false
     private var ticks = 0
     var alarms: [String: String] = [:]
+    /// Nodes that are to vote, as of the last change of the cluster.
+    var voters: Set<NodeID> = []
     private var ticker: RepeatedTask?
     private var announced: Status?
 
@@ -410,6 +412,7 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
             names[node.id] = node.name
         }
         addresses[raft.id] = nil
+        voters = Set(state.nodes.values.filter { $0.role == .voter }.map(\.id))
         // Who is removed stays within reach until the members say so, too: its vote may be needed for that.
         transport.update(
             addresses: addresses, names: names, removed: Set(state.removed.keys).subtracting(raft.members.all),

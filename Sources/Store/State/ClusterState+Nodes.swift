@@ -91,6 +91,22 @@ extension ClusterState {
     }
 
     private func nameProblem(_ node: NodeRecord) -> Outcome? {
+        // Certificates speak for names and addresses: nobody has those of another.
+        for other in nodes.values.sorted(by: { $0.id < $1.id }) where other.id != node.id {
+            for address in [node.peerAddress, node.apiAddress] {
+                let host = splitAddress(address)?.host
+                guard address == other.peerAddress || address == other.apiAddress || host == other.name else {
+                    continue
+                }
+                return .failed(
+                    .refused,
+                    [
+                        Problem(
+                            node.name, "\(address) is the address of node \(other.name)",
+                            remedy: "give each node an address and ports of its own")
+                    ])
+            }
+        }
         guard let other = nodes.values.first(where: { $0.name == node.name && $0.id != node.id }) else { return nil }
         return .failed(
             .refused,
@@ -112,12 +128,16 @@ extension ClusterState {
                 [Problem("token \(tokenID)", reason, remedy: "make a new one: selvage cluster token")])
         }
         guard var token = tokens[tokenID], token.secretHash == hash else { return refuse("is none of this cluster") }
+        guard token.expires >= time else { return refuse("ended \(time - token.expires) s ago") }
         if let user = token.usedBy {
-            // A node that did not hear the answer asks again.
-            if user == node.id, nodes[user] != nil { return nil }
+            // A node that did not hear the answer asks again, the same in all; one that has started has heard it.
+            if user == node.id, let known = nodes[user], known.name == node.name, known.epoch == 0,
+                known.peerAddress == node.peerAddress, known.apiAddress == node.apiAddress
+            {
+                return nil
+            }
             return refuse("was used already, by node \(user)")
         }
-        guard token.expires >= time else { return refuse("ended \(time - token.expires) s ago") }
         if removed[node.id] != nil { return wasRemoved(node) }
         if let problem = nameProblem(node) { return problem }
         var node = node
@@ -129,7 +149,12 @@ extension ClusterState {
         touch(.node(node.id), &change)
         tokens[tokenID] = token
         nodes[node.id] = node
-        if let host, topology.hosts[host.name] == nil { return put(.host(host), &change) }
+        // A host of that name may have stayed from a node that is gone: where this one is, it says.
+        if let host {
+            var merged = topology.hosts[host.name] ?? Host(name: host.name)
+            merged.tunnelAddresses.merge(host.tunnelAddresses) { _, new in new }
+            if merged != topology.hosts[host.name] { return put(.host(merged), &change) }
+        }
         return nil
     }
 

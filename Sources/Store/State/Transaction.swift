@@ -161,6 +161,18 @@ extension Transaction {
 }
 
 extension Transaction.Operation {
+    /// Whether only a node that votes may propose it.
+    func needsVote(of node: NodeID) -> Bool {
+        switch self {
+        case .put, .delete: false
+        case .putNode(let record): record.id != node
+        case .lease(_, _, _, let owner), .release(_, _, let owner): owner != node
+        default: true
+        }
+    }
+}
+
+extension Transaction.Operation {
     fileprivate func encode(_ out: inout ByteWriter) {
         switch self {
         case .put(let object):

@@ -158,6 +158,7 @@ extension Refusal {
         case .notVoter: (6, 0)
         case .stopped: (7, 0)
         case .unreadable: (8, 0)
+        case .forbidden: (9, 0)
         }
     }
 
@@ -171,6 +172,7 @@ extension Refusal {
         case 6: self = .notVoter
         case 7: self = .stopped
         case 8: self = .unreadable
+        case 9: self = .forbidden
         default: throw MalformedBytes("a refusal of no kind")
         }
     }

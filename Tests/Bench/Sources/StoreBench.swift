@@ -57,7 +57,7 @@ struct StoreCommand: AsyncParsableCommand {
     private func record(_ member: UInt64) -> NodeRecord {
         NodeRecord(
             id: NodeID(member), name: "n\(member)", role: .voter, peerAddress: "127.0.0.1:\(StoreCommand.port(member))",
-            apiAddress: "127.0.0.1:1", version: "bench")
+            apiAddress: "127.0.0.1:\(member)", version: "bench")
     }
 
     // MARK: - Members
