@@ -44,6 +44,7 @@ sim: setup-build     ## SEEDS (2000) lives of simulated clusters, and what they 
 
 cluster: build setup-test    ## real nodes: founding, failing, strangers, recovery; WRITES (2000) while nodes are killed
 	python3 Tests/Cluster/life.py $(abspath $(BIN))
+	python3 Tests/Cluster/upgrade.py $(abspath $(BIN))
 	python3 Tests/Cluster/kill.py $(abspath $(BIN)) --writes $(WRITES)
 
 kernel: build setup-test     ## the kernel lane: openvswitch under User-Mode Linux

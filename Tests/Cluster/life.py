@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """The life of a cluster of real nodes, from its founding to its recovery; and what it does with strangers.   life.py BINARY"""
+import json
 import os
 import shutil
 import socket
@@ -169,6 +170,10 @@ def access(c):
     bearer = ("-H", f"Authorization: Bearer {own}", "-X", "PUT", "-d", "{}", "-H", "Content-Type: application/json")
     check("a tenant's key writes what is the tenant's", curl(c, *bearer, "/v1/bridges/acme/own") in ("200", "201"))
     check("and nothing else", curl(c, *bearer, "/v1/bridges/t/other") == "403")
+    bind = ("-H", f"Authorization: Bearer {own}", "-X", "PUT", "-H", "Content-Type: application/json", "-d",
+            '{"host":"n1","interface":"lo"}')
+    check("it binds no interface of a host", curl(c, *bind, "/v1/ports/acme/own/p") == "403")
+    check("and sees no hosts", curl(c, "-H", f"Authorization: Bearer {own}", "/v1/hosts?tenant=acme") == "403")
     c.ask("n1", "cluster", "keys", "delete", "reader")
     check("a key that was deleted is worth nothing", curl(c, "-H", f"Authorization: Bearer {key}", "/v1/ports") == "401")
     c.ask("n1", "cluster", "certs", "--issue", "ops", "--role", "operator", "--out", c.directory)
@@ -227,9 +232,56 @@ def impostors(c):
     check("wiped and joined anew, it is a node again")
 
 
+def certificate(c, name, days, signed):
+    """A certificate of a node's form, by the cluster's authority or by nobody."""
+    base = f"{c.directory}/{name}"
+    identity = json.load(open(f"{c.data('n1')}/node.json"))
+    with open(f"{base}.ext", "w") as out:
+        out.write(f"subjectAltName=URI:selvage://{identity['cluster']}/node/00000000000000aa\n")
+    run = lambda *command: subprocess.run(["openssl", *command], check=True, capture_output=True, timeout=20)
+    run("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}", "-keyout",
+        f"{base}.key", "-out", f"{base}.csr")
+    if signed:
+        key = next(f for f in os.listdir(c.data("n1")) if f.startswith("authority-"))
+        signer = ["-CA", f"{c.data('n1')}/authorities.pem", "-CAkey", f"{c.data('n1')}/{key}", "-CAcreateserial",
+                  "-CAserial", f"{base}.srl"]
+    else:
+        signer = ["-signkey", f"{base}.key"]
+    run("x509", "-req", "-in", f"{base}.csr", *signer, "-days", str(days), "-extfile", f"{base}.ext", "-out", f"{base}.crt")
+    return f"{base}.crt", f"{base}.key"
+
+
+def strange_certificates(c):
+    def shown(pair):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.load_cert_chain(*pair)
+        try:
+            with socket.create_connection(("127.0.0.1", c.ports["n1"][0]), 5) as raw, context.wrap_socket(raw) as tls:
+                tls.settimeout(5)
+                tls.recv(1)
+        except OSError:
+            pass
+    ended = certificate(c, "ended", 0, True)
+    time.sleep(1.1)
+    shown(ended)
+    says(c, "n1", "certificate has expired")
+    check("a certificate that has ended is refused and told why")
+    shown(certificate(c, "own", 30, False))
+    says(c, "n1", "self-signed")
+    check("a certificate that nobody signed is refused and told why")
+    check("and the node lives", put(c, "n1", "unimpressed") in (200, 201))
+
+
 def rotating(c):
     before = c.get("n1", "/v1/cluster/authorities")[1]["authorities"][0]["fingerprint"]
+    c.kill("n4")
     c.ask("n1", "cluster", "certs", "--rotate")
+    states = lambda: sorted(a["state"] for a in c.get("n2", "/v1/cluster/authorities")[1]["authorities"])
+    wait_for(lambda: states() == ["active", "trusted"], 20, "the new authority is known")
+    time.sleep(5)
+    check("another authority does not sign while a node does not know it", states() == ["active", "trusted"])
+    c.start("n4")
     wait_for(lambda: [a["state"] for a in c.get("n2", "/v1/cluster/authorities")[1]["authorities"]] == ["active"]
              and c.get("n2", "/v1/cluster/authorities")[1]["authorities"][0]["fingerprint"] != before, 60, "another authority")
     check("another authority signs, and the old one is trusted no more")
@@ -275,7 +327,7 @@ def main(binary):
     with tempfile.TemporaryDirectory(prefix="selvage-life-") as directory:
         c = Cluster(binary, directory)
         try:
-            for part in (growing, changing, failing, strangers, access, impostors, rotating, recovering):
+            for part in (growing, changing, failing, strangers, access, impostors, strange_certificates, rotating, recovering):
                 part(c)
         except BaseException:
             for name in sorted(os.listdir(directory)):
