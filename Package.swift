@@ -22,9 +22,9 @@ func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
 }
 
 /// The tests of a room, in `Tests/<Room>Tests`.
-func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+func tests(_ name: String, _ dependencies: [Target.Dependency] = [], exclude: [String] = []) -> Target {
     .testTarget(
-        name: "\(name)Tests", dependencies: [.byName(name: name), "TestSupport"] + dependencies,
+        name: "\(name)Tests", dependencies: [.byName(name: name), "TestSupport"] + dependencies, exclude: exclude,
         swiftSettings: strict)
 }
 
@@ -131,7 +131,8 @@ let package = Package(
         tests("Agent", ["Wire", "Simulation", "Datapath"]),
         tests("Consensus", ["ClusterSimulation"]),
         tests(
-            "Store", ["Consensus", "SQLite", "TLS", "Topology", .product(name: "NIOCore", package: "swift-nio")]),
+            "Store", ["Consensus", "SQLite", "TLS", "Topology", .product(name: "NIOCore", package: "swift-nio")],
+            exclude: ["Fixtures"]),
         tests(
             "TLS",
             [.product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOEmbedded", package: "swift-nio")]),

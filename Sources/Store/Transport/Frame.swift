@@ -125,7 +125,11 @@ enum Frame: Sendable {
                 Hello(
                     cluster: cluster, from: from, to: to, epoch: epoch, run: run, lane: lane,
                     program: try reader.text(), address: try reader.text()))
-        case 2: self = .welcome(Welcome(refusal: try reader.text()))
+            // A later version may say more.
+            return
+        case 2:
+            self = .welcome(Welcome(refusal: try reader.text()))
+            return
         case 3: self = .message(try reader.raw(reader.left))
         case 4: self = .proposal(number: try reader.number(), try reader.raw(reader.left))
         case 5:
