@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+import Manifest
+import TestSupport
+import Testing
+import Topology
+import Wire
+
+@Suite struct ManifestWriterTests {
+    @Test(arguments: [Drawings.routers, Drawings.vlans])
+    func `what is written reads back as the same topology`(_ drawing: String) throws {
+        let seed = SeededRandom.seed
+        var random = SeededRandom(seed: seed)
+        var changes = TopologyChanges()
+        var topology = try draw(drawing)
+        for round in 0..<150 {
+            topology = changes.next(topology, &random)
+            let text = ManifestWriter.write(topology)
+            let read: Topology
+            do { read = try ManifestReader.read(text, file: "export").topology } catch {
+                Issue.record("seed \(seed) round \(round): \(error)\n\(text)")
+                return
+            }
+            let others = Set(topology.hosts.keys.map(ObjectKey.host) + topology.zones.keys.map(ObjectKey.zone))
+            let plan = Plan(from: topology, to: read, tenants: Set(topology.tenants), others: others)
+            #expect(plan.isEmpty, "seed \(seed) round \(round): \(plan.items)\n\(text)")
+            if !plan.isEmpty { return }
+        }
+    }
+
+    @Test func `names that YAML takes for something else stand in quotes`() throws {
+        var topology = try draw(Drawings.bridge)
+        let device = DevicePath(tenant: "t", name: "b")
+        for interface in [
+            "a,b", "{x}", "[y", "'z", "a\"b", "a\\b", "&a", "*b", "- c", "#d", "true", "1e3", "%p", "a: b",
+        ] {
+            if interface.contains(" ") { continue }
+            var port = Port(path: PortPath(device: device, name: "p\(topology.ports.count)"), kind: .bridge)
+            port.attachment = .exterior(host: "h1", interface: interface)
+            topology.ports[port.path] = port
+        }
+        let read = try ManifestReader.read(ManifestWriter.write(topology), file: "export").topology
+        #expect(Plan(from: topology, to: read, tenants: ["t"], others: []).isEmpty)
+    }
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+import Topology
+import Wire
+
+/// Changes of topologies at random: ports, links, devices and routes come and go.
+public struct TopologyChanges {
+    private var serial: UInt32 = 0
+
+    /// From the first change on.
+    public init() {}
+
+    /// A topology with a few things changed, valid as the one before was.
+    public mutating func next(_ old: Topology, _ random: inout SeededRandom) -> Topology {
+        // Of a drawing without routers nothing comes.
+        precondition(!old.routers.isEmpty && !old.ports.isEmpty, "nothing to change")
+        while true {
+            var topology = old
+            for _ in 0..<Int.random(in: 1...3, using: &random) { change(&topology, &random) }
+            if topology != old, topology.problems().isEmpty { return topology }
+        }
+    }
+
+    private mutating func change(_ topology: inout Topology, _ random: inout SeededRandom) {
+        serial += 1
+        let ports = topology.ports.keys.sorted()
+        let bridges = topology.bridges.keys.sorted()
+        let routers = topology.routers.keys.sorted()
+        guard let path = ports.randomElement(using: &random), let bridge = bridges.randomElement(using: &random),
+            let router = routers.randomElement(using: &random)
+        else { return }
+        func key() -> UInt32 { 0x10_0000 + serial }
+        func link(_ a: (DevicePath, Port.Kind), _ b: (DevicePath, Port.Kind)) {
+            var one = Port(path: PortPath(device: a.0, name: "l\(serial)"), kind: a.1)
+            var two = Port(path: PortPath(device: b.0, name: "m\(serial)"), kind: b.1)
+            (one.attachment, two.attachment) = (.peer(two.path), .peer(one.path))
+            (one.tunnelKey, two.tunnelKey) = (key(), 0x20_0000 + serial)
+            if a.1 == .router { one.addresses = [subnet(serial)] }
+            if a.1 == .bridge, Bool.random(using: &random) {
+                one.vlan = [.access(20), .trunk(allowed: nil, native: 0)].randomElement(using: &random) ?? .access(0)
+            }
+            (topology.ports[one.path], topology.ports[two.path]) = (one, two)
+        }
+        switch Int.random(in: 0...12, using: &random) {
+        case 0: topology.ports[path]?.isEnabled.toggle()
+        case 1: topology.ports[path]?.mac = MACAddress(bits: 0x0e77_0000_0000 | UInt64(serial))
+        case 2, 3:
+            var port = Port(path: PortPath(device: bridge, name: "p\(serial)"), kind: .bridge)
+            let host = ["h1", "h2"].randomElement(using: &random) ?? ""
+            port.attachment = .exterior(host: host, interface: "i\(serial)")
+            port.addresses = [subnet(serial)]
+            port.tunnelKey = key()
+            let allowed: Set<UInt16> = [10, 20, UInt16.random(in: 1...4000, using: &random)]
+            port.vlan =
+                [.access(0), .access(10), .trunk(allowed: allowed, native: nil), .trunk(allowed: nil, native: 30)]
+                .randomElement(using: &random) ?? .access(0)
+            topology.ports[port.path] = port
+        case 4: link((router, .router), (bridge, .bridge))
+        case 5: link((bridge, .bridge), (bridges.randomElement(using: &random) ?? bridge, .bridge))
+        case 6 where ports.count > 8:
+            if case .peer(let other)? = topology.ports[path]?.attachment { topology.ports[other] = nil }
+            topology.ports[path] = nil
+        case 7:
+            var new = Bridge(path: DevicePath(tenant: "t", name: "b\(serial)"))
+            new.floodKey = key()
+            topology.bridges[new.path] = new
+        case 8 where bridges.count > 3:
+            for port in topology.ports(of: bridge) {
+                if case .peer(let other) = port.attachment { topology.ports[other] = nil }
+                topology.ports[port.path] = nil
+            }
+            topology.bridges[bridge] = nil
+        case 9:
+            let new = Router(path: DevicePath(tenant: "t", name: "r\(serial)"))
+            topology.routers[new.path] = new
+        case 10:
+            if topology.ports[path]?.addresses.popLast() == nil { topology.ports[path]?.addresses = [subnet(serial)] }
+        case 11:
+            topology.routers[router]?.routes.append(Route(destination: subnet(serial).network, nextHop: .blackhole))
+        default:
+            guard case .exterior? = topology.ports[path]?.attachment else { return }
+            let host = ["h1", "h2"].randomElement(using: &random) ?? ""
+            topology.ports[path]?.attachment = .exterior(host: host, interface: "i\(serial)")
+        }
+    }
+
+    private func subnet(_ serial: UInt32) -> InterfaceAddress {
+        InterfaceAddress(IPAddress(IPv4Address(bits: 0x0a80_0001 | (serial & 0x3fff) << 8)), length: 24)
+    }
+}
