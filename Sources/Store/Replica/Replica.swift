@@ -85,7 +85,7 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
 
     // Everywhere.
     let serials = Mutex(Serials())
-    private let observers = Mutex<[@Sendable ([Applied]) -> Void]>([])
+    let observers = Mutex<[@Sendable ([Applied]) -> Void]>([])
     private let leadership = Mutex<Status>(Status(role: .follower, term: 0, leader: nil))
 
     /// Who waits for a proposal.
@@ -293,78 +293,6 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
         if ticks % Replica.flushTicks == 0 { keeper.flushLater() }
     }
 
-    private func perform(_ effect: Effect) {
-        switch effect {
-        case .write(let write): perform(write)
-        case .send(let message): transport.send(message)
-        case .apply(let entries): keeper.apply(entries)
-        case .accepted(let number, _): accepted(number)
-        case .refused(let number, let refusal): refused(number, refusal)
-        case .readable(let number, let index): isReadable(number, index)
-        case .transferred(let number): transfers.removeValue(forKey: number)?.succeed()
-        case .changed(let status): changed(status)
-        case .openSnapshot(let peer):
-            let first = raft.base.position.index + 1
-            keeper.read { [self] state in
-                snapshots.open(state, first: first) { [self] result in
-                    loop.execute { [self] in
-                        switch result {
-                        case .success(let info): step(.opened(info, to: peer))
-                        // Asked for again when the member still lacks it after some heartbeats.
-                        case .failure(let error): say("no snapshot for \(transport.name(of: peer)): \(error)")
-                        }
-                    }
-                }
-            }
-        case .readChunk(let peer, let position, let offset, let limit):
-            snapshots.read(position, offset: offset, limit: limit) { [self] piece in
-                loop.execute { [self] in
-                    if let piece {
-                        step(.chunk(to: peer, position, offset: offset, data: piece.data, isLast: piece.isLast))
-                    } else {
-                        step(.closed(to: peer))
-                    }
-                }
-            }
-        case .closeSnapshot: break
-        case .storeChunk(_, let offset, let data):
-            snapshots.store(data, offset: offset) { [self] error in halt("\(error)") }
-        case .install(let info): install(info)
-        case .discard(let info):
-            log.discard(info) { [self] error in if let error { halt("\(error)") } }
-        case .stop(let reason): stopped(reason)
-        }
-    }
-
-    private func perform(_ write: Write) {
-        log.write(write) { [self] error in
-            if let error { return halt("\(error)") }
-            loop.execute { [self] in step(.written(write.number)) }
-        }
-    }
-
-    /// A snapshot came: first the state, durably, then the log. What a crash leaves between the two the next start mends.
-    private func install(_ info: SnapshotInfo) {
-        snapshots.finish(info) { [self] result in
-            switch result {
-            case .failure(let error): halt("\(error)")
-            case .success(let state):
-                keeper.install(state) { [self] problem in
-                    if let problem { return halt(problem) }
-                    log.install(info) { [self] error in
-                        if let error { return halt("\(error)") }
-                        for observer in observers.withLock({ $0 }) { observer([]) }
-                        loop.execute { [self] in
-                            step(.installed(info))
-                            follow(state)
-                            answerBarriers(info.position.index)
-                        }
-                    }
-                }
-            }
-        }
-    }
-
     /// The node must not go on taking part: what it would say might not be true.
     func halt(_ reason: String) {
         loop.execute { [self] in
@@ -373,14 +301,14 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
         }
     }
 
-    private func stopped(_ reason: String) {
+    func stopped(_ reason: String) {
         stopReason = reason
         say("this node takes no part in the cluster any more: \(reason)")
         alarms["stopped"] = "this node takes no part in the cluster any more: \(reason)"
         failWaiting(.stopped(reason))
     }
 
-    private func changed(_ status: Status) {
+    func changed(_ status: Status) {
         leadership.withLock { $0 = status }
         if status.leader != announced?.leader || status.role != announced?.role {
             switch status.role {
