@@ -145,7 +145,7 @@ extension ClusterCommand {
             discussion: """
                 Certificates of nodes renew themselves when a third of their time is left. With --rotate a new authority is
                 trusted by all nodes, then signs, then every node gets a certificate of it, then the old one goes: no
-                connection ends. A node that is down meanwhile has to come back before the last step.
+                connection ends. A node that is down has to come back, or be removed, before the new one signs.
                 """)
         @OptionGroup var client: ClientOptions
         @OptionGroup var output: OutputOptions
