@@ -65,6 +65,7 @@ extension Raft {
 
     private mutating func becomeLeader(_ effects: inout [Effect]) {
         role = .leader
+        hurried = 0
         leader = id
         elapsed = 0
         heartbeatElapsed = 0

@@ -44,7 +44,9 @@ extension Raft {
         known.round = max(known.round, answered)
         // Messages get lost. What is under way and does not get on for a while begins again.
         known.beatsWithoutProgress += 1
-        let isStuck = known.beatsWithoutProgress >= 4
+        // Making a snapshot takes its time; asked for again too soon it would be made twice.
+        let patience = if case .snapshot(nil, _) = known.mode { 40 } else { 4 }
+        let isStuck = known.beatsWithoutProgress >= patience
         if isStuck { known.beatsWithoutProgress = 0 }
         switch known.mode {
         case .probe: known.isWaiting = false
@@ -63,7 +65,12 @@ extension Raft {
     mutating func followMembers() {
         let all = Set(members.all).subtracting([id])
         for peer in progress.keys where !all.contains(peer) { progress[peer] = nil }
-        for peer in all where progress[peer] == nil { progress[peer] = Progress(next: log.lastIndex + 1) }
+        for peer in all where progress[peer] == nil {
+            var new = Progress(next: log.lastIndex + 1)
+            // Not heard of in this term: for all that is known it is down.
+            new.silence = 2 * options.electionTicks
+            progress[peer] = new
+        }
     }
 
     /// Sends a member what it lacks, as far as the window allows.

@@ -18,40 +18,34 @@ struct YAMLReader {
             .init(line: mark?.line ?? 0, column: mark?.column ?? 0, object: object, reason: reason, remedy: remedy))
     }
 
-    /// The line of the first anchor or alias: `&` or `*` where a value or a key begins, outside quotes and comments.
-    private static func lineOfAnchor(_ text: String) -> Int? {
+    /// The line of the first alias of an anchor that is there, too. What merely looks like both, in quotes or comments, is taken
+    /// for one: no parser has to agree about where those are.
+    private static func lineOfAlias(_ text: String) -> Int? {
+        let bytes = Array(text.utf8)
+        var anchors: Set<ArraySlice<UInt8>> = []
+        var aliases: [(name: ArraySlice<UInt8>, line: Int)] = []
         var line = 1
-        var quote: UInt8?
-        var mayBegin = true
-        var previous: UInt8 = 10
-        for byte in text.utf8 {
-            defer { previous = byte }
-            if byte == 10 {
-                line += 1
-                // Quotes may span lines, comments do not.
-                if quote == UInt8(ascii: "#") { quote = nil }
-                if quote == nil { mayBegin = true }
-                continue
+        var at = 0
+        while at < bytes.count {
+            let byte = bytes[at]
+            at += 1
+            if byte == 10 { line += 1 }
+            guard byte == UInt8(ascii: "&") || byte == UInt8(ascii: "*") else { continue }
+            let start = at
+            while at < bytes.count, isInName(bytes[at]) { at += 1 }
+            if at == start { continue }
+            if byte == UInt8(ascii: "&") {
+                anchors.insert(bytes[start..<at])
+            } else {
+                aliases.append((bytes[start..<at], line))
             }
-            if let open = quote {
-                if open == byte, open != UInt8(ascii: "#"), !(open == 0x22 && previous == 0x5c) { quote = nil }
-                continue
-            }
-            switch byte {
-            case 0x20, 9, 13: continue
-            case UInt8(ascii: "#") where previous == 0x20 || previous == 9 || previous == 10: quote = byte
-            case 0x22, 0x27: if mayBegin { quote = byte }
-            case UInt8(ascii: "&"), UInt8(ascii: "*"):
-                if mayBegin, [0x20, 9, 10, 0x5b, 0x7b, 0x2c].contains(previous) { return line }
-            default: break
-            }
-            // After these comes a value or a key.
-            mayBegin = [
-                UInt8(ascii: ":"), UInt8(ascii: "-"), UInt8(ascii: ","), UInt8(ascii: "["), UInt8(ascii: "{"),
-                UInt8(ascii: "?"),
-            ].contains(byte)
         }
-        return nil
+        return aliases.first { anchors.contains($0.name) }?.line
+    }
+
+    private static func isInName(_ byte: UInt8) -> Bool {
+        (48...57).contains(byte) || (65...90).contains(byte) || (97...122).contains(byte) || byte == UInt8(ascii: "_")
+            || byte == UInt8(ascii: "-")
     }
 
     mutating func mistake(_ problem: Problem) {
@@ -71,10 +65,10 @@ struct YAMLReader {
     /// Parses a document; a syntax error becomes a mistake.
     mutating func parse(_ text: String) -> Node? {
         // Nested aliases stand for more than a file of any size may say, and the parser itself takes them apart.
-        if let line = YAMLReader.lineOfAnchor(text) {
+        if let line = YAMLReader.lineOfAlias(text) {
             mistakes.append(
                 .init(
-                    line: line, column: 0, object: "", reason: "anchors and aliases are not taken",
+                    line: line, column: 0, object: "", reason: "aliases of anchors are not taken",
                     remedy: "write out what & and * stand for"))
             return nil
         }

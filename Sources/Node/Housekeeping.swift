@@ -6,6 +6,7 @@ import Linux
 import SQLite
 import Store
 import TLS
+import Topology
 import Wire
 
 /// What a node does by itself, now and then: it tells the cluster what has changed about it, renews its certificate, follows
@@ -67,7 +68,16 @@ final class Housekeeping: Sendable {
         record.peerAddress = node.identity.peerAddress
         record.apiAddress = node.identity.apiAddress
         record.certificate = node.certificates.record
-        if record != before { _ = try await node.replica.submit([.putNode(record)]) }
+        guard record != before else { return }
+        let outcome = try await node.replica.submit([.putNode(record)])
+        if case .failed(_, let problems) = outcome {
+            let reasons = problems.map { "\($0.reason): \($0.remedy)" }.joined(separator: "; ")
+            node.replica.alarm("introduction", "the cluster does not take what \(node.name) says of itself: \(reasons)")
+            // Not each round adds an entry for it.
+            try await Task.sleep(for: .seconds(30))
+        } else {
+            node.replica.alarm("introduction", nil)
+        }
     }
 
     // MARK: - Certificates

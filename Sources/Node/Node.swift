@@ -79,6 +79,9 @@ public final class Node: Sendable {
         follower = try Follower(agent)
     }
 
+    /// Where to listen so that an address is reached: everywhere, by IPv6 as well where the address is one of it.
+    private static func listening(for host: String) -> String { IPAddress(host)?.family == .ipv6 ? "::" : "0.0.0.0" }
+
     private static func replicaConfiguration(
         _ configuration: NodeConfiguration, _ identity: NodeDirectory.Identity, _ certificates: Certificates
     ) throws -> Replica.Configuration {
@@ -86,7 +89,8 @@ public final class Node: Sendable {
             throw NodeError("\(identity.peerAddress): not an address with a port", "correct node.json")
         }
         var result = Replica.Configuration(
-            directory: configuration.directory.path, identity: identity.peer, listen: ("0.0.0.0", address.port),
+            directory: configuration.directory.path, identity: identity.peer,
+            listen: (listening(for: address.host), address.port),
             address: identity.peerAddress, program: Founding.version, credentials: try certificates.peerCredentials())
         for (text, peer) in identity.peers {
             if let id = UInt64(text, radix: 16), let address = splitAddress(peer) {
@@ -162,7 +166,8 @@ public final class Node: Sendable {
         guard let address = splitAddress(identity.apiAddress) else {
             throw NodeError("\(identity.apiAddress): not an address with a port", "correct node.json")
         }
-        try await server.start(socket: configuration.socket, host: "0.0.0.0", port: address.port)
+        try await server.start(
+            socket: configuration.socket, host: Node.listening(for: address.host), port: address.port)
         self.server.withLock { $0 = server }
         let housekeeping = Housekeeping(self)
         tasks.withLock { $0.append(Task { await housekeeping.run() }) }

@@ -51,8 +51,8 @@ extension Founding {
         let identity = try directory.identity()
         // What the log has beyond the state counts: the state is written now and then.
         var state = try loadState(directory)
-        for entry in try LogStore.open(path: directory.logFile, of: identity.id).load().entries
-        where entry.index > state.applied.index { _ = try state.apply(entry) }
+        let contents = try LogStore.open(path: directory.logFile, of: identity.id).load()
+        for entry in LogStore.tail(of: contents, behind: state.applied) { _ = try state.apply(entry) }
         let (certificate, key) = try directory.credential()
         let context = try TLSContext(
             identity: (certificate, key), authorities: try directory.authorities(), verification: .required)
@@ -97,7 +97,7 @@ extension Founding {
         let lost = state.nodes.values.filter { $0.id != identity.id }.map(\.name).sorted()
         // Nobody knows which of these the others had agreed on: all are done, since losing one that was acknowledged is
         // worse. Who was a member then does not matter any more.
-        let tail = contents.entries.filter { $0.index > state.applied.index }
+        let tail = LogStore.tail(of: contents, behind: state.applied)
         for entry in tail {
             var entry = entry
             if case .members = entry.content { entry.content = .nothing }

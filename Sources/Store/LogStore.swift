@@ -138,6 +138,16 @@ public final class LogStore {
         return store
     }
 
+    /// What a log has beyond a state. A state that came by a snapshot may be of a later term than what the log has in its
+    /// place: that never was committed.
+    public static func tail(of contents: Contents, behind applied: LogPosition) -> [Entry] {
+        let at =
+            applied.index == contents.base.position.index
+            ? contents.base.position : contents.entries.first { $0.index == applied.index }?.position
+        guard let at, at.term == applied.term else { return [] }
+        return contents.entries.filter { $0.index > applied.index }
+    }
+
     /// Begins anew behind a place, in a later term, as the log of a cluster's only member; all or nothing.
     public func refound(as new: PeerIdentity, at position: LogPosition, term: Term) throws(StoreError) {
         try durably { () throws(SQLiteError) in

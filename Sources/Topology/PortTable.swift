@@ -93,18 +93,16 @@ public struct PortTable: Sendable, Equatable {
         }
     }
 
-    private static let holdersKept = 16
-
     /// Who has a name. Hardly ever more than one.
     private enum Holders: Sendable, Hashable {
         case one(PortPath)
-        /// In order of name.
-        case several([PortPath])
+        case several(TreeSet<PortPath>)
 
+        /// In order of name.
         var paths: [PortPath] {
             switch self {
             case .one(let path): [path]
-            case .several(let paths): paths
+            case .several(let paths): paths.sorted()
             }
         }
     }
@@ -113,30 +111,31 @@ public struct PortTable: Sendable, Equatable {
         guard let (station, vlan) = station(at: path) else { return [] }
         let base = stableHash(path.device.tenant) &* 31 &+ stableHash(path.device.name)
         var names = [StationName.fingerprint(base, vlan, station.mac, nil)]
-        for address in station.addresses {
-            let name = StationName.fingerprint(base, vlan, .zero, address.address)
+        for address in PortTable.addresses(of: station) {
+            let name = StationName.fingerprint(base, vlan, .zero, address)
             if !names.contains(name) { names.append(name) }
         }
         return names
     }
 
     private mutating func addStation(_ fingerprint: UInt64, _ path: PortPath) {
-        switch stations[fingerprint] {
+        switch stations.removeValue(forKey: fingerprint) {
         case nil: stations[fingerprint] = .one(path)
-        case let known?:
-            var paths = known.paths
-            // Two are a mistake, which is told; a thousand are no more of one.
-            guard paths.count < PortTable.holdersKept else { return }
-            paths.insert(sorted: path)
+        case .one(let other)?: stations[fingerprint] = other == path ? .one(path) : .several([other, path])
+        case .several(var paths)?:
+            paths.insert(path)
             stations[fingerprint] = .several(paths)
         }
     }
 
     private mutating func removeStation(_ fingerprint: UInt64, _ path: PortPath) {
-        guard let known = stations.removeValue(forKey: fingerprint) else { return }
-        let left = known.paths.filter { $0 != path }
-        if left.count == 1 { stations[fingerprint] = .one(left[0]) }
-        if left.count > 1 { stations[fingerprint] = .several(left) }
+        switch stations.removeValue(forKey: fingerprint) {
+        case nil: break
+        case .one(let other)?: if other != path { stations[fingerprint] = .one(other) }
+        case .several(var paths)?:
+            paths.remove(path)
+            if let left = paths.first { stations[fingerprint] = paths.count == 1 ? .one(left) : .several(paths) }
+        }
     }
 
     /// The station at a bridge port: the router port behind a link, else the machine behind the port. What is behind a trunk
@@ -148,12 +147,18 @@ public struct PortTable: Sendable, Equatable {
         return (peer, vlan)
     }
 
+    /// The addresses of a station; a router has the link-local one of its MAC as well.
+    private static func addresses(of station: Port) -> [IPAddress] {
+        let list = station.addresses.map(\.address)
+        return station.kind == .router ? list + [IPAddress(IPv6Address.linkLocal(for: station.mac))] : list
+    }
+
     /// The MAC and the addresses of the station at a bridge port.
     func stationNames(at path: PortPath) -> [StationName] {
         guard let (station, vlan) = station(at: path) else { return [] }
         var names = [StationName(bridge: path.device, vlan: vlan, address: nil, mac: station.mac)]
-        for address in station.addresses {
-            let name = StationName(bridge: path.device, vlan: vlan, address: address.address)
+        for address in PortTable.addresses(of: station) {
+            let name = StationName(bridge: path.device, vlan: vlan, address: address)
             if !names.contains(name) { names.append(name) }
         }
         return names
@@ -229,10 +234,4 @@ public struct PortTable: Sendable, Equatable {
 
 extension Port {
     fileprivate var isLinked: Bool { if case .peer = attachment { true } else { false } }
-}
-
-extension [PortPath] {
-    fileprivate mutating func insert(sorted path: PortPath) {
-        insert(path, at: firstIndex { path < $0 } ?? count)
-    }
 }

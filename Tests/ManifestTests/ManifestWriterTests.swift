@@ -42,3 +42,14 @@ import Wire
         #expect(Plan(from: topology, to: read, tenants: ["t"], others: []).isEmpty)
     }
 }
+
+@Suite struct AliasTests {
+    @Test(arguments: [
+        "a: &x [1]\nb: *x\n", "# \r{\"k\":&a [1], \"l\":*a}\n", "a: \"\\\\\"\nb: &x 1\nc: *x\n",
+        "{\"k\":&a [1],\"m\":*a}",
+        "a: !!seq &a [1]\nb: *a\n",
+    ])
+    func `aliases of anchors are not taken, however they are hidden`(_ text: String) {
+        #expect { try ManifestReader.read(text, file: "m") } throws: { "\($0)".contains("aliases of anchors") }
+    }
+}

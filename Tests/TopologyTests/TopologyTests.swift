@@ -71,3 +71,41 @@ import Wire
         #expect(TunnelZone(name: "z", encapsulation: .vxlan).overlayMTU(underlay: .ipv6) == 1430)
     }
 }
+
+@Suite struct PortTableTests {
+    @Test func `a table does not remember what was done to it`() {
+        let device = DevicePath(tenant: "t", name: "b")
+        func port(_ number: Int, _ mac: UInt64) -> Port {
+            var port = Port(path: PortPath(device: device, name: "p\(number)"), kind: .bridge)
+            port.mac = MACAddress(bits: mac)
+            return port
+        }
+        // Twenty have one MAC for a while; one keeps it.
+        var topology = Topology()
+        topology.bridges[device] = Bridge(path: device)
+        for number in 1...20 { topology.ports[port(number, 0x0e01).path] = port(number, 0x0e01) }
+        #expect(topology.problems().count == 19)
+        for number in 1...19 { topology.ports[port(number, 0).path] = port(number, 0x0e10 + UInt64(number)) }
+        #expect(topology.problems().isEmpty)
+        var other = topology
+        for changed in [port(99, 0x0e01)] { other.ports[changed.path] = changed }
+        #expect(other.problems(after: TopologyDifference(from: topology, to: other)).count == 1)
+    }
+
+    @Test func `a machine has no address that a router has of its MAC`() throws {
+        var topology = try draw(Drawings.bridge)
+        let bridge = DevicePath(tenant: "t", name: "b")
+        let router = DevicePath(tenant: "t", name: "r")
+        topology.routers[router] = Router(path: router)
+        var near = Port(path: PortPath(device: router, name: "b"), kind: .router)
+        var far = Port(path: PortPath(device: bridge, name: "r"), kind: .bridge)
+        (near.attachment, far.attachment) = (.peer(far.path), .peer(near.path))
+        near.addresses = [try InterfaceAddress(parsing: "10.0.1.254/24")]
+        (topology.ports[near.path], topology.ports[far.path]) = (near, far)
+        #expect(topology.problems().isEmpty)
+        let linkLocal = IPAddress(IPv6Address.linkLocal(for: near.mac))
+        topology.ports[PortPath(device: bridge, name: "one")]?.addresses.append(
+            InterfaceAddress(linkLocal, length: 64))
+        #expect(topology.problems().count == 1)
+    }
+}

@@ -208,8 +208,9 @@ public final class UserspaceDatapath: Datapath {
             perform(on: worker) { $0.removePort(port) }
         }
         giveBack(removed.specification)
-        // The kernel takes its time to close a packet socket, a grace period; nobody needs to wait for it.
-        closing.add { _ = removed }
+        // The kernel takes its time to close a packet socket, a grace period; nobody needs to wait for it. A tunnel's socket
+        // may be wanted again at once.
+        if case .interface = removed.specification { closing.add { _ = removed } }
     }
 
     private func giveBack(_ specification: PortSpecification) {

@@ -63,18 +63,18 @@ public final class History: Sendable {
             contents.entries += entries
             contents.objects += entries.reduce(0) { $0 + $1.changes.count }
             var surplus = contents.entries.count - StoreLimits.history
+            // A tenth at once, so that not each change moves all.
+            if surplus <= StoreLimits.history / 10 { surplus = 0 }
             if contents.objects > StoreLimits.historyObjects {
-                // Down to half: the oldest go, whatever their number.
+                // Down to half: the oldest go, whatever their number, but never the newest.
                 var (left, count) = (contents.objects, 0)
                 while left > StoreLimits.historyObjects / 2, count < contents.entries.count - 1 {
                     left -= contents.entries[count].changes.count
                     count += 1
                 }
-                surplus = max(surplus, max(count, StoreLimits.history / 10 + 1))
-                surplus = min(surplus, contents.entries.count)
+                surplus = max(surplus, count)
             }
-            // A tenth at once, so that not each change moves all.
-            if surplus > StoreLimits.history / 10 {
+            if surplus > 0 {
                 contents.compacted = contents.entries[surplus - 1].revision
                 contents.objects -= contents.entries[..<surplus].reduce(0) { $0 + $1.changes.count }
                 contents.entries.removeFirst(surplus)

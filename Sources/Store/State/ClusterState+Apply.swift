@@ -119,7 +119,7 @@ extension ClusterState {
     private mutating func undo(_ change: Change) {
         // All go before any comes back: one may have had the key of another.
         for key in change.objects.keys { release(topology[key]) }
-        for (key, old) in change.objects {
+        for (key, old) in change.objects.sorted(by: { $0.key < $1.key }) {
             topology[key] = old
             hold(old)
         }

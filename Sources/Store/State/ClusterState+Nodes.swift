@@ -94,6 +94,8 @@ extension ClusterState {
         // Certificates speak for names and addresses: nobody has those of another.
         for other in nodes.values.sorted(by: { $0.id < $1.id }) where other.id != node.id {
             for address in [node.peerAddress, node.apiAddress] {
+                // What it has already it keeps.
+                if let known = nodes[node.id], [known.peerAddress, known.apiAddress].contains(address) { continue }
                 let host = splitAddress(address)?.host
                 guard address == other.peerAddress || address == other.apiAddress || host == other.name else {
                     continue
