@@ -9,6 +9,7 @@ public struct IngressGuard {
     private static let subsystem: UInt16 = 10
     private static let newTable = subsystem << 8
     private static let newChain = subsystem << 8 | 3
+    private static let getChain = subsystem << 8 | 4
     private static let deleteChain = subsystem << 8 | 5
     /// NFPROTO_NETDEV.
     private static let family: UInt8 = 5
@@ -23,7 +24,11 @@ public struct IngressGuard {
     }
 
     /// Closes an interface to the host's stack. An interface that is closed already stays so.
+    ///
+    /// A chain goes with its interface: one that is there guards it. To make it again would take a grace period of RCU, which
+    /// a node that starts again would wait for as often as it has ports.
     public func close(_ interface: String) throws {
+        if isClosed(interface) { return }
         var table = message(IngressGuard.newTable, flags: IngressGuard.create)
         table.attribute(1, IngressGuard.table)
         var chain = message(IngressGuard.newChain, flags: IngressGuard.create)
@@ -37,6 +42,13 @@ public struct IngressGuard {
         chain.attribute(5, UInt32(0))  // policy: drop
         chain.attribute(7, "filter")
         try send([table, chain], "keep \(interface) from this host's own network stack")
+    }
+
+    private func isClosed(_ interface: String) -> Bool {
+        var chain = message(IngressGuard.getChain)
+        chain.attribute(1, IngressGuard.table)
+        chain.attribute(3, interface)
+        return (try? socket.request(&chain, "look for the chain of \(interface)")) != nil
     }
 
     /// Opens it again.
