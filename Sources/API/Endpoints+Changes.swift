@@ -280,29 +280,27 @@ struct ChangeEndpoints {
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         for await isNews in merge(news, clock) {
             guard isStillKnown() else { return }
-            do {
-                // On the clock's word, too: news may be dropped while a client does not read.
-                switch replica.history.changes(after: revision) {
-                case .compacted(let until):
-                    try await send(
-                        ByteBuffer(string: "event: compacted\ndata: {\"revision\":\(until)}\n\n"))
-                    return
-                case .changes(let entries):
-                    var text = ""
-                    for entry in entries {
-                        for (key, object) in entry.changes where isWanted(key) {
-                            let event = Event(
-                                action: object == nil ? "delete" : "put", kind: key.kind.rawValue, name: key.name,
-                                object: object.map {
-                                    Resource($0, .init(created: 0, modified: entry.revision))
-                                })
-                            let data = String(decoding: try encoder.encode(event), as: UTF8.self)
-                            text += "event: \(event.action)\nid: \(entry.revision)\ndata: \(data)\n\n"
-                        }
-                        revision = entry.revision
+            // On the clock's word, too: news may be dropped while a client does not read.
+            switch replica.history.changes(after: revision) {
+            case .compacted(let until):
+                try await send(
+                    ByteBuffer(string: "event: compacted\ndata: {\"revision\":\(until)}\n\n"))
+                return
+            case .changes(let entries):
+                var text = ""
+                for entry in entries {
+                    for (key, object) in entry.changes where isWanted(key) {
+                        let event = Event(
+                            action: object == nil ? "delete" : "put", kind: key.kind.rawValue, name: key.name,
+                            object: object.map {
+                                Resource($0, .init(created: 0, modified: entry.revision))
+                            })
+                        let data = String(decoding: try encoder.encode(event), as: UTF8.self)
+                        text += "event: \(event.action)\nid: \(entry.revision)\ndata: \(data)\n\n"
                     }
-                    if !text.isEmpty { try await send(ByteBuffer(string: text)) }
+                    revision = entry.revision
                 }
+                if !text.isEmpty { try await send(ByteBuffer(string: text)) }
             }
             if !isNews {
                 try await send(

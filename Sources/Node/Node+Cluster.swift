@@ -210,7 +210,7 @@ extension Node: NodeInterface {
         try await submit([
             .join(
                 token: request.token, secretHash: Cryptography.sha256(secret), record,
-                Node.host(request.name, request.tunnelAddress))
+                Topology().host(request.name, at: request.tunnelAddress))
         ])
         let state = replica.state
         let peers = state.nodes.values.filter { $0.id != record.id }.map { ($0.id.description, $0.peerAddress) }
@@ -268,11 +268,7 @@ extension Node: NodeInterface {
         if node.role == .voter, !force {
             try await checkQuorum(without: node.id, name, "removes it")
             if let active = replica.state.activeAuthority {
-                var isKept = node.id != replica.id && certificates.hasKey(active.fingerprint)
-                for other in replica.state.nodes.values where other.id != node.id && other.id != replica.id && !isKept {
-                    isKept = (try? await ask(other.id, .hasKey, Array(active.fingerprint.utf8))) == [1]
-                }
-                guard isKept else {
+                guard await isKeyKept(active, without: node.id) else {
                     throw StoreRefusal.refused(
                         "\(name) alone is known to have the key of the cluster's authority: nobody could sign certificates",
                         "wait some seconds until another voter has it; --force removes it all the same")
@@ -350,10 +346,10 @@ extension Node: NodeInterface {
         ])
     }
 
-    /// Whether any node has the key of an authority.
-    private func isKeyKept(_ authority: AuthorityRecord) async -> Bool {
-        if certificates.hasKey(authority.fingerprint) { return true }
-        for other in replica.state.nodes.values where other.id != replica.id {
+    /// Whether any node has the key of an authority, one left out if said.
+    private func isKeyKept(_ authority: AuthorityRecord, without left: NodeID? = nil) async -> Bool {
+        if left != replica.id, certificates.hasKey(authority.fingerprint) { return true }
+        for other in replica.state.nodes.values where other.id != replica.id && other.id != left {
             if (try? await ask(other.id, .hasKey, Array(authority.fingerprint.utf8))) == [1] { return true }
         }
         return false

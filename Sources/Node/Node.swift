@@ -108,7 +108,7 @@ public final class Node: Sendable {
         var operations: [Transaction.Operation] = [
             .setCluster(ClusterRecord(id: identity.cluster, name: identity.clusterName)),
             .put(.zone(TunnelZone(name: "default", encapsulation: .gre))),
-            .put(.host(host(identity.name, identity.tunnelAddress))),
+            .put(.host(Topology().host(identity.name, at: identity.tunnelAddress))),
         ]
         var node = NodeRecord(
             id: identity.id, name: identity.name, role: .voter, peerAddress: identity.peerAddress,
@@ -126,12 +126,6 @@ public final class Node: Sendable {
     }
 
     /// The host of a node.
-    static func host(_ name: String, _ tunnelAddress: String?) -> Host {
-        var host = Host(name: name)
-        if let address = tunnelAddress.flatMap({ IPAddress($0) }) { host.tunnelAddresses["default"] = address }
-        return host
-    }
-
     private static func openDatapath(_ configuration: NodeConfiguration, _ say: (String) -> Void) throws -> any Datapath
     {
         if configuration.datapath != .userspace {

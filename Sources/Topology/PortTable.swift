@@ -164,6 +164,11 @@ public struct PortTable: Sendable, Equatable {
         return names
     }
 
+    /// Whether more than one port seems to have a MAC or an address; hashes may clash.
+    func mayBeShared(_ name: StationName) -> Bool {
+        if case .several? = stations[name.fingerprint] { true } else { false }
+    }
+
     /// The ports that have a MAC or an address, in order of name.
     func holders(of name: StationName) -> [PortPath] {
         let found = stations[name.fingerprint]?.paths ?? []

@@ -238,10 +238,10 @@ extension Topology {
         at path: PortPath, _ checked: inout Set<PortTable.StationName>, _ found: inout [Problem]
     ) {
         for name in ports.stationNames(at: path) {
+            // Who has it is found once for each name, however many have it.
+            guard ports.mayBeShared(name), checked.insert(name).inserted else { continue }
             let holders = ports.holders(of: name)
-            guard holders.count > 1, checked.insert(name).inserted,
-                let first = ports.station(at: holders[0])?.station.path
-            else { continue }
+            guard holders.count > 1, let first = ports.station(at: holders[0])?.station.path else { continue }
             for holder in holders.dropFirst() {
                 guard let station = ports.station(at: holder)?.station.path else { continue }
                 let problem =

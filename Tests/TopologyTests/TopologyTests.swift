@@ -109,3 +109,21 @@ import Wire
         #expect(topology.problems().count == 1)
     }
 }
+
+extension PortTableTests {
+    @Test func `thousands of one MAC are found in time`() {
+        let device = DevicePath(tenant: "t", name: "b")
+        var topology = Topology()
+        topology.bridges[device] = Bridge(path: device)
+        let count = 5000
+        for number in 0..<count {
+            var port = Port(path: PortPath(device: device, name: "p\(number)"), kind: .bridge)
+            port.mac = MACAddress(bits: 0x0e01)
+            topology.ports[port.path] = port
+        }
+        let began = ContinuousClock.now
+        #expect(topology.problems().count == count - 1)
+        // Each looked at against each took minutes.
+        #expect(ContinuousClock.now - began < .seconds(20))
+    }
+}
