@@ -194,7 +194,7 @@ async def failover(cluster):
     client.send(put(7))
     took = await asyncio.wait_for(result, 30) - began
     cluster.start(leader)
-    await asyncio.sleep(2)
+    cluster.wait(lambda: all(n["status"] == "up" for n in cluster.nodes(survivor)))
     return took
 
 

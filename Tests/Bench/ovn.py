@@ -100,7 +100,7 @@ class OVN:
             interfaces += ["--", "add-port", "br-int", f"i{number}", "--", "set", "interface", f"i{number}", "type=internal",
                            f"external_ids:iface-id=p{number % switches}-{number // switches}"]
         self.vsctl(1, *interfaces)
-        time.sleep(1)
+        self.wait_for(lambda: self.run("ip", "-n", "bv1", "link", "show", f"i{bound - 1}", check=False), 20, "the interfaces")
         began = clock()
         for s in range(switches):
             arguments = []
