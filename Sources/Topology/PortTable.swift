@@ -11,9 +11,9 @@ public struct PortTable: Sendable, Equatable {
     private var devices: [DevicePath: TreeDictionary<String, Box>] = [:]
     /// Ports by host and interface. More than one port of an interface is a mistake that validation tells.
     private var bindings: [String: [String: [PortPath]]] = [:]
-    /// Ports of bridges by what their stations are called, in order of name: a MAC or an address in a VLAN, hashed. More than
-    /// one is a mistake that validation tells, or a clash of hashes.
-    private var stations = TreeDictionary<UInt64, Holders>()
+    /// How many ports of bridges have a station of a name: a MAC or an address in a VLAN, hashed. More than one is a mistake
+    /// that validation tells, or a clash of hashes.
+    private var stations = FingerprintCounts()
     /// Names of ports that are linked to other virtual ports, by device: few, where a device has many.
     private var links = TreeDictionary<DevicePath, Set<String>>()
     /// How many ports there are.
@@ -65,13 +65,8 @@ public struct PortTable: Sendable, Equatable {
             let old = self[path]
             if old == newValue { return }
             // What a bridge's port stands for may be the router port behind its link.
-            var affected = [path]
-            for port in [old, newValue] {
-                if case .peer(let other)? = port?.attachment, other != path, !affected.contains(other) {
-                    affected.append(other)
-                }
-            }
-            let before = affected.map { fingerprints(at: $0) }
+            let affected = PortTable.affected(path, old, newValue)
+            let before = affected.map { fingerprints(at: $0, $0 == path ? old : self[$0]) }
             if let old {
                 unbind(old)
                 count -= 1
@@ -85,30 +80,27 @@ public struct PortTable: Sendable, Equatable {
                 if devices[path.device]?.isEmpty == true { devices[path.device] = nil }
             }
             if old?.isLinked != newValue?.isLinked { link(path, newValue?.isLinked == true) }
-            for (path, before) in zip(affected, before) {
-                let after = fingerprints(at: path)
-                for name in before where !after.contains(name) { removeStation(name, path) }
-                for name in after where !before.contains(name) { addStation(name, path) }
+            for (other, before) in zip(affected, before) {
+                let after = fingerprints(at: other, other == path ? newValue : self[other])
+                for name in before where !after.contains(name) { stations.remove(name) }
+                for name in after where !before.contains(name) { stations.add(name) }
             }
         }
     }
 
-    /// Who has a name. Hardly ever more than one.
-    private enum Holders: Sendable, Hashable {
-        case one(PortPath)
-        case several(TreeSet<PortPath>)
-
-        /// In order of name.
-        var paths: [PortPath] {
-            switch self {
-            case .one(let path): [path]
-            case .several(let paths): paths.sorted()
+    /// Ports of bridges whose stations a change of a port may change.
+    private static func affected(_ path: PortPath, _ old: Port?, _ new: Port?) -> [PortPath] {
+        var affected = [path]
+        for port in [old, new] {
+            if case .peer(let other)? = port?.attachment, other != path, !affected.contains(other) {
+                affected.append(other)
             }
         }
+        return affected
     }
 
-    private func fingerprints(at path: PortPath) -> [UInt64] {
-        guard let (station, vlan) = station(at: path) else { return [] }
+    private func fingerprints(at path: PortPath, _ port: Port?) -> [UInt64] {
+        guard let port, let (station, vlan) = station(of: port) else { return [] }
         let base = stableHash(path.device.tenant) &* 31 &+ stableHash(path.device.name)
         var names = [StationName.fingerprint(base, vlan, station.mac, nil)]
         for address in PortTable.addresses(of: station) {
@@ -118,30 +110,10 @@ public struct PortTable: Sendable, Equatable {
         return names
     }
 
-    private mutating func addStation(_ fingerprint: UInt64, _ path: PortPath) {
-        switch stations.removeValue(forKey: fingerprint) {
-        case nil: stations[fingerprint] = .one(path)
-        case .one(let other)?: stations[fingerprint] = other == path ? .one(path) : .several([other, path])
-        case .several(var paths)?:
-            paths.insert(path)
-            stations[fingerprint] = .several(paths)
-        }
-    }
-
-    private mutating func removeStation(_ fingerprint: UInt64, _ path: PortPath) {
-        switch stations.removeValue(forKey: fingerprint) {
-        case nil: break
-        case .one(let other)?: if other != path { stations[fingerprint] = .one(other) }
-        case .several(var paths)?:
-            paths.remove(path)
-            if let left = paths.first { stations[fingerprint] = paths.count == 1 ? .one(left) : .several(paths) }
-        }
-    }
-
     /// The station at a bridge port: the router port behind a link, else the machine behind the port. What is behind a trunk
     /// is not declared, and a link to another bridge has no station.
-    func station(at path: PortPath) -> (station: Port, vlan: UInt16)? {
-        guard let port = self[path], port.kind == .bridge, case .access(let vlan) = port.vlan else { return nil }
+    func station(of port: Port) -> (station: Port, vlan: UInt16)? {
+        guard port.kind == .bridge, case .access(let vlan) = port.vlan else { return nil }
         guard case .peer(let other) = port.attachment else { return (port, vlan) }
         guard let peer = self[other], peer.kind == .router else { return nil }
         return (peer, vlan)
@@ -154,26 +126,18 @@ public struct PortTable: Sendable, Equatable {
     }
 
     /// The MAC and the addresses of the station at a bridge port.
-    func stationNames(at path: PortPath) -> [StationName] {
-        guard let (station, vlan) = station(at: path) else { return [] }
-        var names = [StationName(bridge: path.device, vlan: vlan, address: nil, mac: station.mac)]
+    func stationNames(of port: Port) -> [StationName] {
+        guard let (station, vlan) = station(of: port) else { return [] }
+        var names = [StationName(bridge: port.path.device, vlan: vlan, address: nil, mac: station.mac)]
         for address in PortTable.addresses(of: station) {
-            let name = StationName(bridge: path.device, vlan: vlan, address: address)
+            let name = StationName(bridge: port.path.device, vlan: vlan, address: address)
             if !names.contains(name) { names.append(name) }
         }
         return names
     }
 
     /// Whether more than one port seems to have a MAC or an address; hashes may clash.
-    func mayBeShared(_ name: StationName) -> Bool {
-        if case .several? = stations[name.fingerprint] { true } else { false }
-    }
-
-    /// The ports that have a MAC or an address, in order of name.
-    func holders(of name: StationName) -> [PortPath] {
-        let found = stations[name.fingerprint]?.paths ?? []
-        return found.count < 2 ? found : found.filter { stationNames(at: $0).contains(name) }
-    }
+    func mayBeShared(_ name: StationName) -> Bool { stations[name.fingerprint] > 1 }
 
     private mutating func link(_ path: PortPath, _ isLinked: Bool) {
         var names = links[path.device] ?? []

@@ -55,19 +55,22 @@ extension Topology {
     ) -> [Problem] {
         var found: [Problem] = []
         var linked: Set<DevicePath> = []
-        var names: Set<PortTable.StationName> = []
+        var shared: [DevicePath: Set<PortTable.StationName>] = [:]
         for path in touched {
             guard let port = ports[path] else { continue }
             check(port, &found)
             checkBinding(port, &found)
-            checkStation(at: path, &names, &found)
+            for name in ports.stationNames(of: port) where ports.mayBeShared(name) {
+                shared[path.device, default: []].insert(name)
+            }
             if link(of: port) != nil { linked.insert(path.device) }
         }
         for path in touchedRouters { if let router = routers[path] { check(router, &found) } }
+        for (bridge, names) in shared { checkStations(of: bridge, names, &found) }
         checkBridgeLoops(from: linked.sorted(), &found)
         if withHosts { checkTunnels(&found) }
         // The order must be the same on every node: what was refused is part of what is agreed on.
-        return found.sorted { ($0.object, $0.reason) < ($1.object, $1.reason) }
+        return found.sorted { ($0.object, $0.reason, $0.remedy) < ($1.object, $1.reason, $1.remedy) }
     }
 
     private func check(_ port: Port, _ found: inout [Problem]) {
@@ -234,25 +237,30 @@ extension Topology {
     /// has them, and the others are wrong.
     ///
     /// - Parameter checked: names that were looked at already: each is told once.
-    private func checkStation(
-        at path: PortPath, _ checked: inout Set<PortTable.StationName>, _ found: inout [Problem]
+    /// Tells of names that more than one station of a bridge has, of those that may be such.
+    private func checkStations(
+        of bridge: DevicePath, _ names: Set<PortTable.StationName>, _ found: inout [Problem]
     ) {
-        for name in ports.stationNames(at: path) {
-            // Who has it is found once for each name, however many have it.
-            guard ports.mayBeShared(name), checked.insert(name).inserted else { continue }
-            let holders = ports.holders(of: name)
-            guard holders.count > 1, let first = ports.station(at: holders[0])?.station.path else { continue }
-            for holder in holders.dropFirst() {
-                guard let station = ports.station(at: holder)?.station.path else { continue }
+        var holders: [PortTable.StationName: [Port]] = [:]
+        // One walk over the bridge, however many are shared.
+        for port in ports.ports(of: bridge) {
+            for name in ports.stationNames(of: port) where names.contains(name) {
+                holders[name, default: []].append(port)
+            }
+        }
+        for (name, holders) in holders where holders.count > 1 {
+            let stations = holders.sorted { $0.path < $1.path }.compactMap { ports.station(of: $0)?.station.path }
+            guard let first = stations.first else { continue }
+            for station in stations.dropFirst() {
                 let problem =
                     if let address = name.address {
                         Problem(
                             station, "\(address) is already the address of \(first)",
-                            remedy: "give each machine and router port on \(path.device) an address of its own")
+                            remedy: "give each machine and router port on \(bridge) an address of its own")
                     } else {
                         Problem(
                             station, "MAC \(name.mac) is already that of \(first)",
-                            remedy: "give each station on \(path.device) a MAC of its own, or leave it out")
+                            remedy: "give each station on \(bridge) a MAC of its own, or leave it out")
                     }
                 found.append(problem)
             }

@@ -10,7 +10,7 @@ import Wire
 /// A change of this node that waits for its answer.
 struct Submission {
     var bytes: [UInt8]
-    var promise: EventLoopPromise<Answer>
+    var answer: AnswerSlot
     var deadline: NIODeadline
     /// Whether a leader may have it.
     var isHanded = false
@@ -25,6 +25,46 @@ struct Answer: Sendable {
     var outcome: Outcome
     /// Whether it was given to a leader once only: then nothing else became of it.
     var isOnlyTry: Bool
+}
+
+/// Where an answer comes, from whichever thread has it first; one task waits for it.
+final class AnswerSlot: Sendable {
+    private enum State {
+        case empty
+        case waiting(CheckedContinuation<Answer, any Error>)
+        case full(Result<Answer, any Error>)
+    }
+    private let state = Mutex(State.empty)
+
+    /// Waits for the answer; once.
+    func take() async throws -> Answer {
+        try await withCheckedThrowingContinuation { continuation in
+            let result = state.withLock { state -> Result<Answer, any Error>? in
+                if case .full(let result) = state { return result }
+                state = .waiting(continuation)
+                return nil
+            }
+            if let result { continuation.resume(with: result) }
+        }
+    }
+
+    /// Answers; what comes later than another answer is nothing.
+    func put(_ result: Result<Answer, any Error>) {
+        let continuation = state.withLock { state -> CheckedContinuation<Answer, any Error>? in
+            switch state {
+            case .full: return nil
+            case .empty:
+                state = .full(result)
+                return nil
+            case .waiting(let continuation):
+                state = .full(result)
+                return continuation
+            }
+        }
+        continuation?.resume(with: result)
+    }
+
+    func fail(_ refusal: StoreRefusal) { put(.failure(refusal)) }
 }
 
 /// A read that waits until this node has all that was agreed on before.
@@ -73,23 +113,25 @@ extension Replica {
                 "the change has \(bytes.count) bytes, \(StoreLimits.commandBytes) at most",
                 "make it in several smaller ones")
         }
-        let promise = loop.makePromise(of: Answer.self)
+        let answer = AnswerSlot()
+        answers.withLock { $0[session.serial] = answer }
         loop.execute { [self] in
-            if let stopReason { return promise.fail(StoreRefusal.stopped(stopReason)) }
+            if let stopReason { return answer.fail(.stopped(stopReason)) }
             if let full = alarms["disk"] {
-                return promise.fail(StoreRefusal.refused(full, "make room, then try again"))
+                return answer.fail(.refused(full, "make room, then try again"))
             }
-            submissions[session.serial] = Submission(bytes: bytes, promise: promise, deadline: .now() + timeout)
+            submissions[session.serial] = Submission(bytes: bytes, answer: answer, deadline: .now() + timeout)
             hand(session.serial)
         }
         defer { forget(session.serial) }
-        return try await promise.futureResult.get()
+        return try await answer.take()
     }
 
     /// Whether a session is of this run.
     func isOwn(_ client: UInt64) -> Bool { serials.withLock { $0.clients.contains(client) } }
 
     private func forget(_ serial: UInt64) {
+        answers.withLock { $0[serial] = nil }
         serials.withLock { serials in
             var low = 0
             var high = serials.outstanding.count
@@ -168,13 +210,13 @@ extension Replica {
                 switch refusal {
                 case .busy where submission.tries == 1:
                     submissions[serial] = nil
-                    submission.promise.fail(StoreRefusal.busy)
+                    submission.answer.fail(StoreRefusal.busy)
                 case .unreadable, .forbidden:
                     submissions[serial] = nil
-                    submission.promise.fail(Replica.refusal(refusal))
+                    submission.answer.fail(Replica.refusal(refusal))
                 case .stopped where raft.status.leader == nil || raft.status.leader == raft.id:
                     submissions[serial] = nil
-                    submission.promise.fail(StoreRefusal.stopped(stopReason ?? "it stopped"))
+                    submission.answer.fail(StoreRefusal.stopped(stopReason ?? "it stopped"))
                 default:
                     // This try did not get into a log; there may be an earlier one that did.
                     submission.tried = .now() - Replica.patience + .milliseconds(100)
@@ -214,7 +256,7 @@ extension Replica {
         for (serial, submission) in submissions {
             if now >= submission.deadline {
                 submissions[serial] = nil
-                submission.promise.fail(submission.isHanded ? StoreRefusal.unknownOutcome : .noQuorum(whyNoLeader))
+                submission.answer.fail(submission.isHanded ? .unknownOutcome : .noQuorum(whyNoLeader))
             } else if submission.tried.map({ now - $0 > Replica.patience }) ?? false {
                 hand(serial)
             }
@@ -250,6 +292,17 @@ extension Replica {
         return "there is no leader; this node does not reach \(list.joined(separator: ", "))"
     }
 
+    /// Answers without a detour by the loop, on the thread of the state. What the loop has to act on first is left to it: who
+    /// belongs to the cluster, and a session that is over.
+    func answerAtOnce(_ applied: [Applied]) {
+        for one in applied where !one.changesCluster {
+            guard let session = one.session, let outcome = one.outcome, isOwn(session.client) else { continue }
+            if case .failed(.sessionExpired, _) = outcome { continue }
+            let answer = answers.withLock { $0[session.serial] }
+            answer?.put(.success(Answer(outcome: outcome, isOnlyTry: true)))
+        }
+    }
+
     func answered(_ session: Transaction.SessionID, _ outcome: Outcome) {
         let isExpired = if case .failed(.sessionExpired, _) = outcome { true } else { false }
         serials.withLock { serials in
@@ -260,12 +313,12 @@ extension Replica {
             if serials.clients.count > 8 { serials.clients.removeFirst() }
         }
         guard let submission = submissions.removeValue(forKey: session.serial) else { return }
-        submission.promise.succeed(Answer(outcome: outcome, isOnlyTry: submission.tries == 1))
+        submission.answer.put(.success(Answer(outcome: outcome, isOnlyTry: submission.tries == 1)))
     }
 
     /// Nothing more becomes of what waits.
     func failWaiting(_ refusal: StoreRefusal) {
-        for submission in submissions.values { submission.promise.fail(refusal) }
+        for submission in submissions.values { submission.answer.fail(refusal) }
         for barrier in Array(barriers.values) + waitingBarriers + readable.map(\.barrier) {
             barrier.promise.fail(refusal)
         }

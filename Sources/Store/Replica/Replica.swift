@@ -85,6 +85,8 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
 
     // Everywhere.
     let serials = Mutex(Serials())
+    /// Who waits for the answers to this node's changes, by serial.
+    let answers = Mutex<[UInt64: AnswerSlot]>([:])
     let observers = Mutex<[@Sendable ([Applied]) -> Void]>([])
     private let leadership = Mutex<Status>(Status(role: .follower, term: 0, leader: nil))
 
@@ -172,6 +174,7 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
             .init(
                 done: { [self] applied in
                     for observer in observers.withLock({ $0 }) { observer(applied) }
+                    answerAtOnce(applied)
                     loop.execute { [self] in self.applied(applied) }
                 },
                 durable: { [self] index in loop.execute { [self] in step(.compact(index)) } },

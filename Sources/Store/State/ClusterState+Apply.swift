@@ -105,9 +105,12 @@ extension ClusterState {
         }
     }
 
-    /// Notes that an object is about to change.
-    private func touch(_ key: ObjectKey, _ change: inout Change) {
-        if change.objects[key] == nil { change.objects[key] = .some(topology[key]) }
+    /// Notes that an object is about to change; gives what it is.
+    @discardableResult
+    private func touch(_ key: ObjectKey, _ change: inout Change) -> TopologyObject? {
+        let object = topology[key]
+        if change.objects[key] == nil { change.objects[key] = .some(object) }
+        return object
     }
 
     /// Notes that a row is about to change.
@@ -283,7 +286,7 @@ extension ClusterState {
 
     mutating func put(_ object: TopologyObject, _ change: inout Change) -> Outcome? {
         let key = object.key
-        touch(key, &change)
+        let before = touch(key, &change)
         switch object {
         case .bridge(var bridge):
             if topology.routers[bridge.path] != nil { return taken(key, "router") }
@@ -294,7 +297,7 @@ extension ClusterState {
             }
             topology.bridges[bridge.path] = bridge
         case .port(var port):
-            port.tunnelKey = topology.ports[port.path]?.tunnelKey ?? 0
+            port.tunnelKey = if case .port(let port)? = before { port.tunnelKey } else { 0 }
             if port.tunnelKey == 0 {
                 guard let allocated = takeTunnelKey() else { return noTunnelKey(key) }
                 port.tunnelKey = allocated
