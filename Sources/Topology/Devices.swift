@@ -115,6 +115,13 @@ public struct Port: Sendable, Equatable {
         self.mac = Port.derivedMAC(for: path)
     }
 
+    /// An unattached port whose MAC is known.
+    init(path: PortPath, kind: Kind, mac: MACAddress) {
+        self.path = path
+        self.kind = kind
+        self.mac = mac
+    }
+
     /// A locally administered unicast MAC that follows from the name alone, so that all nodes agree on it.
     public static func derivedMAC(for path: PortPath) -> MACAddress {
         MACAddress(bits: 0x0e00_0000_0000 | stableHash(path.description) & 0xff_ffff_ffff)

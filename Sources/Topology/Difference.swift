@@ -37,24 +37,21 @@ public struct TopologyDifference: Sendable, Equatable {
         findNeighbors(old, new)
     }
 
-    /// What changed, of objects as they were before and a snapshot of now.
-    public init(to new: Topology, before: [ObjectKey: TopologyObject?]) {
-        for (key, old) in before {
+    /// What changed, of objects as they were and as they are.
+    public init(_ changes: [ObjectKey: ObjectChange]) {
+        for (key, change) in changes {
             switch key {
             case .bridge(let path): bridges.insert(path)
             case .port(let path):
                 ports.insert(path)
-                for object in [old, new[key]] {
+                for object in [change.before, change.after] {
                     if case .port(let port)? = object, case .peer(let other) = port.attachment {
                         neighbors.insert(other)
                     }
                 }
             case .host(let name): hosts.insert(name)
             case .zone(let name): zones.insert(name)
-            case .router(let path):
-                var was: Router?
-                if case .router(let router)? = old { was = router }
-                compareRouter(path, was, new.routers[path])
+            case .router(let path): compareRouter(path, change.before?.router, change.after?.router)
             }
         }
     }
@@ -72,6 +69,24 @@ public struct TopologyDifference: Sendable, Equatable {
             }
         }
     }
+}
+
+/// An object before and after a change; `nil` where there is none.
+public struct ObjectChange: Sendable {
+    /// What it was.
+    public var before: TopologyObject?
+    /// What it is.
+    public var after: TopologyObject?
+
+    /// A change.
+    public init(before: TopologyObject?, after: TopologyObject?) {
+        self.before = before
+        self.after = after
+    }
+}
+
+extension TopologyObject {
+    fileprivate var router: Router? { if case .router(let router) = self { router } else { nil } }
 }
 
 private func changed<Key: Hashable, Value: Equatable>(_ old: [Key: Value], _ new: [Key: Value]) -> Set<Key> {

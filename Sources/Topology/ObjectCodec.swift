@@ -204,7 +204,8 @@ extension ByteReader {
     }
 
     fileprivate mutating func port() throws(MalformedBytes) -> Port {
-        var port = Port(path: try portPath(), kind: try flag() ? .router : .bridge)
+        // The MAC that follows from the name would be found for nothing.
+        var port = Port(path: try portPath(), kind: try flag() ? .router : .bridge, mac: .zero)
         port.isEnabled = try flag()
         switch try number(UInt8.self) {
         case 0: break

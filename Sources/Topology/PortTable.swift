@@ -66,7 +66,7 @@ public struct PortTable: Sendable, Equatable {
             if old == newValue { return }
             // What a bridge's port stands for may be the router port behind its link.
             let affected = PortTable.affected(path, old, newValue)
-            let before = affected.map { fingerprints(at: $0, $0 == path ? old : self[$0]) }
+            let before = affected.map { fingerprints(of: $0 == path ? old : self[$0]) }
             if let old {
                 unbind(old)
                 count -= 1
@@ -81,7 +81,7 @@ public struct PortTable: Sendable, Equatable {
             }
             if old?.isLinked != newValue?.isLinked { link(path, newValue?.isLinked == true) }
             for (other, before) in zip(affected, before) {
-                let after = fingerprints(at: other, other == path ? newValue : self[other])
+                let after = fingerprints(of: other == path ? newValue : self[other])
                 for name in before where !after.contains(name) { stations.remove(name) }
                 for name in after where !before.contains(name) { stations.add(name) }
             }
@@ -99,9 +99,9 @@ public struct PortTable: Sendable, Equatable {
         return affected
     }
 
-    private func fingerprints(at path: PortPath, _ port: Port?) -> [UInt64] {
+    private func fingerprints(of port: Port?) -> [UInt64] {
         guard let port, let (station, vlan) = station(of: port) else { return [] }
-        let base = stableHash(path.device.tenant) &* 31 &+ stableHash(path.device.name)
+        let base = stableHash(port.path.device.tenant) &* 31 &+ stableHash(port.path.device.name)
         var names = [StationName.fingerprint(base, vlan, station.mac, nil)]
         for address in PortTable.addresses(of: station) {
             let name = StationName.fingerprint(base, vlan, .zero, address)

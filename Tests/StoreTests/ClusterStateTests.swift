@@ -161,17 +161,17 @@ private func entry(_ index: UInt64, _ transaction: Transaction) -> Entry {
             // Without the state machine's refusals: everything that is wrong after the change, found in both ways.
             for operation in changes.next(state).operations {
                 var wrong = state.topology
-                var touched: [ObjectKey: TopologyObject?] = [:]
+                var touched: [ObjectKey: ObjectChange] = [:]
                 switch operation {
                 case .put(let object):
-                    touched[object.key] = .some(wrong[object.key])
+                    touched[object.key] = ObjectChange(before: wrong[object.key], after: object)
                     wrong[object.key] = object
                 case .delete(let key, _):
-                    touched[key] = .some(wrong[key])
+                    touched[key] = ObjectChange(before: wrong[key], after: nil)
                     wrong[key] = nil
                 default: continue
                 }
-                let found = wrong.problems(after: TopologyDifference(to: wrong, before: touched))
+                let found = wrong.problems(after: TopologyDifference(touched))
                 #expect(Set(found.map(\.reason)) == Set(wrong.problems().map(\.reason)), "seed \(seed) \(index)")
             }
             _ = try state.apply(entry(index, changes.next(state)))

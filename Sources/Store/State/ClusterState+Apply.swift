@@ -78,7 +78,7 @@ extension ClusterState {
 
     /// What a transaction touched, as it was before.
     struct Change {
-        var objects: [ObjectKey: TopologyObject?] = [:]
+        var objects: [ObjectKey: ObjectChange] = [:]
         /// Other rows, with their bytes.
         var rows: [RowKey: [UInt8]?] = [:]
         var changesCluster: Bool { !rows.isEmpty }
@@ -105,12 +105,14 @@ extension ClusterState {
         }
     }
 
-    /// Notes that an object is about to change; gives what it is.
-    @discardableResult
-    private func touch(_ key: ObjectKey, _ change: inout Change) -> TopologyObject? {
-        let object = topology[key]
-        if change.objects[key] == nil { change.objects[key] = .some(object) }
-        return object
+    /// Makes an object what it is to be, and notes what it was.
+    ///
+    /// - Parameter before: what it is now.
+    private mutating func set(
+        _ key: ObjectKey, _ object: TopologyObject?, _ before: TopologyObject?, _ change: inout Change
+    ) {
+        topology[key] = object
+        change.objects[key, default: ObjectChange(before: before, after: nil)].after = object
     }
 
     /// Notes that a row is about to change.
@@ -121,10 +123,10 @@ extension ClusterState {
     /// Makes everything as it was.
     private mutating func undo(_ change: Change) {
         // All go before any comes back: one may have had the key of another.
-        for key in change.objects.keys { release(topology[key]) }
-        for (key, old) in change.objects.sorted(by: { $0.key < $1.key }) {
-            topology[key] = old
-            hold(old)
+        for object in change.objects.values { release(object.after) }
+        for (key, object) in change.objects.sorted(by: { $0.key < $1.key }) {
+            topology[key] = object.before
+            hold(object.before)
         }
         let small = change.before
         (cluster, nodes, removed, tokens) = (small.cluster, small.nodes, small.removed, small.tokens)
@@ -158,9 +160,9 @@ extension ClusterState {
             if let failure = perform(operation, transaction.time, &change) { return failure }
         }
         // What came out as it was is no change.
-        for (key, old) in change.objects where old == topology[key] { change.objects[key] = nil }
+        for (key, object) in change.objects where object.before == object.after { change.objects[key] = nil }
         guard !change.objects.isEmpty else { return nil }
-        let difference = TopologyDifference(to: topology, before: change.objects)
+        let difference = TopologyDifference(change.objects)
         let problems = topology.problems(after: difference)
         return problems.isEmpty ? nil : .failed(.invalid, Array(problems.prefix(ClusterState.problemLimit)))
     }
@@ -171,11 +173,11 @@ extension ClusterState {
     /// Gives what changed its version, its place in the sum, and the rows to write.
     private mutating func note(_ change: inout Change, at index: LogIndex, _ applied: inout Applied) {
         if !change.objects.isEmpty { topology.revision = index }
-        for key in change.objects.keys {
+        for (key, changed) in change.objects {
             let old = versions[key]
             if let old { digest.subtract(old.hash) }
             let row = RowKey.object(key)
-            guard let object = topology[key] else {
+            guard let object = changed.after else {
                 versions[key] = nil
                 applied.rows.append((row, nil))
                 continue
@@ -286,29 +288,28 @@ extension ClusterState {
 
     mutating func put(_ object: TopologyObject, _ change: inout Change) -> Outcome? {
         let key = object.key
-        let before = touch(key, &change)
+        let before = topology[key]
+        var object = object
         switch object {
         case .bridge(var bridge):
             if topology.routers[bridge.path] != nil { return taken(key, "router") }
-            bridge.floodKey = topology.bridges[bridge.path]?.floodKey ?? 0
+            bridge.floodKey = if case .bridge(let bridge)? = before { bridge.floodKey } else { 0 }
             if bridge.floodKey == 0 {
                 guard let allocated = takeTunnelKey() else { return noTunnelKey(key) }
                 bridge.floodKey = allocated
             }
-            topology.bridges[bridge.path] = bridge
+            object = .bridge(bridge)
         case .port(var port):
             port.tunnelKey = if case .port(let port)? = before { port.tunnelKey } else { 0 }
             if port.tunnelKey == 0 {
                 guard let allocated = takeTunnelKey() else { return noTunnelKey(key) }
                 port.tunnelKey = allocated
             }
-            topology.ports[port.path] = port
-        case .router(let router):
-            if topology.bridges[router.path] != nil { return taken(key, "bridge") }
-            topology.routers[router.path] = router
-        case .host(let host): topology.hosts[host.name] = host
-        case .zone(let zone): topology.zones[zone.name] = zone
+            object = .port(port)
+        case .router(let router): if topology.bridges[router.path] != nil { return taken(key, "bridge") }
+        case .host, .zone: break
         }
+        set(key, object, before, &change)
         return nil
     }
 
@@ -343,16 +344,17 @@ extension ClusterState {
             return .failed(
                 .notFound, [Problem(key.name, "there is no such \(key.kind.rawValue)", remedy: "nothing to delete")])
         }
-        touch(key, &change)
         switch object {
         case .bridge(let bridge):
             takenTunnelKeys.remove(bridge.floodKey)
             if cascade { deletePorts(of: bridge.path, &change) }
         case .router(let router): if cascade { deletePorts(of: router.path, &change) }
-        case .port(let port): deletePort(port, cascade, &change)
+        case .port(let port):
+            deletePort(port, cascade, &change)
+            return nil
         case .host, .zone: break
         }
-        topology[key] = nil
+        set(key, nil, object, &change)
         return nil
     }
 
@@ -362,13 +364,11 @@ extension ClusterState {
 
     /// A link is one thing with two ends: neither can be without the other.
     private mutating func deletePort(_ port: Port, _ cascade: Bool, _ change: inout Change) {
-        touch(.port(port.path), &change)
         takenTunnelKeys.remove(port.tunnelKey)
-        topology.ports[port.path] = nil
+        set(.port(port.path), nil, .port(port), &change)
         if cascade, case .peer(let other) = port.attachment, let peer = topology.ports[other] {
-            touch(.port(other), &change)
             takenTunnelKeys.remove(peer.tunnelKey)
-            topology.ports[other] = nil
+            set(.port(other), nil, .port(peer), &change)
         }
     }
 

@@ -6,5 +6,8 @@ import ArgumentParser
 struct Bench: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "selvage-bench",
-        subcommands: [SimulateCommand.self, BlastCommand.self, LogCommand.self, StoreCommand.self, EtcdCommand.self])
+        subcommands: [
+            SimulateCommand.self, BlastCommand.self, LogCommand.self, ApplyCommand.self, StoreCommand.self,
+            EtcdCommand.self,
+        ])
 }

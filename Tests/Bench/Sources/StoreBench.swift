@@ -134,10 +134,10 @@ struct StoreCommand: AsyncParsableCommand {
 
     // MARK: - Load
 
-    private static let device = DevicePath(tenant: "acme-production", name: "web-frontend")
+    static let device = DevicePath(tenant: "acme-production", name: "web-frontend")
 
     /// A port, as large as they are: its MAC and addresses change each time.
-    private static func change(_ number: Int) -> Transaction.Operation {
+    static func change(_ number: Int) -> Transaction.Operation {
         let index = UInt64(number % 512)
         let turn = UInt64(number / 512 % 250 + 1)
         let name = "vm-\(index)"
