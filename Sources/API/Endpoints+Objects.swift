@@ -88,7 +88,9 @@ struct ObjectEndpoints {
     private func list(_ kind: ObjectKey.Kind) -> Endpoint {
         var parameters: [Endpoint.Parameter] = [
             .query("limit", .integer(1...5000), "Objects in one answer; 500 unless said."),
-            .query("after", .string(), "Go on behind the object of this name: `next` of the page before."), .stale,
+            .query(
+                "after", .name(kind == .port ? 3 : kind == .host || kind == .zone ? 1 : 2),
+                "Go on behind the object of this name: `next` of the page before."), .stale,
         ]
         if kind != .host, kind != .zone {
             parameters.insert(.query("tenant", .string(), "Only what belongs to this tenant."), at: 0)

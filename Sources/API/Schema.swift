@@ -205,3 +205,16 @@ enum JSON: Sendable, Codable, Equatable, ExpressibleByStringLiteral, Expressible
         }
     }
 }
+
+extension Schema {
+    /// A name of so many parts: `isValidName`, told as a pattern.
+    static func name(_ parts: Int) -> Schema {
+        .string(
+            pattern: "^" + Array(repeating: "[0-9A-Za-z][0-9A-Za-z._-]{0,62}", count: parts).joined(separator: "/")
+                + "$")
+    }
+    /// What a key or a certificate allows.
+    static let role = Schema.string(pattern: "^(viewer|operator|tenant:[0-9A-Za-z][0-9A-Za-z._-]{0,62})$")
+    /// Bytes as hexadecimal digits.
+    static let hexadecimal = Schema.string(pattern: "^([0-9a-f]{2})+$")
+}

@@ -20,7 +20,7 @@ enum Schemas {
             .named(
                 "Bridge",
                 [
-                    Property("name", .string(), "`tenant/bridge`."),
+                    Property("name", .name(2), "`tenant/bridge`."),
                     Property("enabled", .boolean, "Whether it forwards; yes unless said."),
                     Property("subnets", .array(.string()), "Networks that live on it."),
                     Property("floodKey", .integer(0...0xff_ffff), "The key of its floods in tunnels. Not read."),
@@ -29,7 +29,7 @@ enum Schemas {
             .named(
                 "Router",
                 [
-                    Property("name", .string(), "`tenant/router`."),
+                    Property("name", .name(2), "`tenant/router`."),
                     Property("enabled", .boolean, "Whether it forwards; yes unless said."),
                     Property("routes", .array(route), "Static routes."),
                 ] + versions())
@@ -37,7 +37,7 @@ enum Schemas {
             .named(
                 "Port",
                 [
-                    Property("name", .string(), "`tenant/device/port`."),
+                    Property("name", .name(3), "`tenant/device/port`."),
                     Property("kind", .string(values: ["bridge", "router"]), "What its device is."),
                     Property("enabled", .boolean, "Whether it forwards; yes unless said."),
                     Property(
@@ -54,14 +54,14 @@ enum Schemas {
             .named(
                 "Host",
                 [
-                    Property("name", .string(), "Its name."),
+                    Property("name", .name(1), "Its name."),
                     Property("tunnelAddresses", .map(.string()), "Its tunnel address in each zone."),
                 ] + versions())
         case .zone:
             .named(
                 "Zone",
                 [
-                    Property("name", .string(), "Its name."),
+                    Property("name", .name(1), "Its name."),
                     Property("tunnel", .string(values: ["gre", "vxlan"]), "GRE unless said."),
                     Property("mtu", .integer(1280...65_535), "MTU of the underlay, bytes; 1500 unless said."),
                 ] + versions())
@@ -201,9 +201,9 @@ enum Schemas {
         "JoinRequest",
         [
             Property("token", .string(), required: true, "The token's id."),
-            Property("secret", .string(), required: true, "The token's secret, hexadecimal."),
-            Property("node", .string(), required: true, "The node's id, hexadecimal."),
-            Property("name", .string(), required: true, "Its name."),
+            Property("secret", .hexadecimal, required: true, "The token's secret, hexadecimal."),
+            Property("node", .hexadecimal, required: true, "The node's id, hexadecimal."),
+            Property("name", .name(1), required: true, "Its name."),
             Property("peerAddress", .string(), required: true, "Where other nodes reach it."),
             Property("apiAddress", .string(), required: true, "Where clients reach it."),
             Property("tunnelAddress", .string(), "Its address for tunnels in the zone `default`."),
@@ -238,8 +238,8 @@ enum Schemas {
     static let keyRequest = Schema.named(
         "KeyRequest",
         [
-            Property("name", .string(minLength: 1), required: true, "Its name."),
-            Property("role", .string(), required: true, "`viewer`, `tenant:NAME` or `operator`."),
+            Property("name", .name(1), required: true, "Its name."),
+            Property("role", .role, required: true, "`viewer`, `tenant:NAME` or `operator`."),
             Property("days", .integer(1...3650), "Days until it ends; never unless said."),
         ])
     static let key = Schema.named(
@@ -254,8 +254,8 @@ enum Schemas {
     static let clientRequest = Schema.named(
         "ClientCertificateRequest",
         [
-            Property("name", .string(minLength: 1), required: true, "Whose it is."),
-            Property("role", .string(), required: true, "`viewer`, `tenant:NAME` or `operator`."),
+            Property("name", .name(1), required: true, "Whose it is."),
+            Property("role", .role, required: true, "`viewer`, `tenant:NAME` or `operator`."),
             Property("days", .integer(1...825), "Days until it ends; 365 unless said."),
             Property("certificateRequest", .string(), required: true, "A certificate request, PEM."),
         ])

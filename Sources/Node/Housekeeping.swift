@@ -5,6 +5,7 @@ import Foundation
 import Linux
 import SQLite
 import Store
+import Synchronization
 import TLS
 import Topology
 import Wire
@@ -19,6 +20,10 @@ final class Housekeeping: Sendable {
     private static let seldom = 5
     /// Free bytes below which the disk is as good as full.
     private static let reserve: UInt64 = 64 << 20
+
+    /// When to tell the cluster again what it did not take: each time adds an entry.
+    private let nextIntroduction = Mutex(ContinuousClock.now)
+    private static let refusalPause = Duration.seconds(30)
 
     init(_ node: Node) { self.node = node }
 
@@ -68,13 +73,12 @@ final class Housekeeping: Sendable {
         record.peerAddress = node.identity.peerAddress
         record.apiAddress = node.identity.apiAddress
         record.certificate = node.certificates.record
-        guard record != before else { return }
+        guard record != before, ContinuousClock.now >= nextIntroduction.withLock({ $0 }) else { return }
         let outcome = try await node.replica.submit([.putNode(record)])
         if case .failed(_, let problems) = outcome {
             let reasons = problems.map { "\($0.reason): \($0.remedy)" }.joined(separator: "; ")
             node.replica.alarm("introduction", "the cluster does not take what \(node.name) says of itself: \(reasons)")
-            // Not each round adds an entry for it.
-            try await Task.sleep(for: .seconds(30))
+            nextIntroduction.withLock { $0 = .now + Housekeeping.refusalPause }
         } else {
             node.replica.alarm("introduction", nil)
         }
