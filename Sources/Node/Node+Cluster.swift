@@ -144,6 +144,8 @@ extension Node: NodeInterface {
 
     /// Makes a token.
     public func makeToken(_ request: TokenRequest) async throws -> TokenAnswer {
+        // Whoever founds a cluster and asks for a token at once is a moment early.
+        for _ in 0..<250 where replica.state.activeAuthority == nil { try await Task.sleep(for: .milliseconds(20)) }
         let state = replica.state
         guard let active = state.activeAuthority else {
             throw StoreRefusal.refused("the cluster has no authority yet", "try again in a moment")
