@@ -19,7 +19,7 @@ build: setup-build   ## build the binary (CONFIG=debug for a debug one)
 	swift build $(BUILD_FLAGS) --product selvage
 
 help:                ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## /  \1: /p' $(MAKEFILE_LIST) | column -t -s:
+	@sed -n 's/^\([a-z]*\):[^#]*## /  \1: /p' $(MAKEFILE_LIST) | sed 's/: /\t/' | column -t -s "$$(printf '\t')"
 
 lab: build           ## start the two-tenants lab and check it (LAB=FILE for another)
 	@$(BIN) lab down --lab $(basename $(notdir $(LAB))) >/dev/null 2>&1 || true
@@ -42,7 +42,7 @@ sim: setup-build     ## SEEDS (2000) lives of simulated clusters, and what they 
 	.build/$(CONFIG)/selvage-sim --seeds $(SEEDS)
 	.build/$(CONFIG)/selvage-sim --mutants --seeds 20000
 
-cluster: build setup-test    ## real nodes: founding, failing, strangers, recovery; WRITES (2000) while nodes are killed
+cluster: build setup-test    ## real nodes; founding, failing, strangers, recovery; WRITES (2000) while nodes are killed
 	python3 Tests/Cluster/life.py $(abspath $(BIN))
 	python3 Tests/Cluster/upgrade.py $(abspath $(BIN))
 	python3 Tests/Cluster/kill.py $(abspath $(BIN)) --writes $(WRITES)
@@ -63,7 +63,7 @@ fuzz: setup-build    ## any bytes into any parser, for FUZZ_SECONDS (60)
 	SWIFT_BACKTRACE=enable=no .build-fuzz/release/selvage-fuzz -max_total_time=$(FUZZ_SECONDS) -max_len=4096 \
 		-artifact_prefix=.build-fuzz/ .build-fuzz/corpus Tests/Fuzz/Corpus
 
-install: build       ## put binary, completions and systemd unit in place (PREFIX, DESTDIR)
+install: build       ## binary and completions under PREFIX, a systemd unit in /lib/systemd/system, /etc/selvage; all below DESTDIR
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/selvage
 	strip --strip-debug $(DESTDIR)$(PREFIX)/bin/selvage
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \

@@ -88,7 +88,10 @@ public final class APIServer: Sendable {
 
     /// Stops serving.
     public func stop() async {
-        for task in tasks.withLock({ $0 }) { task.cancel() }
+        let tasks = tasks.withLock { $0 }
+        for task in tasks { task.cancel() }
+        // What the servers let go of still needs the group.
+        for task in tasks { _ = await task.value }
         try? await group.shutdownGracefully()
     }
 

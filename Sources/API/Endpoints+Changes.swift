@@ -27,6 +27,8 @@ public struct PlanAnswer: Codable, Sendable {
     public var applied: Bool
     /// Who forwards by it, if that was waited for.
     public var wait: WaitAnswer?
+    /// What in the manifest counted for nothing.
+    public var note: String?
 }
 
 /// Several objects at once: transactions, manifests, and what changes.
@@ -119,6 +121,9 @@ struct ChangeEndpoints {
             parameters: [
                 .query("dryRun", .boolean, "Only tell what would happen."),
                 .query("keep", .boolean, "Devices and ports that the manifest does not draw stay."),
+                .query(
+                    "lab", .boolean,
+                    "The manifest's lab part counts, and tenants that it does not draw go: for whoever runs a lab."),
                 .query("file", .string(), "How to call the manifest in errors."), .wait, .waitSeconds,
             ], body: .init(type: "application/yaml", schema: .string()),
             answers: [.init(status: 200, text: "What happens, or happened.", schema: Schemas.plan)],
@@ -135,7 +140,7 @@ struct ChangeEndpoints {
             for attempt in 0... {
                 try await node.replica.barrier()
                 let state = node.replica.state
-                let plan = try ChangeEndpoints.plan(text, call, state, keep)
+                let (plan, note) = try ChangeEndpoints.plan(text, call, state, keep)
                 let items = plan.items.map {
                     PlanAnswer.Item(
                         action: $0.action.rawValue, kind: $0.key.kind.rawValue, name: $0.key.name, changes: $0.changes)
@@ -143,7 +148,9 @@ struct ChangeEndpoints {
                 if dryRun || plan.isEmpty {
                     let waited = dryRun ? nil : try await ObjectEndpoints.wait(call, state.topology.revision, node)
                     return try .json(
-                        PlanAnswer(items: items, revision: state.topology.revision, applied: !dryRun, wait: waited))
+                        PlanAnswer(
+                            items: items, revision: state.topology.revision, applied: !dryRun, wait: waited, note: note)
+                    )
                 }
                 let conditions = plan.items.map {
                     Transaction.Precondition.revision($0.key, state.version(of: $0.key)?.modified ?? 0)
@@ -154,33 +161,43 @@ struct ChangeEndpoints {
                 do {
                     let revision = try await ObjectEndpoints.submit(operations, conditions, node)
                     let waited = try await ObjectEndpoints.wait(call, revision, node)
-                    return try .json(PlanAnswer(items: items, revision: revision, applied: true, wait: waited))
+                    return try .json(
+                        PlanAnswer(items: items, revision: revision, applied: true, wait: waited, note: note))
                 } catch let error as APIError where error.type == "conflict" && attempt < 5 { continue }
             }
             return .empty
         }
     }
 
-    private static func plan(_ text: String, _ call: Call, _ state: ClusterState, _ keep: Bool) throws -> Plan {
+    private static func plan(_ text: String, _ call: Call, _ state: ClusterState, _ keep: Bool) throws -> (
+        Plan, note: String?
+    ) {
+        let isLab = try call.flag("lab")
         let file = call.query["file"] ?? "manifest"
         let manifest: Manifest
         do throws(ManifestError) {
-            manifest = try ManifestReader.read(text, file: file, known: state.topology)
+            manifest = try ManifestReader.read(text, file: file, known: state.topology, includesLab: isLab)
         } catch {
             throw APIError(
                 422, "invalid", "The manifest is not right", "\(error)",
                 problems: error.items.map {
-                    Problem($0.object, "\($0.line):\($0.column): \($0.reason)", remedy: $0.remedy)
+                    Problem(
+                        "\(file):\($0.line):\($0.column): \($0.object)", $0.reason, remedy: $0.remedy)
                 })
         }
+        var tenants = manifest.tenants
+        if isLab { tenants.formUnion(state.topology.keys.compactMap(\.tenant)) }
         let plan = Plan(
-            from: state.topology, to: manifest.topology, tenants: manifest.tenants, others: manifest.others,
+            from: state.topology, to: manifest.topology, tenants: tenants, others: manifest.others,
             removes: !keep)
         for item in plan.items {
             try call.mayWrite(item.key.tenant)
             if let object = item.object { try call.mayPut(object, state.topology) }
         }
-        return plan
+        let note =
+            manifest.lab == nil || isLab
+            ? nil : "the lab part is for selvage lab: its hosts and machines count for nothing here"
+        return (plan, note)
     }
 
     private var export: Endpoint {

@@ -273,6 +273,19 @@ struct ObjectEndpoints {
         return try reply(key, node.replica.state, status, waited)
     }
 
+    /// What a device can't be taken away with, in words; `nil` when it is empty.
+    private static func ports(of key: ObjectKey, _ state: ClusterState) -> String? {
+        let device: DevicePath
+        switch key {
+        case .bridge(let path), .router(let path): device = path
+        case .port, .host, .zone: return nil
+        }
+        let names = state.topology.ports(of: device).map(\.path.name)
+        if names.isEmpty { return nil }
+        let listed = names.prefix(5).joined(separator: ", ") + (names.count > 5 ? ", ..." : "")
+        return "\(names.count) port\(names.count == 1 ? "" : "s"): \(listed)"
+    }
+
     private func delete(_ kind: ObjectKey.Kind) -> Endpoint {
         Endpoint(
             method: .delete, path: kind.path, id: "delete-\(kind.rawValue)", tag: kind.plural,
@@ -295,6 +308,9 @@ struct ObjectEndpoints {
             } catch let error as APIError {
                 if error.type == "conflict", call.ifMatch != nil {
                     throw APIError(412, error.type, error.title, error.detail, problems: error.problems)
+                }
+                if !cascade, error.type == "invalid", let left = ObjectEndpoints.ports(of: key, node.replica.state) {
+                    throw APIError.invalid(key.name, "has \(left)", "delete them first, or with it: cascade")
                 }
                 throw error
             }

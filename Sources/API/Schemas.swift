@@ -161,6 +161,7 @@ enum Schemas {
                 "revision", revision, required: true, "The revision of the topology after it, or of now in a dry run."),
             Property("applied", .boolean, required: true, "Whether it was done."),
             Property("wait", wait, "Who forwards by it, if that was waited for."),
+            Property("note", .string(), "What in the manifest counted for nothing."),
         ])
 
     static let problem = Schema.named(

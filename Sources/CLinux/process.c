@@ -191,30 +191,36 @@ int cl_spawn_world(const struct cl_spawn *spawn, int map_user, int *stage)
     return result.error ? -result.error : result.pid;
 }
 
-static void supervised(sigset_t *set)
+// Signals go through a pipe: to wait for them with a mask would need it in every thread, also in those that were there
+// before, or a signal whose default is to be ignored is lost now and then.
+static int signals[2] = {-1, -1};
+
+static void note_signal(int number)
 {
-    sigemptyset(set);
-    sigaddset(set, SIGTERM);
-    sigaddset(set, SIGINT);
-    sigaddset(set, SIGHUP);
-    sigaddset(set, SIGCHLD);
+    int error = errno;
+    unsigned char byte = (unsigned char)number;
+    ssize_t written = write(signals[1], &byte, 1);
+    (void)written;
+    errno = error;
 }
 
-void cl_block_signals(void)
+int cl_catch_signals(void)
 {
-    sigset_t set;
-    supervised(&set);
-    sigprocmask(SIG_BLOCK, &set, NULL);
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGCHLD};
+    if (pipe2(signals, O_CLOEXEC) < 0) return -errno;
+    if (fcntl(signals[1], F_SETFL, O_NONBLOCK) < 0) return -errno;
+    struct sigaction action = {.sa_handler = note_signal, .sa_flags = SA_RESTART};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (sigaction(numbers[i], &action, NULL) < 0) return -errno;
     signal(SIGPIPE, SIG_IGN);
+    return 0;
 }
 
 int cl_wait_signal(void)
 {
-    sigset_t set;
-    supervised(&set);
-    int number = 0;
-    while (sigwait(&set, &number) != 0) {}
-    return number;
+    unsigned char byte;
+    while (read(signals[0], &byte, 1) != 1) {}
+    return byte;
 }
 
 int cl_enter(int namespace_fd) { return setns(namespace_fd, 0) < 0 ? -errno : 0; }

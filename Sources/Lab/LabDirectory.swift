@@ -115,5 +115,6 @@ public struct LabError: Error, Sendable, CustomStringConvertible {
     /// What happened, and beneath it what to do.
     public let description: String
 
-    init(_ reason: String, _ remedy: String) { description = "\(reason)\n    \(remedy)" }
+    /// An error with a remedy.
+    public init(_ reason: String, _ remedy: String) { description = "\(reason)\n    \(remedy)" }
 }

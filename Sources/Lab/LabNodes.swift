@@ -61,11 +61,12 @@ struct LabNodes: Sendable {
         }
     }
 
-    /// Puts a manifest in force, on all nodes that are up.
-    func apply(_ text: String, file: String, asking host: String) throws {
+    /// Makes the cluster what a manifest draws, or only finds out whether that can be.
+    func apply(_ text: String, file: String, asking host: String, dryRun: Bool = false) throws {
         let answer: PlanAnswer = try LabNodes.wait {
             let response = try await client(host).call(
-                "POST", "/v1/apply", query: [("file", file), ("wait", "true")], body: Array(text.utf8),
+                "POST", "/v1/apply", query: [("file", file), ("lab", "true"), (dryRun ? "dryRun" : "wait", "true")],
+                body: Array(text.utf8),
                 type: "application/yaml")
             return try JSONDecoder().decode(PlanAnswer.self, from: Data(response.body))
         }

@@ -129,7 +129,7 @@ extension Supervisor {
     }
 
     /// A node that is up and hears a leader.
-    private func anyone() throws -> String {
+    func anyone() throws -> String {
         let hosts = world.withLock { $0.manifest?.lab?.hosts ?? [] }
         guard let host = hosts.first(where: { isRunning($0) && nodes.whyNotReady($0) == nil }) else {
             throw LabError(

@@ -41,13 +41,13 @@ public final class Supervisor: Sendable {
     ///   - file: how the user called the manifest.
     ///   - ready: descriptor that receives one line: `ready`, or why not.
     public static func run(directory: String, file: String, ready: Int32) -> Int32 {
-        cl_block_signals()
         let supervisor = Supervisor(LabDirectory(path: directory))
         func say(_ line: String) -> Bool {
             let bytes = Array((line + "\n").utf8)
             return write(ready, bytes, bytes.count) == bytes.count
         }
         do {
+            try Signals.startCatching()
             try SystemError.check(cl_mount_private(), "keep mounts to the lab")
             // Where /proc may not be mounted anew, tools inside see the outer one: no harm.
             _ = cl_mount_proc()
@@ -69,7 +69,7 @@ public final class Supervisor: Sendable {
 
     private func waitForEnd() {
         while true {
-            guard cl_wait_signal() == SIGCHLD else { return }
+            guard Signals.next() == SIGCHLD else { return }
             var status: Int32 = 0
             while true {
                 let pid = cl_wait(-1, 1, &status)
@@ -242,6 +242,8 @@ public final class Supervisor: Sendable {
             guard manifest.lab != nil else {
                 throw LabError("\(file): has no lab part", "add lab: with hosts and machines")
             }
+            // What the cluster would refuse must not have moved a machine.
+            try nodes.apply(text, file: file, asking: try anyone(), dryRun: true)
             try text.write(toFile: directory.manifest, atomically: true, encoding: .utf8)
             let gone = world.withLock { world in world.hosts.keys.filter { manifest.lab?.hosts.contains($0) == false } }
             try world.withLock { world in

@@ -21,9 +21,10 @@ public struct ManifestReader {
     /// - Parameters:
     ///   - file: how to call the file in errors.
     ///   - known: a cluster's topology, whose hosts and zones need not be said again.
+    ///   - includesLab: whether hosts and machines of the lab part become part of the topology.
     ///   - isBounded: whether ``ManifestLimits`` hold; not for what a node of ours wrote.
     public static func read(
-        _ text: String, file: String, known: Topology = Topology(), isBounded: Bool = true
+        _ text: String, file: String, known: Topology = Topology(), includesLab: Bool = true, isBounded: Bool = true
     ) throws(ManifestError) -> Manifest {
         var reader = ManifestReader()
         reader.topology.hosts = known.hosts
@@ -34,7 +35,7 @@ public struct ManifestReader {
                 nil, "", "the file has more than \(ManifestLimits.bytes) bytes",
                 "split the manifest into smaller ones")
         } else if let root = reader.yaml.parse(text) {
-            reader.readRoot(root)
+            reader.readRoot(root, includesLab)
         }
         if reader.yaml.mistakes.isEmpty {
             for problem in reader.topology.problems() { reader.yaml.mistake(problem) }
@@ -48,7 +49,7 @@ public struct ManifestReader {
             file: file, topology: reader.topology, lab: reader.lab, tenants: reader.tenants, others: reader.others)
     }
 
-    private mutating func readRoot(_ root: Node) {
+    private mutating func readRoot(_ root: Node, _ includesLab: Bool) {
         let known = ["tunnel", "mtu", "zones", "hosts", "tenants", "lab"]
         let entries = yaml.entries(root, "", known: known)
         let byKey = Dictionary(entries.map { ($0.key, $0) }, uniquingKeysWith: { a, _ in a })
@@ -63,7 +64,10 @@ public struct ManifestReader {
             readTenant(tenant.key, tenant.value)
         }
         makeLinks()
-        if let lab = byKey["lab"] { readLab(lab.value) }
+        guard let lab = byKey["lab"] else { return }
+        let drawn = (topology, others)
+        readLab(lab.value)
+        if !includesLab { (topology, others) = drawn }
     }
 
     private mutating func readZones(_ tunnel: Node?, _ mtu: Node?, _ zones: Node?) {

@@ -93,8 +93,13 @@ public enum Founding {
     }
 
     private static func inUse(_ directory: NodeDirectory) -> NodeError {
-        let who = (try? directory.identity()).map { "node \($0.name) of cluster \($0.clusterName)" } ?? "a node"
-        return NodeError("\(directory.path): \(who) lives here already", "name another directory with --data")
+        let who =
+            (try? directory.identity()).map {
+                "node \($0.name) of cluster \($0.clusterName.isEmpty ? $0.cluster : $0.clusterName)"
+            } ?? "a node"
+        return NodeError(
+            "\(directory.path): \(who) lives here already",
+            "name another directory with --data; or remove it, if that node was removed from its cluster")
     }
 
     // MARK: - Joining

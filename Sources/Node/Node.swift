@@ -169,9 +169,12 @@ public final class Node: Sendable {
 
     /// Stops forwarding in userspace; a kernel datapath goes on.
     public func stop() async {
-        for task in tasks.withLock({ $0 }) { task.cancel() }
+        let tasks = self.tasks.withLock { $0 }
+        for task in tasks { task.cancel() }
         let server = self.server.withLock { $0 }
         await server?.stop()
+        await replica.retire()
+        for task in tasks { _ = await task.value }
         await replica.stop()
         agent.stop()
     }

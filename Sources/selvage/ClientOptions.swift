@@ -47,7 +47,7 @@ struct ClientOptions: ParsableArguments {
 
     /// Has one of the nodes answer: one that does not run is passed over.
     func ask<Value>(_ body: (APIClient) async throws -> Value) async throws -> Value {
-        var failure: any Error = ValidationError("no node is known to ask")
+        var failure: any Error = Complaint("no node is known to ask")
         for client in try clients() {
             do { return try await body(client) } catch let error as ClientError { failure = error }
         }
@@ -56,11 +56,13 @@ struct ClientOptions: ParsableArguments {
 
     private func remote(_ server: String) throws -> APIClient {
         guard let address = splitAddress(server) else {
-            throw ValidationError("--server \(server): write ADDRESS:PORT")
+            throw Complaint("--server \(server): write ADDRESS:PORT", ExitStatus.usage)
         }
-        guard let ca else { throw ValidationError("--server needs --ca: a file with the cluster's authorities") }
+        guard let ca else {
+            throw Complaint("--server needs --ca: a file with the cluster's authorities", ExitStatus.usage)
+        }
         let authorities = Certificate.all(pem: try text(ca))
-        guard !authorities.isEmpty else { throw ValidationError("--ca \(ca): has no certificate") }
+        guard !authorities.isEmpty else { throw Complaint("--ca \(ca): has no certificate") }
         var identity: (certificate: Certificate, key: PrivateKey)?
         if let cert {
             identity = (try Certificate(pem: try text(cert)), try PrivateKey(pem: try text(key ?? cert)))
@@ -75,7 +77,7 @@ struct ClientOptions: ParsableArguments {
 
     private func text(_ file: String) throws -> String {
         do { return try String(contentsOfFile: file, encoding: .utf8) } catch {
-            throw ValidationError("\(file): can't be read")
+            throw Complaint("\(file): can't be read")
         }
     }
 }
@@ -157,6 +159,17 @@ private enum CFBooleanLike {
     static func isBoolean(_ number: NSNumber) -> Bool { String(cString: number.objCType) == "c" }
 }
 
+/// What a command says when it does not do what it was asked for.
+struct Complaint: Error, CustomStringConvertible {
+    var description: String
+    var status: Int32
+
+    init(_ text: String, _ status: Int32 = ExitStatus.failed) {
+        description = text
+        self.status = status
+    }
+}
+
 /// Exit statuses that scripts can use.
 enum ExitStatus {
     /// It was refused, or failed.
@@ -167,6 +180,8 @@ enum ExitStatus {
     static let conflict: Int32 = 4
     /// The cluster, or the node, can't be reached or can't agree.
     static let unavailable: Int32 = 5
+    /// The command was called wrongly.
+    static let usage: Int32 = 64
 
     static let help = """
         Exit status: 0 done, 1 refused or failed, 3 no such thing, 4 changed meanwhile or there already, 5 the node can't be
@@ -184,6 +199,7 @@ enum ExitStatus {
             default: failed
             }
         case is ClientError: unavailable
+        case let complaint as Complaint: complaint.status
         default: failed
         }
     }
@@ -191,13 +207,14 @@ enum ExitStatus {
 
 /// Runs a command; what goes wrong is said in our words, with a status of ours.
 func reporting(_ body: () async throws -> Void) async throws {
-    do { try await body() } catch let error as ExitCode { throw error } catch let error as ValidationError {
-        throw error
-    } catch {
+    do { try await body() } catch let error as ExitCode { throw error } catch {
         FileHandle.standardError.write(Data("\(error)\n".utf8))
         throw ExitCode(ExitStatus.of(error))
     }
 }
+
+/// Says something beside the answer.
+func note(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }
 
 /// Asks before something that can't be taken back, unless nobody is there to answer.
 func confirm(_ question: String, _ isSure: Bool) throws {

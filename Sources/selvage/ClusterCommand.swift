@@ -6,6 +6,7 @@ import Glibc
 import Node
 import Store
 import TLS
+import Wire
 
 /// `selvage cluster`: the nodes and what they agree on.
 struct ClusterCommand: AsyncParsableCommand {
@@ -49,6 +50,11 @@ struct ClusterCommand: AsyncParsableCommand {
             for port in [peerPort, apiPort] where !(1...65_535).contains(port) {
                 throw ValidationError("\(port) is no port: use 1 to 65535")
             }
+            for text in [address, tunnelAddress ?? address] where text != "none" {
+                guard IPAddress(text) != nil else {
+                    throw ValidationError("\(text) is no address: write one such as 192.0.2.1 or 2001:db8::1")
+                }
+            }
             if peerPort == apiPort { throw ValidationError("--peer-port and --api-port must differ") }
         }
     }
@@ -71,7 +77,7 @@ struct ClusterCommand: AsyncParsableCommand {
         func run() async throws {
             try await reporting {
                 guard isName(cluster) else {
-                    throw ValidationError("--cluster \(cluster): use letters, digits, - and .")
+                    throw Complaint("--cluster \(cluster): use letters, digits, - and .", ExitStatus.usage)
                 }
                 let id = try Founding.found(
                     node.node, cluster: cluster, in: NodeDirectory(node.data), lifetime: certificateSeconds)
@@ -135,7 +141,7 @@ struct ClusterCommand: AsyncParsableCommand {
         func run() async throws {
             try await reporting {
                 guard let parsed = Founding.Token(token) else {
-                    throw ValidationError("the token is not whole: copy all of what selvage cluster token printed")
+                    throw Complaint("the token is not whole: copy all of what selvage cluster token printed")
                 }
                 let (cluster, role) = try await Founding.join(parsed, node.node, in: NodeDirectory(node.data))
                 print(
@@ -174,7 +180,10 @@ struct ClusterCommand: AsyncParsableCommand {
                             ]
                         })
                 }
-                if cluster.leader == nil { throw ExitCode(ExitStatus.unavailable) }
+                if cluster.leader == nil {
+                    note("there is no leader: who is up is as this node knows it; selvage cluster status tells more")
+                    throw ExitCode(ExitStatus.unavailable)
+                }
             }
         }
     }

@@ -3,6 +3,7 @@ import ArgumentParser
 import Foundation
 import Glibc
 import Lab
+import Linux
 import Manifest
 import Topology
 import Wire
@@ -47,12 +48,7 @@ struct LabCommand: AsyncParsableCommand {
         @Flag(help: "Stay, and end the lab on Ctrl-C.") var attach = false
 
         mutating func run() throws {
-            var signals = sigset_t()
-            if attach {
-                sigemptyset(&signals)
-                for number in [SIGTERM, SIGINT, SIGHUP] { sigaddset(&signals, number) }
-                sigprocmask(SIG_BLOCK, &signals, nil)
-            }
+            if attach { try Signals.startCatching() }
             let lab = try Lab.up(file: file, name: name ?? LabCommand.defaultName(file))
             var isRight = true
             do {
@@ -64,8 +60,7 @@ struct LabCommand: AsyncParsableCommand {
             }
             LabPrinter.hints(lab)
             if attach {
-                var number: Int32 = 0
-                sigwait(&signals, &number)
+                while Signals.next() == SIGCHLD {}
                 lab.down()
             }
             if !isRight { throw ExitCode(1) }
@@ -85,8 +80,8 @@ struct LabCommand: AsyncParsableCommand {
             } else if let name = options.name {
                 try Lab(name: name).down()
             } else if names.count > 1 {
-                throw ValidationError(
-                    "there are several labs: \(names.joined(separator: ", ")); say --lab NAME or --all")
+                throw LabError(
+                    "there are several labs: \(names.joined(separator: ", "))", "say which with --lab NAME, or --all")
             } else if let only = names.first {
                 try Lab(name: only).down()
             }
@@ -166,8 +161,12 @@ struct LabCommand: AsyncParsableCommand {
         mutating func run() throws {
             let lab = try Lab.running(options.name)
             let machines = try lab.manifest().lab?.machines ?? [:]
-            let address =
-                machines.first { $0.key.description == to }?.value.addresses.first.map { $0.address.description } ?? to
+            let machine = machines.first { $0.key.description == to }?.value
+            guard machine != nil || IPAddress(to) != nil else {
+                let known = machines.keys.map(\.description).sorted().joined(separator: ", ")
+                throw LabError("\(to): no such machine, and no address", "there are \(known)")
+            }
+            let address = machine?.addresses.first?.address.description ?? to
             let status = try lab.execute(in: from, ["ping", "-c", "\(count)", "-i", "0.2", address])
             if status != 0 { throw ExitCode(status) }
         }
@@ -179,7 +178,10 @@ struct LabCommand: AsyncParsableCommand {
         @OptionGroup var options: Options
         @Argument(help: "The host.") var host: String
 
-        mutating func run() throws { _ = try Lab.running(options.name).ask(.start(host: host)) }
+        mutating func run() throws {
+            _ = try Lab.running(options.name).ask(.start(host: host))
+            print("the node of \(host) runs")
+        }
     }
 
     struct Kill: ParsableCommand {
@@ -189,7 +191,10 @@ struct LabCommand: AsyncParsableCommand {
         @OptionGroup var options: Options
         @Argument(help: "The host.") var host: String
 
-        mutating func run() throws { _ = try Lab.running(options.name).ask(.kill(host: host)) }
+        mutating func run() throws {
+            _ = try Lab.running(options.name).ask(.kill(host: host))
+            print("the node of \(host) is dead; selvage lab start \(host) starts it again")
+        }
     }
 
     struct Partition: ParsableCommand {
@@ -208,6 +213,7 @@ struct LabCommand: AsyncParsableCommand {
             let groups = groups.flatMap { $0.split(whereSeparator: { $0 == "|" || $0 == " " }) }
                 .map { $0.split(separator: ",").map(String.init) }.filter { !$0.isEmpty }
             _ = try Lab.running(options.name).ask(.partition(groups))
+            print("the underlay is cut; selvage lab heal ends it")
         }
     }
 
@@ -216,7 +222,10 @@ struct LabCommand: AsyncParsableCommand {
             commandName: "heal", abstract: "End a partition: all hosts hear each other again.")
         @OptionGroup var options: Options
 
-        mutating func run() throws { _ = try Lab.running(options.name).ask(.heal) }
+        mutating func run() throws {
+            _ = try Lab.running(options.name).ask(.heal)
+            print("all hosts hear each other")
+        }
     }
 
     struct Supervise: ParsableCommand {

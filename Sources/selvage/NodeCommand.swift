@@ -32,9 +32,9 @@ struct NodeCommand: AsyncParsableCommand {
         configuration.datapath = datapath
         configuration.threads = threads
         configuration.certificateLifetime = certificateSeconds
-        signal(SIGPIPE, SIG_IGN)
         let configured = configuration
         try await reporting {
+            try Signals.startCatching()
             let node = try Node(configured) { say($0) }
             try await node.start()
             say("node \(node.name) is ready")
@@ -46,15 +46,11 @@ struct NodeCommand: AsyncParsableCommand {
 
 extension NodeConfiguration.DatapathChoice: ExpressibleByArgument {}
 
-/// Waits for SIGTERM or SIGINT. Threads of the process block them, so that they come here.
+/// Waits for SIGTERM or SIGINT, on a thread that may wait.
 private func waitForEnd() async {
     await withCheckedContinuation { continuation in
         let wait: @Sendable () -> Void = {
-            var signals = sigset_t()
-            sigemptyset(&signals)
-            for number in [SIGTERM, SIGINT] { sigaddset(&signals, number) }
-            var number: Int32 = 0
-            sigwait(&signals, &number)
+            while ![SIGTERM, SIGINT].contains(Signals.next()) {}
             continuation.resume()
         }
         if (try? NamedThread("sel-signals", wait)) == nil { continuation.resume() }

@@ -23,7 +23,8 @@ struct NodeOptions: ParsableArguments {
         let hosts = try lab.manifest().lab?.hosts ?? []
         if let host {
             guard hosts.contains(host) else {
-                throw ValidationError("\(host): no such host; there are \(hosts.joined(separator: ", "))")
+                throw Complaint(
+                    "\(host): no such host; there are \(hosts.joined(separator: ", "))", ExitStatus.notFound)
             }
         }
         return hosts.filter { host == nil || $0 == host }.map {

@@ -81,7 +81,7 @@ enum Plans {
             data = try FileHandle.standardInput.readToEnd() ?? Data()
         } else {
             guard let content = FileManager.default.contents(atPath: file) else {
-                throw ValidationError("\(file): the file can't be read")
+                throw Complaint("\(file): the file can't be read\n    check that it is there and that you may read it")
             }
             data = content
         }
@@ -109,6 +109,7 @@ enum Plans {
             }
         }
         let counts = ["create", "update", "delete"].map { action in plan.items.count { $0.action == action } }
+        if let text = plan.note { note(text) }
         if plan.items.isEmpty { return print("nothing to change, revision \(plan.revision)") }
         let text = "\(counts[0]) to create, \(counts[1]) to change, \(counts[2]) to delete"
         print(
@@ -156,7 +157,10 @@ struct GetCommand: AsyncParsableCommand {
                 if let value { query.append((key, value)) }
             }
             let all = try await Objects.list(client, kind, query)
-            try output.showJSON(all) { Objects.table(kind, all) }
+            try output.showJSON(all) {
+                if all.isEmpty { return note("no \(kind.plural)") }
+                Objects.table(kind, all)
+            }
         }
     }
 }
@@ -206,7 +210,8 @@ struct DeleteCommand: AsyncParsableCommand {
             let kind = try Objects.kind(kind)
             let query = waiting.query + (cascade ? [("cascade", "true")] : [])
             let answer: ChangeAnswer = try await client.ask {
-                try await $0.value("DELETE", "/v1/\(kind.plural)/\(percentEncoded(name))", query: query)
+                try await $0.value(
+                    "DELETE", "/v1/\(kind.plural)/\(percentEncoded(try Objects.name(name, of: kind)))", query: query)
             }
             print("\(kind.rawValue) \(name) is gone, revision \(answer.revision)")
             try waiting.report(answer.wait)
@@ -300,16 +305,31 @@ struct WatchCommand: AsyncParsableCommand {
 enum Objects {
     static func kind(_ word: String) throws -> ObjectKey.Kind {
         guard let kind = ObjectKey.Kind(word: word) else {
-            throw ValidationError("\(word): no such kind; there are bridges, routers, ports, hosts, zones and nodes")
+            throw Complaint(
+                "\(word): no such kind; there are bridges, routers, ports, hosts, zones and nodes", ExitStatus.usage)
         }
         return kind
+    }
+
+    /// A name as it must be of such objects.
+    static func name(_ text: String, of kind: ObjectKey.Kind) throws -> String {
+        if ObjectKey(kind, text) != nil { return text }
+        let form =
+            switch kind {
+            case .bridge, .router: "tenant/\(kind.rawValue)"
+            case .port: "tenant/device/port"
+            case .host, .zone: "its name alone"
+            }
+        throw Complaint("\(text): not the name of a \(kind.rawValue): write \(form)", ExitStatus.usage)
     }
 
     static func one(
         _ client: ClientOptions, _ kind: ObjectKey.Kind, _ name: String, _ query: [(String, String)]
     ) async throws -> [String: Any] {
         let body = try await client.ask {
-            try await $0.call("GET", "/v1/\(kind.plural)/\(percentEncoded(name))", query: query).body
+            try await $0.call(
+                "GET", "/v1/\(kind.plural)/\(percentEncoded(try Objects.name(name, of: kind)))", query: query
+            ).body
         }
         return try JSONSerialization.jsonObject(with: Data(body)) as? [String: Any] ?? [:]
     }
@@ -337,21 +357,21 @@ enum Objects {
             case nil: ""
             }
         }
-        func state(_ object: [String: Any]) -> String { (object["enabled"] as? Bool ?? true) ? "up" : "down" }
+        func state(_ object: [String: Any]) -> String { (object["enabled"] as? Bool ?? true) ? "yes" : "no" }
         switch kind {
         case .bridge:
             LabPrinter.table(
-                ["NAME", "STATE", "SUBNETS", "REVISION"],
+                ["NAME", "ENABLED", "SUBNETS", "REVISION"],
                 objects.map { [text($0, "name"), state($0), text($0, "subnets"), text($0, "revision")] })
         case .router:
             LabPrinter.table(
-                ["NAME", "STATE", "ROUTES", "REVISION"],
+                ["NAME", "ENABLED", "ROUTES", "REVISION"],
                 objects.map {
                     [text($0, "name"), state($0), "\(($0["routes"] as? [Any])?.count ?? 0)", text($0, "revision")]
                 })
         case .port:
             LabPrinter.table(
-                ["NAME", "STATE", "ADDRESSES", "WHERE", "KEY", "REVISION"],
+                ["NAME", "ENABLED", "ADDRESSES", "WHERE", "KEY", "REVISION"],
                 objects.map { port in
                     let host = text(port, "host")
                     let place = host.isEmpty ? text(port, "peer") : "\(host) \(text(port, "interface"))"

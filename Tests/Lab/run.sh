@@ -38,5 +38,6 @@ for user in self nobody; do
     done
 done
 run "changes to a running lab" bash "$here/Tests/Lab/apply.sh" "$work/selvage"
+run "hosts that die and come back" bash "$here/Tests/Lab/failing.sh" "$work/selvage" "$work/cluster-examples"
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

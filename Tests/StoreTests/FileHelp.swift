@@ -14,3 +14,11 @@ func bumpEpoch(_ directory: String, _ owner: PeerIdentity) throws {
     _ = try log.beginEpoch()
     _ = try log.beginEpoch()
 }
+
+/// A directory that goes with whoever holds it.
+final class Scratch: Sendable {
+    let path = NSTemporaryDirectory() + "selvage-test-\(UUID().uuidString)"
+
+    init() throws { try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true) }
+    deinit { try? FileManager.default.removeItem(atPath: path) }
+}

@@ -8,12 +8,10 @@ import Testing
 @testable import Store
 
 @Suite struct LogStoreTests {
-    private let directory: String
+    private let scratch: Scratch
+    private var directory: String { scratch.path }
 
-    init() throws {
-        directory = NSTemporaryDirectory() + "selvage-log-\(UUID().uuidString)"
-        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-    }
+    init() throws { scratch = try Scratch() }
 
     private var path: String { directory + "/log.db" }
 

@@ -3,6 +3,7 @@ import FoundationEssentials
 import NIOCore
 import NIOHTTP1
 import NIOPosix
+import Store
 import TLS
 
 /// Asks a node over HTTP: on its Unix socket, or over TLS. A connection for each request.
@@ -155,10 +156,9 @@ public struct ClientError: Error, Sendable, CustomStringConvertible {
             description =
                 reason
                 ? "no node answers at \(path)\n    start it (selvage node, or systemctl start selvage), or name another with --socket or --server"
-                : "cannot reach \(path): \(error)"
+                : "cannot reach \(path): \(connectionFailure(error))"
         case .tls(let host, let port, _, _):
-            let cause = (error as? NIOConnectionError)?.connectionErrors.first.map { "\($0.error)" } ?? "\(error)"
-            description = "cannot reach \(host):\(port): \(cause)"
+            description = "cannot reach \(host):\(port): \(connectionFailure(error))"
         }
     }
 }

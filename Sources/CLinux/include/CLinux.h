@@ -122,8 +122,8 @@ int cl_spawn_process(const struct cl_spawn *spawn);
 // `stage` receives what failed: 1 user namespace, 2 id maps, 3 the others, 4 the program.
 int cl_spawn_world(const struct cl_spawn *spawn, int map_user, int *stage);
 
-// Blocks the signals that a supervisor waits for, and waits for one of them: returns its number.
-void cl_block_signals(void);
+// Catches SIGTERM, SIGINT, SIGHUP and SIGCHLD; returns 0 or -errno. Then waits for one of them: returns its number.
+int cl_catch_signals(void);
 int cl_wait_signal(void);
 int cl_enter(int namespace_fd);
 int cl_unshare_network(void);

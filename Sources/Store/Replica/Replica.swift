@@ -197,8 +197,9 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
         .get()
     }
 
-    /// Ends, in order.
-    public func stop() async {
+    /// Takes no part any more: who waits for something hears so, and who asks from now on. To be followed by ``stop()``, when
+    /// nobody asks any more.
+    public func retire() async {
         try? await loop.submit { [self] in
             ticker?.cancel()
             if stopReason == nil { stopReason = "the node stops" }
@@ -206,6 +207,11 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
             transport.stop()
         }
         .get()
+    }
+
+    /// Ends, in order.
+    public func stop() async {
+        await retire()
         log.finish()
         keeper.finish()
         snapshots.stop()

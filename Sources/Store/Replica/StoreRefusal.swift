@@ -27,7 +27,8 @@ public enum StoreRefusal: Error, Sendable, Equatable, CustomStringConvertible {
         case .busy: "too much is asked at once\n    nothing was changed; try again"
         case .unknownOutcome:
             "the answer did not come in time\n    it may still be done: look before you try again"
-        case .unreachable(let node, let why): "\(node) can't be reached: \(why)"
+        case .unreachable(let node, let why):
+            "\(node) can't be reached: \(why)\n    see whether its node runs; selvage cluster list tells who is up"
         case .remote(let node, let why): "\(node): \(why)"
         case .stopped(let why): "this node takes no part in the cluster any more: \(why)"
         case .changing: "the members are changing already\n    nothing was changed; try again in a moment"

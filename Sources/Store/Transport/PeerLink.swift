@@ -1,8 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 import Consensus
+import Glibc
 import NIOCore
 import NIOPosix
 import TLS
+
+/// Why a connection did not come about, in words.
+public func connectionFailure(_ error: any Error) -> String {
+    var cause = error
+    if let error = error as? NIOConnectionError, let first = error.connectionErrors.first { cause = first.error }
+    if let error = cause as? IOError { return String(cString: strerror(error.errnoCode)) }
+    return "\(cause)"
+}
 
 /// The way to another node: one connection in each lane, opened when there is something to say, opened again when it broke.
 /// Touched on the transport's loop only.
@@ -118,11 +127,7 @@ final class PeerLink {
     }
 
     private static func describe(_ error: any Error, _ target: (host: String, port: Int)) -> String {
-        let place = "\(target.host):\(target.port)"
-        if let error = error as? NIOConnectionError, let first = error.connectionErrors.first {
-            return "\(place): \(first.error)"
-        }
-        return "\(place): \(error)"
+        "\(target.host):\(target.port): \(connectionFailure(error))"
     }
 
     /// The other side took us.

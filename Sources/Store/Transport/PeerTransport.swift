@@ -39,6 +39,7 @@ final class PeerTransport: @unchecked Sendable {  // what varies is touched on `
     private var links: [NodeID: PeerLink] = [:]
     private var toFlush: [PeerLink] = []
     private var isFlushing = false
+    private var isStopped = false
     private var listener: (any Channel)?
     private var inbound: [ObjectIdentifier: InboundPeer] = [:]
     private var strangers: [String: Int] = [:]
@@ -178,6 +179,10 @@ final class PeerTransport: @unchecked Sendable {  // what varies is touched on `
         _ id: NodeID, method: UInt8, _ bytes: [UInt8], timeout: TimeAmount
     ) -> EventLoopFuture<[UInt8]> {
         let promise = loop.makePromise(of: [UInt8].self)
+        if isStopped {
+            promise.fail(StoreRefusal.stopped("the node stops"))
+            return promise.futureResult
+        }
         guard requests.count < StoreLimits.requests else {
             promise.fail(StoreRefusal.busy)
             return promise.futureResult
@@ -384,6 +389,7 @@ final class PeerTransport: @unchecked Sendable {  // what varies is touched on `
     }
 
     func stop() {
+        isStopped = true
         listener?.close(promise: nil)
         for link in links.values { link.close() }
         for peer in inbound.values { peer.close() }
