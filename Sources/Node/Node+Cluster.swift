@@ -246,8 +246,12 @@ extension Node: NodeInterface {
         let node = try find(name)
         guard node.role != role else { return }
         if role == .voter {
-            let known = await leaderKnowledge() ?? [:]
-            let silence = known[node.id.description]?.silenceSeconds ?? .infinity
+            var silence = await leaderKnowledge()?[node.id.description]?.silenceSeconds ?? .infinity
+            // A node that was started this moment is a moment from being heard.
+            for _ in 0..<30 where silence >= Node.downSeconds && !force && node.id != replica.agreement.leader {
+                try await Task.sleep(for: .milliseconds(100))
+                silence = await leaderKnowledge()?[node.id.description]?.silenceSeconds ?? .infinity
+            }
             if node.id != replica.agreement.leader, silence >= Node.downSeconds, !force {
                 throw StoreRefusal.refused(
                     "\(name) does not answer: a voter that is down makes the cluster weaker, not stronger",
