@@ -63,7 +63,7 @@ public struct TopologyChanges {
             var new = Bridge(path: DevicePath(tenant: "t", name: "b\(serial)"))
             new.floodKey = key()
             topology.bridges[new.path] = new
-        case 8 where bridges.count > 3:
+        case 8 where bridges.count > 3 && ports.count > 2 * topology.ports.count(of: bridge):
             for port in topology.ports(of: bridge) {
                 if case .peer(let other) = port.attachment { topology.ports[other] = nil }
                 topology.ports[port.path] = nil
