@@ -53,6 +53,9 @@ struct ChangeEndpoints {
             var port: PortResource?
             var host: HostResource?
             var zone: ZoneResource?
+            var chain: ChainResource?
+            var portGroup: PortGroupResource?
+            var addressGroup: AddressGroupResource?
         }
         var preconditions: [Condition]?
         var operations: [Operation]
@@ -107,6 +110,9 @@ struct ChangeEndpoints {
         case .port(let path): if let port = operation.port { return .put(try port.object(path, in: topology)) }
         case .host(let name): if let host = operation.host { return .put(try host.object(name)) }
         case .zone(let name): if let zone = operation.zone { return .put(try zone.object(name)) }
+        case .chain(let path): if let chain = operation.chain { return .put(try chain.object(path)) }
+        case .portGroup(let path): if let group = operation.portGroup { return .put(try group.object(path)) }
+        case .addressGroup(let path): if let group = operation.addressGroup { return .put(try group.object(path)) }
         }
         throw .invalid(
             key.name, "there is nothing to put", "say \(key.kind.rawValue): {...} beside kind, name and action")

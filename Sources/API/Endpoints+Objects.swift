@@ -20,31 +20,42 @@ public struct ChangeAnswer: Codable, Sendable {
     public var wait: WaitAnswer?
 }
 
+extension ObjectKey.Kind.Naming {
+    /// Names that make up one.
+    var parts: Int {
+        switch self {
+        case .plain: 1
+        case .ofTenant: 2
+        case .ofDevice: 3
+        }
+    }
+}
+
 extension ObjectKey.Kind {
     /// The path of one object of the kind.
     var path: String {
-        switch self {
-        case .bridge, .router: "/v1/\(plural)/{tenant}/{name}"
-        case .port: "/v1/ports/{tenant}/{device}/{name}"
-        case .host, .zone: "/v1/\(plural)/{name}"
+        switch naming {
+        case .ofTenant: "/v1/\(plural)/{tenant}/{name}"
+        case .ofDevice: "/v1/\(plural)/{tenant}/{device}/{name}"
+        case .plain: "/v1/\(plural)/{name}"
         }
     }
 
     var parameters: [Endpoint.Parameter] {
-        switch self {
-        case .bridge, .router: [.path("tenant", "The tenant."), .path("name", "The \(rawValue)'s own name.")]
-        case .port:
-            [.path("tenant", "The tenant."), .path("device", "The device."), .path("name", "The port's own name.")]
-        case .host, .zone: [.path("name", "Its name.")]
+        switch naming {
+        case .ofTenant: [.path("tenant", "The tenant."), .path("name", "The \(words)'s own name.")]
+        case .ofDevice:
+            [.path("tenant", "The tenant."), .path("device", "The device."), .path("name", "The \(words)'s own name.")]
+        case .plain: [.path("name", "Its name.")]
         }
     }
 
     func key(_ call: Call) throws(APIError) -> ObjectKey {
         let name =
-            switch self {
-            case .bridge, .router: "\(call.part("tenant"))/\(call.part("name"))"
-            case .port: "\(call.part("tenant"))/\(call.part("device"))/\(call.part("name"))"
-            case .host, .zone: call.part("name")
+            switch naming {
+            case .ofTenant: "\(call.part("tenant"))/\(call.part("name"))"
+            case .ofDevice: "\(call.part("tenant"))/\(call.part("device"))/\(call.part("name"))"
+            case .plain: call.part("name")
             }
         guard let key = ObjectKey(self, name) else { throw .notFound("\(rawValue) \(name)") }
         return key
@@ -89,10 +100,10 @@ struct ObjectEndpoints {
         var parameters: [Endpoint.Parameter] = [
             .query("limit", .integer(1...5000), "Objects in one answer; 500 unless said."),
             .query(
-                "after", .name(kind == .port ? 3 : kind == .host || kind == .zone ? 1 : 2),
+                "after", .name(kind.naming.parts),
                 "Go on behind the object of this name: `next` of the page before."), .stale,
         ]
-        if kind != .host, kind != .zone {
+        if kind.naming != .plain {
             parameters.insert(.query("tenant", .string(), "Only what belongs to this tenant."), at: 0)
         }
         if kind == .port {
@@ -109,7 +120,7 @@ struct ObjectEndpoints {
                 throw APIError(
                     403, "forbidden", "You may not", "\(call.caller.name) sees tenant \(own) only: say tenant=\(own)")
             }
-            if kind == .host || kind == .zone { try call.mayRead(nil) }
+            if kind.naming == .plain { try call.mayRead(nil) }
             let state = try await ObjectEndpoints.state(call, node)
             var keys = ObjectEndpoints.keys(kind, call, state.topology)
             if let after = call.query["after"] {
@@ -140,6 +151,9 @@ struct ObjectEndpoints {
         case .router: keys = topology.routers.keys.filter(isWanted).map(ObjectKey.router)
         case .host: keys = topology.hosts.keys.map(ObjectKey.host)
         case .zone: keys = topology.zones.keys.map(ObjectKey.zone)
+        case .chain: keys = topology.chains.keys.filter(isWanted).map(ObjectKey.chain)
+        case .portGroup: keys = topology.portGroups.keys.filter(isWanted).map(ObjectKey.portGroup)
+        case .addressGroup: keys = topology.addressGroups.keys.filter(isWanted).map(ObjectKey.addressGroup)
         case .port:
             let paths: [PortPath]
             if let host = call.query["host"] {
@@ -250,6 +264,9 @@ struct ObjectEndpoints {
         case .port(let path): try call.decode(PortResource.self).object(path, in: topology)
         case .host(let name): try call.decode(HostResource.self).object(name)
         case .zone(let name): try call.decode(ZoneResource.self).object(name)
+        case .chain(let path): try call.decode(ChainResource.self).object(path)
+        case .portGroup(let path): try call.decode(PortGroupResource.self).object(path)
+        case .addressGroup(let path): try call.decode(AddressGroupResource.self).object(path)
         }
     }
 
@@ -278,7 +295,7 @@ struct ObjectEndpoints {
         let device: DevicePath
         switch key {
         case .bridge(let path), .router(let path): device = path
-        case .port, .host, .zone: return nil
+        default: return nil
         }
         let names = state.topology.ports(of: device).map(\.path.name)
         if names.isEmpty { return nil }

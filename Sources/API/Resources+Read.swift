@@ -32,6 +32,20 @@ struct ResourceReader {
         return address
     }
 
+    func name(_ text: String, _ field: String) throws(APIError) -> String {
+        guard isValidName(text) else {
+            throw .invalid(object, "\(field) \"\(text)\" is no name", "use a name of its tenant")
+        }
+        return text
+    }
+
+    func filters(_ inbound: String?, _ outbound: String?) throws(APIError) -> Filters {
+        var filters = Filters()
+        if let inbound { filters.inbound = try name(inbound, "inbound") }
+        if let outbound { filters.outbound = try name(outbound, "outbound") }
+        return filters
+    }
+
     func vlan(_ number: Int, _ field: String, from least: Int = 1) throws(APIError) -> UInt16 {
         guard (least...4094).contains(number) else {
             throw .invalid(object, "\(field) \(number) does not exist", "use \(least) to 4094")
@@ -46,6 +60,7 @@ extension BridgeResource {
         var bridge = Bridge(path: path)
         bridge.isEnabled = enabled ?? true
         for text in subnets ?? [] { bridge.subnets.append(try reader.prefix(text, "subnet")) }
+        bridge.filters = try reader.filters(inbound, outbound)
         return .bridge(bridge)
     }
 }
@@ -56,6 +71,7 @@ extension RouterResource {
         var router = Router(path: path)
         router.isEnabled = enabled ?? true
         for route in routes ?? [] { router.routes.append(try route.read(reader, path)) }
+        router.filters = try reader.filters(inbound, outbound)
         return .router(router)
     }
 }
@@ -105,6 +121,8 @@ extension PortResource {
         }
         for text in addresses ?? [] { port.addresses.append(try reader.interface(text, "address")) }
         try readVLAN(&port, reader)
+        port.filters = try reader.filters(inbound, outbound)
+        for group in groups ?? [] { port.groups.insert(try reader.name(group, "group")) }
         switch (host, interface, peer) {
         case (nil, nil, nil): break
         case (let host?, let interface?, nil):

@@ -11,6 +11,10 @@ public struct BridgeResource: Codable, Sendable, Equatable {
     public var enabled: Bool?
     /// Networks that live on it.
     public var subnets: [String]?
+    /// The chain that filters what comes in.
+    public var inbound: String?
+    /// The chain that filters what goes out.
+    public var outbound: String?
     /// The key of its floods in tunnels; given by the cluster.
     public var floodKey: UInt32?
     /// The revision that made it.
@@ -27,6 +31,10 @@ public struct RouterResource: Codable, Sendable, Equatable {
     public var enabled: Bool?
     /// Static routes.
     public var routes: [RouteResource]?
+    /// The chain that filters packets before they are routed.
+    public var inbound: String?
+    /// The chain that filters packets that were routed.
+    public var outbound: String?
     /// The revision that made it.
     public var created: UInt64?
     /// The revision that changed it last.
@@ -71,6 +79,12 @@ public struct PortResource: Codable, Sendable, Equatable {
     public var interface: String?
     /// The port that it is linked to. Both ends have to say so.
     public var peer: String?
+    /// The chain that filters what comes into the device by it.
+    public var inbound: String?
+    /// The chain that filters what leaves the device by it.
+    public var outbound: String?
+    /// Port groups that it is in.
+    public var groups: [String]?
     /// Its key in tunnels; given by the cluster.
     public var tunnelKey: UInt32?
     /// The revision that made it.
@@ -125,6 +139,12 @@ public enum Resource: Sendable, Equatable, Encodable {
     case host(HostResource)
     /// A tunnel zone.
     case zone(ZoneResource)
+    /// A chain of rules.
+    case chain(ChainResource)
+    /// A group of ports.
+    case portGroup(PortGroupResource)
+    /// A group of addresses.
+    case addressGroup(AddressGroupResource)
 
     /// The object alone, without its kind.
     public func encode(to encoder: any Encoder) throws {
@@ -134,6 +154,9 @@ public enum Resource: Sendable, Equatable, Encodable {
         case .port(let resource): try resource.encode(to: encoder)
         case .host(let resource): try resource.encode(to: encoder)
         case .zone(let resource): try resource.encode(to: encoder)
+        case .chain(let resource): try resource.encode(to: encoder)
+        case .portGroup(let resource): try resource.encode(to: encoder)
+        case .addressGroup(let resource): try resource.encode(to: encoder)
         }
     }
 
@@ -144,13 +167,15 @@ public enum Resource: Sendable, Equatable, Encodable {
             self = .bridge(
                 BridgeResource(
                     name: bridge.path.description, enabled: bridge.isEnabled,
-                    subnets: bridge.subnets.map(\.description), floodKey: bridge.floodKey, created: version?.created,
+                    subnets: bridge.subnets.map(\.description), inbound: bridge.filters.inbound,
+                    outbound: bridge.filters.outbound, floodKey: bridge.floodKey, created: version?.created,
                     revision: version?.modified))
         case .router(let router):
             self = .router(
                 RouterResource(
                     name: router.path.description, enabled: router.isEnabled,
-                    routes: router.routes.map(RouteResource.init), created: version?.created,
+                    routes: router.routes.map(RouteResource.init), inbound: router.filters.inbound,
+                    outbound: router.filters.outbound, created: version?.created,
                     revision: version?.modified))
         case .port(let port): self = .port(PortResource(port, version))
         case .host(let host):
@@ -163,6 +188,9 @@ public enum Resource: Sendable, Equatable, Encodable {
                 ZoneResource(
                     name: zone.name, tunnel: zone.encapsulation.rawValue, mtu: zone.underlayMTU,
                     created: version?.created, revision: version?.modified))
+        case .chain(let chain): self = .chain(ChainResource(chain, version))
+        case .portGroup(let group): self = .portGroup(PortGroupResource(group, version))
+        case .addressGroup(let group): self = .addressGroup(AddressGroupResource(group, version))
         }
     }
 }
@@ -185,7 +213,9 @@ extension PortResource {
     fileprivate init(_ port: Port, _ version: ClusterState.Version?) {
         self.init(
             name: port.path.description, kind: port.kind == .bridge ? "bridge" : "router", enabled: port.isEnabled,
-            mac: port.mac.description, addresses: port.addresses.map(\.description), tunnelKey: port.tunnelKey,
+            mac: port.mac.description, addresses: port.addresses.map(\.description), inbound: port.filters.inbound,
+            outbound: port.filters.outbound, groups: port.groups.isEmpty ? nil : port.groups.sorted(),
+            tunnelKey: port.tunnelKey,
             created: version?.created, revision: version?.modified)
         switch port.vlan {
         case .access(0): break

@@ -23,6 +23,8 @@ enum Schemas {
                     Property("name", .name(2), "`tenant/bridge`."),
                     Property("enabled", .boolean, "Whether it forwards; yes unless said."),
                     Property("subnets", .array(.string()), "Networks that live on it."),
+                    Property("inbound", .name(1), "The chain that filters what comes in."),
+                    Property("outbound", .name(1), "The chain that filters what goes out."),
                     Property("floodKey", .integer(0...0xff_ffff), "The key of its floods in tunnels. Not read."),
                 ] + versions())
         case .router:
@@ -32,6 +34,8 @@ enum Schemas {
                     Property("name", .name(2), "`tenant/router`."),
                     Property("enabled", .boolean, "Whether it forwards; yes unless said."),
                     Property("routes", .array(route), "Static routes."),
+                    Property("inbound", .name(1), "The chain that filters packets before they are routed."),
+                    Property("outbound", .name(1), "The chain that filters packets that were routed."),
                 ] + versions())
         case .port:
             .named(
@@ -48,7 +52,25 @@ enum Schemas {
                     Property("host", .string(), "The host that it is on."),
                     Property("interface", .string(), "The host's interface that it is bound to."),
                     Property("peer", .string(), "The port that it is linked to. Both ends have to say so."),
+                    Property("inbound", .name(1), "The chain that filters what comes into the device by it."),
+                    Property("outbound", .name(1), "The chain that filters what leaves the device by it."),
+                    Property("groups", .array(.name(1)), "Port groups that it is in."),
                     Property("tunnelKey", .integer(0...0xff_ffff), "Its key in tunnels. Not read."),
+                ] + versions())
+        case .chain:
+            .named(
+                "Chain",
+                [
+                    Property("name", .name(2), "`tenant/chain`."),
+                    Property("rules", .array(rule), "The rules, in order."),
+                ] + versions())
+        case .portGroup: .named("PortGroup", [Property("name", .name(2), "`tenant/group`.")] + versions())
+        case .addressGroup:
+            .named(
+                "AddressGroup",
+                [
+                    Property("name", .name(2), "`tenant/group`."),
+                    Property("addresses", .array(.string()), "Its members: addresses and networks."),
                 ] + versions())
         case .host:
             .named(
@@ -67,6 +89,19 @@ enum Schemas {
                 ] + versions())
         }
     }
+
+    private static let rule = Schema.named(
+        "Rule",
+        [
+            Property("id", .name(1), "Names the rule in its chain; its place unless said."),
+            Property(
+                "action",
+                .string(pattern: "^(accept|drop|reject|return|continue|log|jump [0-9A-Za-z][0-9A-Za-z._-]{0,62})$"),
+                required: true, "What happens: accept, drop, reject, return, continue, log, jump CHAIN."),
+            Property(
+                "match", .map(.array(.string())),
+                "Which packets, as in a manifest: field and values, `not` before a field that is inverted."),
+        ])
 
     private static let route = Schema.named(
         "Route",
@@ -140,6 +175,9 @@ enum Schemas {
                             Property("port", object(.port), "The port to put."),
                             Property("host", object(.host), "The host to put."),
                             Property("zone", object(.zone), "The zone to put."),
+                            Property("chain", object(.chain), "The chain to put."),
+                            Property("portGroup", object(.portGroup), "The port group to put."),
+                            Property("addressGroup", object(.addressGroup), "The address group to put."),
                         ]))), required: true, "What to do, in order: all of it, or nothing."),
         ])
 

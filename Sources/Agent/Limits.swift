@@ -46,6 +46,12 @@ public enum AgentLimits {
     public static let errorsPerSecond = 1000
     /// Answers (ARP, ND, echo) a second towards one port.
     public static let answersPerSecond = 20_000
+    /// Connections that are known at a time.
+    public static let connections = 1_048_576
+    /// Connections that are looked at in one round of expiry: all of them within some twenty rounds.
+    public static let connectionsLookedAt = 65_536
+    /// How often other hosts are told that a connection goes on.
+    public static let connectionTellNanoseconds: UInt64 = 10_000_000_000
     /// Packets that come of a packet that comes of a packet.
     public static let generations = 4
     /// Distinct tags of one flow that are kept; past it a flow is not installed.

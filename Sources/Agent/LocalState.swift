@@ -63,6 +63,13 @@ public final class LocalState: FlowStateView {
     }
 
     private let tables = Mutex(Tables())
+    private let connections = Mutex(Connections())
+    /// Connections, and what time it is: who looks one up has no clock.
+    private struct Connections: ~Copyable {
+        var table = ConnectionTable(
+            seed: .random(in: .min ... .max), limit: AgentLimits.connections)
+        var now: UInt64 = 0
+    }
 
     /// An empty state.
     public init() {}
@@ -77,12 +84,66 @@ public final class LocalState: FlowStateView {
         tables.withLock { $0.neighbors[NeighborKey(address: address, port: port)]?.value ?? .unknown }
     }
 
+    /// The connection of a packet.
+    public func connection(_ tuple: ConnectionTuple, zone: Tag, flags: UInt16) -> ConnectionMatch? {
+        connections.withLock { $0.table.find(tuple, zone: zone, flags: flags, now: $0.now) }
+    }
+
+    /// Whether two addresses have a connection.
+    public func hasConnections(_ pair: ConnectionTuple, zone: Tag) -> Bool {
+        connections.withLock { $0.table.hasConnections(pair, zone: zone) }
+    }
+
+    /// Takes note of a packet of a connection, or of packets that a flow carried.
+    ///
+    /// - Parameter isOwn: whether packets told it here; otherwise another host told it.
+    private func learn(
+        _ tuple: ConnectionTuple, _ zone: Tag, _ flags: UInt16, isOwn: Bool, now: UInt64
+    ) -> Outcome {
+        connections.withLock { connections in
+            connections.now = max(connections.now, now)
+            let before = connections.table.record(tuple, zone: zone)
+            let isNew = connections.table.note(tuple, zone: zone, flags: flags, now: now)
+            guard let after = connections.table.record(tuple, zone: zone) else { return .refused }
+            if isNew {
+                connections.table.markTold(tuple, zone: zone, now)
+                return .news
+            }
+            // The others hear when the connection's lifetime becomes another one, and now and then that it goes on.
+            let isTurn =
+                before.map { connections.table.expiry($0) &- $0.used } != connections.table.expiry(after) &- after.used
+            let isDue = isOwn && (isTurn || now >= after.told &+ AgentLimits.connectionTellNanoseconds)
+            if isDue || !isOwn { connections.table.markTold(tuple, zone: zone, now) }
+            return .known(isDue: isDue)
+        }
+    }
+
+    /// Connections that are known and meant, at most `limit` of them, in no order.
+    public func connections(
+        limit: Int, where isMeant: @Sendable (ConnectionTable.Record) -> Bool
+    ) -> [ConnectionTable.Record] {
+        connections.withLock { connections in
+            var list: [ConnectionTable.Record] = []
+            connections.table.forEach { if list.count < limit, isMeant($0) { list.append($0) } }
+            return list
+        }
+    }
+
+    /// Connections that are known, and how many found no room.
+    public var connectionCount: (count: Int, refused: UInt64) {
+        connections.withLock { ($0.table.count, $0.table.refused) }
+    }
+
     /// Takes note of something, or that it is still so.
     ///
     /// - Parameter isOwn: whether packets told it here; otherwise another host told it.
     public func learn(_ learned: Learned, isOwn: Bool = true, now: UInt64) -> Outcome {
-        tables.withLock { tables in
+        if case .connection(let tuple, let zone, let flags) = learned {
+            return learn(tuple, zone, flags, isOwn: isOwn, now: now)
+        }
+        return tables.withLock { tables in
             switch learned {
+            case .connection: return .refused
             case .mac(let mac, let vlan, let bridge, let port):
                 let key = MACKey(mac: mac, vlan: vlan, bridge: bridge)
                 let old = tables.macs[key]
@@ -159,8 +220,12 @@ public final class LocalState: FlowStateView {
 
     /// Forgets what is past its time and returns the tags of all that.
     func expire(now: UInt64) -> Set<Tag> {
-        tables.withLock { tables in
-            var tags: Set<Tag> = []
+        let gone = connections.withLock { connections in
+            connections.now = max(connections.now, now)
+            return connections.table.expire(now: now, looking: AgentLimits.connectionsLookedAt)
+        }
+        return tables.withLock { tables in
+            var tags = Set(gone)
             for (key, entry) in tables.macs where entry.expires <= now {
                 tables.macs[key] = nil
                 tables.give(back: entry.value)

@@ -147,7 +147,13 @@ extension PacketThread {
                 sendGenerated(thread, generation: 0)
                 continue
             }
-            takeNote(thread)
+            // No packet came: nothing begins by it, and the next packet decides.
+            if simulator.verdict.beginsConnection {
+                thread.remove(id)
+                flows.remove(id)
+                continue
+            }
+            takeNote(thread, isPacket: false)
             guard simulator.verdict.isCacheable || record.isStanding else {
                 thread.remove(id)
                 flows.remove(id)
@@ -168,6 +174,7 @@ extension PacketThread {
                 }
                 flows.put(
                     &flow, sample: record.sample, now: now, isStanding: record.isStanding, tags: simulator.verdict.tags)
+                noteConnections(of: id)
             }
         }
     }
@@ -179,6 +186,11 @@ extension PacketThread {
             guard let id = old.id, flows.find(id) == nil else { continue }
             if epoch.ingress(old.key.inPort) != nil {
                 resimulate(old.key)
+                // Its packets were let through before: their connection goes on.
+                if simulator.verdict.beginsConnection {
+                    takeNote(thread)
+                    resimulate(old.key)
+                }
                 if simulator.verdict.isCacheable, simulator.verdict.wait == nil {
                     let (actions, mask) = ActionBuilder.actions(of: simulator.verdict, epoch)
                     let flow = Flow(key: old.key, mask: mask, actions: actions)
@@ -229,12 +241,17 @@ extension PacketThread {
             takeNote(thread)
         } else {
             let (actions, mask) = ActionBuilder.actions(of: simulator.verdict, epoch)
-            if simulator.verdict.isCacheable {
+            let begins = simulator.verdict.beginsConnection
+            if simulator.verdict.isCacheable, !begins {
                 install(Flow(key: key, mask: mask, actions: actions), sample: key, thread)
             }
             count(simulator.verdict)
             takeNote(thread)
             thread.execute(withoutCheck(actions), on: packet)
+            sendGenerated(thread, generation: 0)
+            guard begins else { return }
+            resimulate(key)
+            return installKnown(key, thread)
         }
         sendGenerated(thread, generation: 0)
     }
@@ -248,6 +265,7 @@ extension PacketThread {
 
     func expire(_ thread: any DatapathThread) {
         thread.forEachFlow { id, statistics in flows.setStatistics(statistics, of: id) }
+        keepConnections(thread)
         var idle: [FlowID] = []
         flows.forEach { record in
             let used = max(record.installed, record.statistics.usedNanoseconds)

@@ -69,6 +69,7 @@ extension PacketThread {
                     return true
                 }
                 if isThere, case .known(isDue: true) = state.learn(learned, now: now) { tell(learned, thread) }
+            case .connection: break
             case .neighbor(let address, _, let port):
                 if !users.isEmpty { ask(.init(address: address, port: port), thread) }
             }

@@ -57,6 +57,8 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
     var greetingBudget = RateLimit(perSecond: 20)
     /// Hosts that were asked for what they learned.
     var greeted: Set<IPAddress> = []
+    /// Flows of connections, which their packets keep alive.
+    var stateful: [FlowID: StatefulFlow] = [:]
     var nextExpiry: UInt64 = 0
     var now: UInt64 = 0
 
@@ -104,7 +106,8 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
             return
         }
         let (actions, mask) = ActionBuilder.actions(of: simulator.verdict, epoch)
-        if simulator.verdict.isCacheable {
+        let begins = simulator.verdict.beginsConnection
+        if simulator.verdict.isCacheable, !begins {
             install(Flow(key: packet.key, mask: mask, actions: actions), sample: packet.key, thread)
         }
         count(simulator.verdict)
@@ -113,6 +116,24 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
         // A packet that is too long for the flow's own check goes out as it is: it may be fragmented.
         thread.execute(withoutCheck(actions), on: packet)
         sendGenerated(thread, generation: 0)
+        // The flow is for the packets behind the first, whose connection is known.
+        guard begins else { return }
+        counters.simulated &+= 1
+        simulator.simulate(
+            SimulatedPacket(
+                key: packet.key, layout: packet.layout, bytes: UnsafeRawBufferPointer(packet.bytes).bytes,
+                length: packet.length),
+            at: port)
+        installKnown(packet.key, thread)
+    }
+
+    /// Installs what the last simulation came to, if it is a flow of connections that are known.
+    func installKnown(_ key: FlowKey, _ thread: any DatapathThread) {
+        guard simulator.verdict.isCacheable, simulator.verdict.wait == nil, !simulator.verdict.beginsConnection else {
+            return
+        }
+        let (actions, mask) = ActionBuilder.actions(of: simulator.verdict, epoch)
+        install(Flow(key: key, mask: mask, actions: actions), sample: key, thread)
     }
 
     func arrive(_ packet: borrowing UpcallPacket, _ thread: any DatapathThread) {
@@ -152,6 +173,7 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
         flows.put(&flow, sample: sample, now: now, isStanding: isStanding, tags: simulator.verdict.tags)
         thread.install(flow)
         counters.installed &+= 1
+        noteConnections(of: flow.id)
     }
 
     /// Whether a port may have one more flow now that many are taken.
@@ -175,10 +197,13 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
     }
 
     /// Keeps what the last simulation taught, and tells it.
-    func takeNote(_ thread: any DatapathThread) {
+    ///
+    /// - Parameter isPacket: whether a packet was simulated; otherwise connections are as alive as they were.
+    func takeNote(_ thread: any DatapathThread, isPacket: Bool = true) {
         if simulator.verdict.learned.isEmpty { return }
         var news: Set<Tag> = []
         for learned in simulator.verdict.learned {
+            if !isPacket, case .connection = learned { continue }
             switch state.learn(learned, now: now) {
             case .news:
                 news.insert(learned.tag)

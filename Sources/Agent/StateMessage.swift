@@ -35,6 +35,16 @@ enum StateMessage: Equatable {
             append(address.low)
             append(mac.bits)
             append(port.bits)
+        case .learned(.connection(let tuple, let zone, let flags)):
+            body.append(tuple.source.family == .ipv4 ? 5 : 6)
+            append(tuple.source.high)
+            append(tuple.source.low)
+            append(tuple.destination.high)
+            append(tuple.destination.low)
+            append(zone.bits)
+            append(
+                UInt64(tuple.sourcePort) << 48 | UInt64(tuple.destinationPort) << 32 | UInt64(flags) << 8
+                    | UInt64(tuple.ipProtocol))
         }
         return Frame.ethernet(from: .init(bits: 0x0e), to: .init(bits: 0x0e), type: etherType, payload: body)
     }
@@ -55,6 +65,17 @@ enum StateMessage: Equatable {
             let address = IPAddress(high: word(0), low: word(1), family: frame[15] == 2 ? .ipv4 : .ipv6)
             return .learned(.neighbor(address, mac: MACAddress(bits: word(2)), port: Tag(bits: word(3))))
         case 4: return .greeting
+        case 5, 6:
+            guard frame.count >= 16 + 48 else { return nil }
+            let family: AddressFamily = frame[15] == 5 ? .ipv4 : .ipv6
+            let rest = word(5)
+            let tuple = ConnectionTuple(
+                source: IPAddress(high: word(0), low: word(1), family: family),
+                destination: IPAddress(high: word(2), low: word(3), family: family),
+                sourcePort: UInt16(truncatingIfNeeded: rest >> 48),
+                destinationPort: UInt16(truncatingIfNeeded: rest >> 32), ipProtocol: UInt8(truncatingIfNeeded: rest))
+            return .learned(
+                .connection(tuple, zone: Tag(bits: word(4)), flags: UInt16(truncatingIfNeeded: rest >> 8)))
         default: return nil
         }
     }

@@ -158,6 +158,8 @@ public struct FlowStatistics: Sendable, Equatable {
     public var bytes: UInt64 = 0
     /// When it was last used, monotonic nanoseconds; 0: never.
     public var usedNanoseconds: UInt64 = 0
+    /// TCP flags of all packets together, FIN being bit 0.
+    public var tcpFlags: UInt16 = 0
 
     /// Nothing carried.
     public init() {}

@@ -29,13 +29,20 @@ extension ManifestReader {
 
     private mutating func makeRouterLink(_ router: DevicePath, _ node: Node) {
         let object = "\(router) link"
-        let known = ["bridge", "router", "name", "address", "peer", "mac", "vlan", "enabled"]
+        let known = [
+            "bridge", "router", "name", "address", "peer", "mac", "vlan", "enabled", "inbound", "outbound", "groups",
+        ]
         let fields = Dictionary(
             yaml.entries(node, object, known: known).map { ($0.key, $0.value) }, uniquingKeysWith: { a, _ in a })
         let mac = fields["mac"].flatMap { yaml.mac($0, object) }
         let enabled = fields["enabled"].flatMap { yaml.bool($0, object, "enabled") } ?? true
         let addresses = fields["address"].map { self.addresses($0, object) } ?? []
         let name = fields["name"].flatMap { yaml.text($0, object, "name") }
+        var filters = Filters()
+        for word in ["inbound", "outbound"] {
+            if let field = fields[word] { readFilter(word, field, object, &filters) }
+        }
+        let groups = fields["groups"].map { readGroups($0, object) } ?? []
         if let target = fields["bridge"], fields["router"] == nil {
             guard let text = yaml.text(target, object, "bridge"), let bridge = device(text, near: router),
                 let record = topology.bridges[bridge]
@@ -53,6 +60,8 @@ extension ManifestReader {
                 topology.ports[far]?.vlan = .access(UInt16(vlan))
             }
             connect(near, far, mac: mac, enabled: enabled)
+            topology.ports[near]?.filters = filters
+            topology.ports[near]?.groups = groups
         } else if let target = fields["router"], fields["bridge"] == nil {
             guard let text = yaml.text(target, object, "router"), let other = device(text, near: router),
                 topology.routers[other] != nil
@@ -74,6 +83,8 @@ extension ManifestReader {
                 yaml.mistake(node, object, "a link to a router needs the peer's address", "write peer: 100.64.0.1/30")
             }
             connect(near, far, mac: mac, enabled: enabled)
+            topology.ports[near]?.filters = filters
+            topology.ports[near]?.groups = groups
         } else {
             yaml.mistake(
                 node, object, "a link leads to one bridge or one router", "write bridge: name, or router: name")

@@ -37,6 +37,7 @@ public struct ManifestReader {
         } else if let root = reader.yaml.parse(text) {
             reader.readRoot(root, includesLab)
         }
+        if reader.yaml.mistakes.isEmpty { reader.checkNames(known) }
         if reader.yaml.mistakes.isEmpty {
             for problem in reader.topology.problems() { reader.yaml.mistake(problem) }
         }
@@ -123,7 +124,20 @@ public struct ManifestReader {
     }
 
     private mutating func readTenant(_ tenant: String, _ node: Node) {
-        for kind in yaml.entries(node, tenant, known: ["bridges", "routers"]) {
+        let known = ["bridges", "routers", "chains", "portGroups", "addressGroups"]
+        for kind in yaml.entries(node, tenant, known: known) {
+            switch kind.key {
+            case "chains":
+                readChains(tenant, kind.value)
+                continue
+            case "portGroups":
+                readPortGroups(tenant, kind.value)
+                continue
+            case "addressGroups":
+                readAddressGroups(tenant, kind.value)
+                continue
+            default: break
+            }
             for device in yaml.entries(kind.value, tenant) {
                 guard yaml.name(device.key, device.node, kind.key == "bridges" ? "bridge" : "router") else { continue }
                 let path = DevicePath(tenant: tenant, name: device.key)
@@ -141,7 +155,9 @@ public struct ManifestReader {
 
     private mutating func readBridge(_ path: DevicePath, _ node: Node) {
         var bridge = Bridge(path: path)
-        for field in yaml.entries(node, path.description, known: ["subnet", "enabled", "ports", "links"]) {
+        for field in yaml.entries(
+            node, path.description, known: ["subnet", "enabled", "ports", "links", "inbound", "outbound"])
+        {
             switch field.key {
             case "subnet":
                 for item in yaml.items(field.value) {
@@ -149,6 +165,7 @@ public struct ManifestReader {
                 }
             case "enabled": bridge.isEnabled = yaml.bool(field.value, path.description, "enabled") ?? true
             case "links": for item in yaml.items(field.value) { bridgeLinks.append((path, item)) }
+            case "inbound", "outbound": readFilter(field.key, field.value, path.description, &bridge.filters)
             default: readPorts(field.value, path, .bridge)
             }
         }
@@ -192,7 +209,7 @@ public struct ManifestReader {
 
     private mutating func readPort(_ port: inout Port, _ node: Node) {
         let object = port.path.description
-        var known = ["mac", "address", "enabled", "host", "interface", "peer"]
+        var known = ["mac", "address", "enabled", "host", "interface", "peer", "inbound", "outbound", "groups"]
         if port.kind == .bridge { known += ["vlan", "trunk", "native"] }
         var host: String?
         var interface: String?
@@ -207,6 +224,8 @@ public struct ManifestReader {
             case "host": host = yaml.text(field.value, object, "host")
             case "interface": interface = yaml.text(field.value, object, "interface")
             case "peer": peer = field.value
+            case "inbound", "outbound": readFilter(field.key, field.value, object, &port.filters)
+            case "groups": port.groups = readGroups(field.value, object)
             case "vlan":
                 if let id = yaml.number(field.value, object, "vlan", 1...4094) { port.vlan = .access(UInt16(id)) }
             case "trunk": trunk = field.value
@@ -278,10 +297,13 @@ public struct ManifestReader {
 
     private mutating func readRouter(_ path: DevicePath, _ node: Node) {
         var router = Router(path: path)
-        for field in yaml.entries(node, path.description, known: ["enabled", "links", "ports", "routes"]) {
+        for field in yaml.entries(
+            node, path.description, known: ["enabled", "links", "ports", "routes", "inbound", "outbound"])
+        {
             switch field.key {
             case "enabled": router.isEnabled = yaml.bool(field.value, path.description, "enabled") ?? true
             case "links": for item in yaml.items(field.value) { links.append((path, item)) }
+            case "inbound", "outbound": readFilter(field.key, field.value, path.description, &router.filters)
             case "ports": readPorts(field.value, path, .router)
             default:
                 for item in yaml.items(field.value) {

@@ -61,6 +61,7 @@ public enum ManifestWriter {
             line(1, "\(quoted(tenant)):")
             let bridges = topology.bridges.keys.filter { $0.tenant == tenant }.sorted()
             let routers = topology.routers.keys.filter { $0.tenant == tenant }.sorted()
+            writePolicies(tenant)
             if !bridges.isEmpty { line(2, "bridges:") }
             for path in bridges { writeBridge(path) }
             if !routers.isEmpty { line(2, "routers:") }
@@ -74,6 +75,7 @@ public enum ManifestWriter {
             if !bridge.subnets.isEmpty {
                 line(4, "subnet: [\(bridge.subnets.map { "\"\($0)\"" }.joined(separator: ", "))]")
             }
+            writeFilters(bridge.filters)
             writePorts(path)
             if bridge.isEnabled, bridge.subnets.isEmpty, text.hasSuffix("\(quoted(path.name)):\n") {
                 text = String(text.dropLast()) + " {}\n"
@@ -108,6 +110,7 @@ public enum ManifestWriter {
             case .peer(let other): parts.append("peer: \(other)")
             }
             if !port.isEnabled { parts.append("enabled: false") }
+            parts += policy(port)
             return parts.isEmpty ? "" : " " + parts.joined(separator: ", ") + " "
         }
 
@@ -116,6 +119,7 @@ public enum ManifestWriter {
             line(3, "\(quoted(path.name)):")
             let start = text.utf8.count
             if !router.isEnabled { line(4, "enabled: false") }
+            writeFilters(router.filters)
             if !links.isEmpty { line(4, "links:") }
             for link in links { line(5, "- { \(link) }") }
             writePorts(path)
@@ -139,6 +143,47 @@ public enum ManifestWriter {
             return parts.joined(separator: ", ")
         }
 
+        private mutating func writePolicies(_ tenant: String) {
+            let groups = topology.addressGroups.values(of: tenant).sorted { $0.path < $1.path }
+            if !groups.isEmpty { line(2, "addressGroups:") }
+            for group in groups {
+                let members = group.members.sorted().map { "\"\($0)\"" }.joined(separator: ", ")
+                line(3, "\(quoted(group.path.name)): [\(members)]")
+            }
+            let names = topology.portGroups.values(of: tenant).map(\.path.name).sorted()
+            if !names.isEmpty { line(2, "portGroups: [\(names.map(quoted).joined(separator: ", "))]") }
+            let chains = topology.chains.values(of: tenant).sorted { $0.path < $1.path }
+            if !chains.isEmpty { line(2, "chains:") }
+            for chain in chains {
+                line(3, "\(quoted(chain.path.name)):\(chain.rules.isEmpty ? " []" : "")")
+                for (place, rule) in chain.rules.enumerated() {
+                    var parts = rule.id == "\(place + 1)" ? [] : ["id: \(quoted(rule.id))"]
+                    for field in rule.condition.fields {
+                        let values = field.values.map { "\"\($0)\"" }
+                        parts.append(
+                            "\(field.name): " + (values.count == 1 ? values[0] : "[\(values.joined(separator: ", "))]"))
+                    }
+                    parts.append("action: \(rule.action)")
+                    line(4, "- { \(parts.joined(separator: ", ")) }")
+                }
+            }
+        }
+
+        private mutating func writeFilters(_ filters: Filters) {
+            if let chain = filters.inbound { line(4, "inbound: \(quoted(chain))") }
+            if let chain = filters.outbound { line(4, "outbound: \(quoted(chain))") }
+        }
+
+        private func policy(_ port: Port) -> [String] {
+            var parts: [String] = []
+            if let chain = port.filters.inbound { parts.append("inbound: \(quoted(chain))") }
+            if let chain = port.filters.outbound { parts.append("outbound: \(quoted(chain))") }
+            if !port.groups.isEmpty {
+                parts.append("groups: [\(port.groups.sorted().map(quoted).joined(separator: ", "))]")
+            }
+            return parts
+        }
+
         /// The links of a router that say everything about both of their ends.
         mutating func links(of router: DevicePath) -> [String] {
             var result: [String] = []
@@ -159,7 +204,7 @@ public enum ManifestWriter {
             let plain = ManifestReader.portName(on: near.path.device, to: far.path.device)
             let back = ManifestReader.portName(on: far.path.device, to: near.path.device)
             let name = near.path.name == plain ? nil : near.path.name
-            guard far.path.name == back + (name.map { "-" + $0 } ?? ""), far.isEnabled,
+            guard far.path.name == back + (name.map { "-" + $0 } ?? ""), far.isEnabled, policy(far).isEmpty,
                 far.mac == Port.derivedMAC(for: far.path)
             else { return nil }
             var parts: [String] = []
@@ -177,6 +222,7 @@ public enum ManifestWriter {
             parts.append("address: [\(near.addresses.map { "\"\($0)\"" }.joined(separator: ", "))]")
             if near.mac != Port.derivedMAC(for: near.path) { parts.append("mac: \"\(near.mac)\"") }
             if !near.isEnabled { parts.append("enabled: false") }
+            parts += policy(near)
             return parts.joined(separator: ", ")
         }
 

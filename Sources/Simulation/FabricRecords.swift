@@ -38,13 +38,20 @@ struct PortRecord {
     var tunnelKey: UInt32
     var addressStart: Int32
     var addressCount: Int32
+    /// Tags of its groups, in ``FabricTables/portGroups``.
+    var groupStart: Int32
+    var groupCount: Int32
+    /// Chains that filter what comes in by it and what goes out; -1: none.
+    var inbound: Int32
+    var outbound: Int32
     var mac: MACAddress
     var tag: Tag
 
     /// A place where no port is.
     static let none = PortRecord(
         isRouter: false, isEnabled: false, attachment: .none, vlanKind: .access, vlan: 0, trunkSet: -1, device: -1,
-        peer: -1, host: -1, tunnelKey: 0, addressStart: -1, addressCount: 0, mac: .zero, tag: Tag(bits: 0))
+        peer: -1, host: -1, tunnelKey: 0, addressStart: -1, addressCount: 0, groupStart: 0, groupCount: 0, inbound: -1,
+        outbound: -1, mac: .zero, tag: Tag(bits: 0))
 }
 
 struct BridgeRecord {
@@ -56,6 +63,8 @@ struct BridgeRecord {
     var floodPortCount: Int32
     var floodHostStart: Int32
     var floodHostCount: Int32
+    var inbound: Int32
+    var outbound: Int32
     var tag: Tag
     var floodTag: Tag
     var stationsTag: Tag
@@ -74,6 +83,8 @@ struct RouterRecord {
     var root6: Int32
     /// Places that its routes take in ``FabricTables/routing``.
     var size: Int32
+    var inbound: Int32
+    var outbound: Int32
     var tag: Tag
     var routesTag: Tag
 }

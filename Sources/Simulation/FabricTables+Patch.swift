@@ -10,9 +10,11 @@ extension FabricTables {
         let old = previous.tables
         let touched = difference.ports.union(difference.neighbors)
         guard difference.hosts.isEmpty, difference.zones.isEmpty, touched.count * 4 <= max(64, old.ports.count),
-            old.waste <= max(4096, old.sizeOfRuns / 2)
+            old.waste <= max(4096, old.sizeOfRuns / 2),
+            old.policy.waste <= 1024
         else { return nil }
         self = old
+        policy.update(topology, chains: difference.chains, groups: difference.addressGroups)
         let segments = Segments(previous.topology, topology)
 
         // What is declared at ports that change, and on all bridges that links join to theirs, is found again.
@@ -70,7 +72,7 @@ extension FabricTables {
     }
 
     private var sizeOfRuns: Int {
-        addresses.count + floodPorts.count + floodHosts.count + trunkSets.count + routing.size
+        addresses.count + portGroups.count + floodPorts.count + floodHosts.count + trunkSets.count + routing.size
     }
 
     /// Enters a port in its device's list, in order of name.
@@ -103,7 +105,7 @@ extension FabricTables {
                 portsOfBridge[Int(record.device)].removeAll { $0 == index }
             }
         }
-        waste += Int(record.addressCount) + (record.trunkSet >= 0 ? 64 : 0)
+        waste += Int(record.addressCount + record.groupCount) + (record.trunkSet >= 0 ? 64 : 0)
         indexOfTag.remove(record.tag.bits, index)
         if record.tunnelKey != 0 { portOfKey.remove(UInt64(record.tunnelKey), index) }
         ports[Int(index)] = .none

@@ -21,6 +21,9 @@ struct FabricTables: Sendable {
     /// VLANs that trunks let pass, 64 words of bits a trunk.
     var trunkSets: [UInt64] = []
     var routing = RoutingTable()
+    /// Tags of the groups of ports, by port in runs.
+    var portGroups: [UInt64] = []
+    var policy = PolicyTables()
     /// Declared MACs and declared addresses.
     var stations = StationTable()
     var neighbors = StationTable()
@@ -48,6 +51,7 @@ struct FabricTables: Sendable {
     init(_ topology: Topology, localHost: String) {
         self.localHost = localHost
         addHosts(topology)
+        policy.update(topology, chains: Set(topology.chains.keys), groups: Set(topology.addressGroups.keys))
         for path in topology.bridges.keys.sorted() { placeBridge(path) }
         for path in topology.routers.keys.sorted() { placeRouter(path) }
         let paths = topology.ports.keys.sorted()
@@ -95,7 +99,8 @@ struct FabricTables: Sendable {
         let tag = Tag.bridge(path)
         let record = BridgeRecord(
             isEnabled: false, isVLANAware: false, floodKey: 0, floodPortStart: 0, floodPortCount: 0, floodHostStart: 0,
-            floodHostCount: 0, tag: tag, floodTag: .flood(bridge: tag), stationsTag: .stations(bridge: tag))
+            floodHostCount: 0, inbound: -1, outbound: -1, tag: tag, floodTag: .flood(bridge: tag),
+            stationsTag: .stations(bridge: tag))
         if Int(index) == bridges.count {
             bridges.append(record)
             bridgePaths.append(path)
@@ -113,7 +118,8 @@ struct FabricTables: Sendable {
         let index = freeRouters.popLast() ?? Int32(routers.count)
         let tag = Tag.router(path)
         let record = RouterRecord(
-            isEnabled: false, root4: -1, root6: -1, size: 0, tag: tag, routesTag: .routes(router: tag))
+            isEnabled: false, root4: -1, root6: -1, size: 0, inbound: -1, outbound: -1, tag: tag,
+            routesTag: .routes(router: tag))
         if Int(index) == routers.count {
             routers.append(record)
             routerPaths.append(path)
@@ -172,6 +178,12 @@ struct FabricTables: Sendable {
             record.addressStart = Int32(addresses.count)
             addresses += port.addresses
         }
+        let tenant = port.path.device.tenant
+        record.inbound = policy.chain(port.filters.inbound, of: tenant)
+        record.outbound = policy.chain(port.filters.outbound, of: tenant)
+        let groups = port.groups.sorted().map { Tag.portGroup(DevicePath(tenant: tenant, name: $0)).bits }
+        (record.groupStart, record.groupCount) = (old.groupStart, old.groupCount)
+        waste += Self.put(groups, &portGroups, &record.groupStart, &record.groupCount)
         switch port.attachment {
         case .none: break
         case .peer(let other):
@@ -212,6 +224,8 @@ struct FabricTables: Sendable {
         var record = bridges[Int(index)]
         record.isEnabled = bridge.isEnabled
         record.isVLANAware = false
+        record.inbound = policy.chain(bridge.filters.inbound, of: bridge.path.tenant)
+        record.outbound = policy.chain(bridge.filters.outbound, of: bridge.path.tenant)
         if record.floodKey != bridge.floodKey {
             if record.floodKey != 0 { bridgeOfKey.remove(UInt64(record.floodKey), index) }
             if bridge.floodKey != 0 { bridgeOfKey.insert(UInt64(bridge.floodKey), index) }
@@ -227,6 +241,8 @@ struct FabricTables: Sendable {
             guard port.isEnabled else { continue }
             switch port.attachment {
             case .local, .peer: near.append(number)
+            // What is filtered on its way out is decided here, and sent to the port alone.
+            case .remote where port.outbound >= 0 || record.outbound >= 0: near.append(number)
             case .remote where port.host >= 0:
                 if port.vlanKind == .access {
                     remote.append(FloodHost(host: port.host, vlan: port.vlan))
@@ -286,6 +302,8 @@ struct FabricTables: Sendable {
         let before = routing.size
         waste += Int(record.size)
         record.isEnabled = router.isEnabled
+        record.inbound = policy.chain(router.filters.inbound, of: router.path.tenant)
+        record.outbound = policy.chain(router.filters.outbound, of: router.path.tenant)
         record.root4 = routing.add(entries.filter { $0.prefix.family == .ipv4 }, family: .ipv4)
         record.root6 = routing.add(entries.filter { $0.prefix.family == .ipv6 }, family: .ipv6)
         record.size = Int32(routing.size - before)

@@ -47,7 +47,10 @@ extension Simulator {
             let out = fabric.floodPorts[Int(bridge.floodPortStart) + offset]
             let port = fabric.ports[Int(out)]
             verdict.tags.append(port.tag)
-            guard port.attachment == .local, setTag(for: port, vlan) else { continue }
+            // What is filtered on its way out comes under the port's own key, from where that was decided.
+            guard port.attachment == .local, port.outbound < 0, bridge.outbound < 0, setTag(for: port, vlan) else {
+                continue
+            }
             if isTracing { note("out", Int(out), "here") }
             emit(.local(PortIndex(out)))
             (key, headerIndex) = (savedKey, 0)

@@ -14,6 +14,8 @@ extension Simulator {
         let source = key.etherSource
         if source.isGroup || source == .zero { return drop(.badSource, at: index) }
         guard let vlan = classify(port, bridge) else { return drop(.vlanNotAllowed, at: index) }
+        let place = FilterPlace(inPort: index, outPort: -1, device: bridge.tag)
+        guard passes(bridge.inbound, place, at: index, packet) else { return }
 
         learn(source, vlan, index, port, bridge)
         if key.etherType == EtherType.arp, isBare(bridge), answerARP(index, vlan, port.device, bridge) { return }
@@ -56,7 +58,9 @@ extension Simulator {
         }
         if out == index { return drop(.sameSegment, at: index) }
         guard setTag(for: fabric.ports[Int(out)], vlan) else { return drop(.vlanNotAllowed, at: out) }
-        leave(out, packet)
+        let way = FilterPlace(inPort: index, outPort: out, device: bridge.tag)
+        guard passes(bridge.outbound, way, at: index, packet) else { return }
+        leave(out, from: index, packet)
     }
 
     /// The VLAN that a frame belongs to inside the bridge; `nil` when the port does not take it.
@@ -175,6 +179,7 @@ extension Simulator {
         let before = verdict.outputs.count
         // Each copy has a way of its own, and its own measure of how long that may be; all have one of the work.
         let entered = portsEntered
+        let through = traversedCount
         for offset in 0..<Int(bridge.floodPortCount) {
             let out = fabric.floodPorts[Int(bridge.floodPortStart) + offset]
             if out == ingress { continue }
@@ -182,9 +187,11 @@ extension Simulator {
             // Routers take no part in floods: their addresses were answered for, and nothing else concerns them.
             if port.attachment == .peer, fabric.ports[Int(port.peer)].isRouter { continue }
             guard setTag(for: port, vlan) else { continue }
-            leave(out, packet)
+            let place = FilterPlace(inPort: ingress, outPort: out, device: bridge.tag)
+            if passes(bridge.outbound, place, at: out, packet) { leave(out, from: ingress, packet) }
             (key, written, headerIndex) = (savedKey, savedWritten, savedHeader)
             portsEntered = entered
+            traversedCount = through
         }
         if bridge.floodHostCount > 0 {
             // On its way to other hosts the frame carries its VLAN, whatever tag it came with.

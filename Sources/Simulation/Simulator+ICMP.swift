@@ -31,29 +31,75 @@ extension Simulator {
     /// switched there is none, so the answer comes in the name of the destination, as Linux's own tunnels do it.
     mutating func tooBig(mtu: Int, at port: Int32, _ packet: borrowing SimulatedPacket) {
         drop(.tooBig, at: port)
+        if isTracing { note("icmp", Int(port), "too big: the path takes \(mtu) bytes") }
+        sendErrorBack(v4: (ICMP.unreachable, 4), v6: (ICMPv6.packetTooBig, 0), rest: UInt32(mtu), packet)
+    }
+
+    /// Sends an error from behind the last router, or where there is none in the name of the destination.
+    private mutating func sendErrorBack(
+        v4: (type: UInt8, code: UInt8), v6: (type: UInt8, code: UInt8), rest: UInt32,
+        _ packet: borrowing SimulatedPacket
+    ) {
         if lastRouterPort >= 0 {
-            key.etherSource = lastRouterSource
-            key.ipTTL &+= 1
-            sendError(
-                v4: (ICMP.unreachable, 4), v6: (ICMPv6.packetTooBig, 0), rest: UInt32(mtu), from: lastRouterPort, packet
-            )
-            return
+            returnToLastRouter()
+            return sendError(v4: v4, v6: v6, rest: rest, from: lastRouterPort, packet)
         }
         verdict.isCacheable = false
-        guard deservesError(packet), ingressPort >= 0 else { return }
-        let isV6 = original.etherType == EtherType.ipv6
+        guard !isFlooding, deservesError(packet), ingressPort >= 0 else { return }
+        let message = original.etherType == EtherType.ipv6 ? v6 : v4
         let frame = Frame.icmp(
             etherSource: original.etherDestination, etherDestination: original.etherSource,
-            source: original.ipDestination, destination: original.ipSource,
-            type: isV6 ? ICMPv6.packetTooBig : ICMP.unreachable, code: isV6 ? 0 : 4, rest: UInt32(mtu),
-            data: quote(packet, ttl: original.ipTTL))
-        let tag = original.vlanTCI & 0x0fff
+            source: original.ipDestination, destination: original.ipSource, type: message.type, code: message.code,
+            rest: rest, data: quote(packet, ttl: original.ipTTL))
         if isTracing {
-            note("icmp", Int(ingressPort), "too big: tell \(original.ipSource) that the path takes \(mtu) bytes")
+            note("icmp", Int(ingressPort), "type \(message.type) code \(message.code) to \(original.ipSource)")
         }
+        sendBack(frame, .error)
+    }
+
+    /// Makes the header what the last router got.
+    private mutating func returnToLastRouter() {
+        key.etherSource = lastRouterSource
+        key.ipTTL &+= 1
+    }
+
+    /// Sends a frame out of the port by which the packet came in, with its tag.
+    private mutating func sendBack(_ frame: [UInt8], _ kind: GeneratedPacket.Kind) {
+        let tag = original.vlanTCI & 0x0fff
         verdict.packets.append(
             GeneratedPacket(
-                frame: tag != 0 ? Frame.tagged(frame, vlan: tag) : frame, port: PortIndex(ingressPort), kind: .error))
+                frame: original.hasVLAN && tag != 0 ? Frame.tagged(frame, vlan: tag) : frame,
+                port: PortIndex(ingressPort), kind: kind))
+    }
+
+    /// Tells the sender that a rule does not let its packet on: a reset for TCP, else "administratively prohibited".
+    ///
+    /// - Parameter index: the port where the packet was stopped.
+    mutating func reject(at index: Int32, _ place: FilterPlace, _ packet: borrowing SimulatedPacket) {
+        verdict.isCacheable = false
+        guard key.etherType == EtherType.ipv4 || key.etherType == EtherType.ipv6 else { return }
+        let isRouter = fabric.ports[Int(index)].isRouter && index == place.inPort
+        let isTCP = key.ipProtocol == IPProtocol.tcp && key.ipFragment != FragmentKind.later
+        guard isTCP else {
+            if isRouter { return prohibit(at: index, packet) }
+            return sendErrorBack(v4: (ICMP.unreachable, 13), v6: (ICMPv6.unreachable, 1), rest: 0, packet)
+        }
+        guard !isFlooding, deservesError(packet) else { return }
+        if isRouter || lastRouterPort >= 0 {
+            if !isRouter { returnToLastRouter() }
+            let from = isRouter ? index : lastRouterPort
+            guard
+                let frame = resetFrame(
+                    key, from: fabric.ports[Int(from)].mac, to: key.etherSource, packet)
+            else { return }
+            if isTracing { note("tcp", Int(from), "reset to \(key.ipSource)") }
+            return answer(frame, from: from, isRouted: true)
+        }
+        guard ingressPort >= 0,
+            let frame = resetFrame(original, from: original.etherDestination, to: original.etherSource, packet)
+        else { return }
+        if isTracing { note("tcp", Int(ingressPort), "reset to \(original.ipSource)") }
+        sendBack(frame, .answer)
     }
 
     /// Sends an error to the packet's source, out of the port by which it came into the router.
@@ -184,9 +230,20 @@ extension Simulator {
     /// No service listens at a router's address: a connection attempt is refused (RFC 9293 section 3.10.7.1).
     private mutating func reset(_ index: Int32, _ destination: IPAddress, _ packet: borrowing SimulatedPacket) {
         drop(.consumed, at: index)
+        guard let frame = resetFrame(key, from: fabric.ports[Int(index)].mac, to: key.etherSource, packet) else {
+            return
+        }
+        if isTracing { note("tcp", Int(index), "refused: nothing listens at \(destination)") }
+        answer(frame, from: index, isRouted: true)
+    }
+
+    /// A reset that answers a segment; `nil` for what gets none.
+    private func resetFrame(
+        _ key: FlowKey, from: MACAddress, to: MACAddress, _ packet: borrowing SimulatedPacket
+    ) -> [UInt8]? {
         let flags = key.tcpFlags
-        guard flags & 0x04 == 0 else { return }
         let start = Int(layout.transport)
+        guard flags & 0x04 == 0, start != 0, packet.bytes.byteCount >= start + 20 else { return nil }
         func word(_ offset: Int) -> UInt32 {
             UInt32(bigEndian: packet.bytes.unsafeLoadUnaligned(fromByteOffset: start + offset, as: UInt32.self))
         }
@@ -196,12 +253,10 @@ extension Simulator {
         let hasACK = flags & 0x10 != 0
         let segmentLength = UInt32(
             truncatingIfNeeded: dataLength + (flags & 0x02 != 0 ? 1 : 0) + (flags & 0x01 != 0 ? 1 : 0))
-        let frame = Frame.tcp(
-            etherSource: fabric.ports[Int(index)].mac, etherDestination: key.etherSource, source: destination,
-            destination: key.ipSource, sourcePort: key.destinationPort, destinationPort: key.sourcePort,
+        return Frame.tcp(
+            etherSource: from, etherDestination: to, source: key.ipDestination, destination: key.ipSource,
+            sourcePort: key.destinationPort, destinationPort: key.sourcePort,
             sequence: hasACK ? word(8) : 0, acknowledgement: hasACK ? 0 : word(4) &+ segmentLength,
             flags: hasACK ? 0x04 : 0x14)
-        if isTracing { note("tcp", Int(index), "refused: nothing listens at \(destination)") }
-        answer(frame, from: index, isRouted: true)
     }
 }

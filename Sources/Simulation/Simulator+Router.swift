@@ -105,6 +105,8 @@ extension Simulator {
         _ destination: IPAddress, root: Int32, _ index: Int32, _ port: PortRecord, _ router: RouterRecord,
         _ packet: borrowing SimulatedPacket
     ) {
+        let place = FilterPlace(inPort: index, outPort: -1, device: router.tag)
+        guard passes(router.inbound, place, at: index, packet) else { return }
         verdict.tags.append(router.routesTag)
         let width = destination.family.width
         var match = fabric.routing.lookup(destination, root: root, width: width)
@@ -170,7 +172,7 @@ extension Simulator {
         written.include(.etherSource)
         written.include(.etherDestination)
         headerChanged()
-        leave(route.port, packet)
+        leave(route.port, from: -1, packet)
         return true
     }
 
@@ -194,6 +196,9 @@ extension Simulator {
                     + (isDirect ? "connected" : "via \(route.gateway)")
                     + ", port \(fabric.portPaths[Int(route.port)]), ttl \(ttl) -> \(ttl - 1)")
         }
+        let router = fabric.routers[Int(port.device)]
+        let place = FilterPlace(inPort: index, outPort: route.port, device: router.tag)
+        guard passes(router.outbound, place, at: index, packet) else { return }
         if isDirect { verdict.mask.includeDestination(prefix: destination.family.width) }
         guard let mac = resolve(next, behind: route.port) else {
             if verdict.wait != nil { return }
@@ -211,7 +216,7 @@ extension Simulator {
         written.include(.etherSource)
         written.include(.etherDestination)
         headerChanged()
-        leave(route.port, packet)
+        leave(route.port, from: index, packet)
     }
 
     /// Among routes of one prefix, best first: the longest source prefix that holds the source, then the lowest weight,
@@ -270,14 +275,14 @@ extension Simulator {
         return winner
     }
 
-    private var hasPorts: Bool {
+    var hasPorts: Bool {
         key.ipProtocol == IPProtocol.tcp || key.ipProtocol == IPProtocol.udp || key.ipProtocol == IPProtocol.sctp
     }
 
     /// Prefix lengths that decide are rounded up, so that few distinct masks come of many routes: to 8 bits for IPv4,
     /// 16 for IPv6. Matching more bits than needed is sound, matching fewer is not.
     @inline(__always)
-    private func rounded(_ bits: Int, _ width: Int) -> Int {
+    func rounded(_ bits: Int, _ width: Int) -> Int {
         width == 32 ? min(32, (bits + 7) & ~7) : min(128, (bits + 15) & ~15)
     }
 }

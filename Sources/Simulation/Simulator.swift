@@ -66,6 +66,14 @@ public struct Simulator: ~Copyable {
     var lastRouterSource = MACAddress.zero
     /// The exterior port where the packet came in; -1 for a packet that a device made.
     var ingressPort: Int32 = -1
+    /// What the packet quotes, when it is an ICMP error.
+    var quoted: ConnectionTuple?
+    /// Devices that the packet went through, by tag.
+    let traversed: UnsafeMutablePointer<UInt64>
+    var traversedCount = 0
+    /// Room for the bits of chains, as a stack.
+    let scratch: UnsafeMutablePointer<UInt64>
+    var scratchTop = 0
     /// Set while several copies of the packet are under way: then no copy may end in an error message.
     var isFlooding = false
 
@@ -73,9 +81,16 @@ public struct Simulator: ~Copyable {
     public init(fabric: Fabric, state: any FlowStateView) {
         self.fabric = fabric
         self.state = state
+        traversed = .allocate(capacity: SimulationLimits.portsEntered + 1)
+        scratch = .allocate(capacity: max(1, fabric.tables.policy.words) * (Chain.depth + 1))
         verdict.outputs.reserveCapacity(64)
         verdict.headers.reserveCapacity(8)
         verdict.tags.reserveCapacity(64)
+    }
+
+    deinit {
+        traversed.deallocate()
+        scratch.deallocate()
     }
 
     /// Simulates a packet that came in at an exterior port of this host.
@@ -97,7 +112,7 @@ public struct Simulator: ~Copyable {
     ) {
         begin(packet)
         verdict.isCacheable = false
-        if !isRouted || !originate(port.value, packet) { leave(port.value, packet) }
+        if !isRouted || !originate(port.value, packet) { leave(port.value, from: -1, packet) }
         finish()
     }
 
@@ -118,6 +133,14 @@ public struct Simulator: ~Copyable {
         length = packet.length
         portsEntered = 0
         portsEnteredByAll = 0
+        quoted = nil
+        if key.ipProtocol == IPProtocol.icmp || key.ipProtocol == IPProtocol.icmpv6,
+            key.ipFragment != FragmentKind.later,
+            Self.isError(UInt8(truncatingIfNeeded: key.sourcePort), key.etherType == EtherType.ipv6)
+        {
+            quoted = Self.quotedTuple(packet, key.etherType == EtherType.ipv6)
+        }
+        traversedCount = 0
         lastRouterPort = -1
         ingressPort = -1
         isFlooding = false
@@ -129,6 +152,16 @@ public struct Simulator: ~Copyable {
             verdict.drop = nil
         } else if verdict.drop == nil, verdict.wait == nil {
             verdict.drop = .consumed
+        }
+        if verdict.connections.isEmpty { return }
+        // What is stopped begins nothing, and keeps nothing alive.
+        let goesOn = verdict.wait == nil && (verdict.drop == nil || verdict.drop == .consumed)
+        if goesOn {
+            for use in verdict.connections {
+                verdict.learned.append(.connection(use.tuple, zone: use.zone, flags: original.tcpFlags))
+            }
+        } else {
+            verdict.connections.removeAll(keepingCapacity: true)
         }
     }
 
@@ -143,6 +176,12 @@ public struct Simulator: ~Copyable {
         guard portsEntered <= SimulationLimits.portsEntered, portsEnteredByAll <= SimulationLimits.portsEnteredByAll
         else { return drop(.loop, at: index) }
         guard port.isEnabled else { return drop(.portDisabled, at: index) }
+        let device = port.isRouter ? fabric.routers[Int(port.device)].tag : fabric.bridges[Int(port.device)].tag
+        traversed[traversedCount] = device.bits
+        traversedCount += 1
+        guard passes(port.inbound, FilterPlace(inPort: index, outPort: -1, device: device), at: index, packet) else {
+            return
+        }
         if port.isRouter {
             routerInput(index, port, packet)
         } else {
@@ -151,10 +190,17 @@ public struct Simulator: ~Copyable {
     }
 
     /// The packet goes out of a device by one of its ports, VLAN tags already as the port wants them.
-    mutating func leave(_ index: Int32, _ packet: borrowing SimulatedPacket) {
+    ///
+    /// - Parameter from: the port by which it came into the device; -1 for what the device made.
+    mutating func leave(_ index: Int32, from: Int32, _ packet: borrowing SimulatedPacket) {
         let port = fabric.ports[Int(index)]
         verdict.tags.append(port.tag)
         guard port.isEnabled else { return drop(.portDisabled, at: index) }
+        if port.outbound >= 0 {
+            let device = port.isRouter ? fabric.routers[Int(port.device)].tag : fabric.bridges[Int(port.device)].tag
+            let place = FilterPlace(inPort: from, outPort: index, device: device)
+            guard passes(port.outbound, place, at: index, packet) else { return }
+        }
         switch port.attachment {
         case .none: drop(.unplugged, at: index)
         case .peer: enter(port.peer, packet)

@@ -20,6 +20,12 @@ public struct Tag: Hashable, Sendable {
     public static func bridge(_ path: DevicePath) -> Tag { Tag(bits: stableHash("bridge \(path)")) }
     /// A router's own record.
     public static func router(_ path: DevicePath) -> Tag { Tag(bits: stableHash("router \(path)")) }
+    /// A chain of rules.
+    public static func chain(_ path: DevicePath) -> Tag { Tag(bits: stableHash("chain \(path)")) }
+    /// A group of addresses.
+    public static func addressGroup(_ path: DevicePath) -> Tag { Tag(bits: stableHash("address group \(path)")) }
+    /// A group of ports. Which ports are in it, the ports say: no flow has this tag.
+    static func portGroup(_ path: DevicePath) -> Tag { Tag(bits: stableHash("port group \(path)")) }
     /// A host and how to reach it.
     public static func host(_ name: String) -> Tag { Tag(bits: stableHash("host \(name)")) }
 
@@ -63,9 +69,15 @@ extension TopologyDifference {
     /// The tags of everything that differs, so that the flows which depend on it can be found.
     public func tags(from old: Topology, to new: Topology) -> Set<Tag> {
         var tags: Set<Tag> = []
-        for path in bridges { tags.insert(.bridge(path)) }
+        for path in bridges {
+            tags.insert(.bridge(path))
+            // Whether floods are filtered port by port is a matter of the bridge.
+            tags.insert(.flood(bridge: .bridge(path)))
+        }
         for path in routers { tags.insert(.router(path)) }
         for name in hosts { tags.insert(.host(name)) }
+        for path in chains { tags.insert(.chain(path)) }
+        for path in addressGroups { tags.insert(.addressGroup(path)) }
         if !zones.isEmpty {
             for name in Set(old.hosts.keys).union(new.hosts.keys) { tags.insert(.host(name)) }
         }

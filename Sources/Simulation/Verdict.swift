@@ -14,6 +14,10 @@ public struct Verdict: Sendable {
     public internal(set) var tags: [Tag] = []
     /// What was learned from the packet.
     public internal(set) var learned: [Learned] = []
+    /// Connections that were asked for. Those that are new begin with the packet: there are none where it goes nowhere.
+    public internal(set) var connections: [ConnectionUse] = []
+    /// Rules that ask for a line in the log.
+    public internal(set) var logs: [RuleReference] = []
     /// Packets to send besides: ARP and ND requests and answers, ICMP errors, echo replies.
     public internal(set) var packets: [GeneratedPacket] = []
     /// Why nothing goes out, when nothing does.
@@ -27,6 +31,9 @@ public struct Verdict: Sendable {
     public internal(set) var lengthLimit: Int32 = 0
     /// One line for each step, when asked for.
     public internal(set) var trace: [TraceLine] = []
+
+    /// Whether a connection begins with the packet: the next one may be judged otherwise.
+    public var beginsConnection: Bool { connections.contains(where: \.isNew) }
 
     /// An empty verdict.
     public init() {}
@@ -62,6 +69,8 @@ public struct Verdict: Sendable {
         headers.removeAll(keepingCapacity: true)
         tags.removeAll(keepingCapacity: true)
         if !learned.isEmpty { learned.removeAll(keepingCapacity: true) }
+        if !connections.isEmpty { connections.removeAll(keepingCapacity: true) }
+        if !logs.isEmpty { logs.removeAll(keepingCapacity: true) }
         if !packets.isEmpty { packets.removeAll(keepingCapacity: true) }
         if !trace.isEmpty { trace.removeAll(keepingCapacity: true) }
         drop = nil
@@ -71,18 +80,29 @@ public struct Verdict: Sendable {
     }
 }
 
+/// A rule of a chain.
+public struct RuleReference: Sendable, Hashable {
+    /// The chain.
+    public var chain: Tag
+    /// The rule's place in it.
+    public var rule: Int32
+}
+
 /// Something that a packet taught, or confirmed.
 public enum Learned: Sendable, Hashable {
     /// A station's MAC was seen at a port of a bridge.
     case mac(MACAddress, vlan: UInt16, bridge: Tag, port: Tag)
     /// A neighbor of a router port told its MAC.
     case neighbor(IPAddress, mac: MACAddress, port: Tag)
+    /// A packet of a connection went on, in a zone: with its TCP flags, or those of all packets since this was told last.
+    case connection(ConnectionTuple, zone: Tag, flags: UInt16)
 
     /// The tag of the verdicts that this may change.
     public var tag: Tag {
         switch self {
         case .mac(let mac, let vlan, let bridge, _): .mac(mac, vlan: vlan, bridge: bridge)
         case .neighbor(let address, _, let port): .neighbor(address, port: port)
+        case .connection(let tuple, let zone, _): .connection(tuple, zone: zone)
         }
     }
 }
@@ -169,6 +189,10 @@ public enum DropReason: String, Sendable, CaseIterable {
     case unknownKey = "unknown tunnel key"
     /// The port that the tunnel key names is bound to another host.
     case notHere = "port not on this host"
+    /// A rule says so.
+    case filtered = "dropped by a rule"
+    /// A rule says so, and the sender is told.
+    case filterRejected = "rejected by a rule"
     /// More devices than any sane topology has: a loop.
     case loop = "too many devices: a loop"
     /// The router or bridge answered it or took note of it.

@@ -11,6 +11,8 @@ public struct Bridge: Sendable, Equatable {
     public var subnets: [Prefix] = []
     /// The tunnel key under which a flooded frame travels once to each host with ports of this bridge; 24 bits.
     public var floodKey: UInt32 = 0
+    /// What filters frames as they come into the bridge and as they leave it.
+    public var filters = Filters()
 
     /// A bridge without networks.
     public init(path: DevicePath) { self.path = path }
@@ -24,6 +26,8 @@ public struct Router: Sendable, Equatable {
     public var isEnabled = true
     /// Static routes; connected networks follow from the ports' addresses.
     public var routes: [Route] = []
+    /// What filters packets before they are routed, and after.
+    public var filters = Filters()
 
     /// A router without routes.
     public init(path: DevicePath) { self.path = path }
@@ -107,6 +111,10 @@ public struct Port: Sendable, Equatable {
     public var vlan: VLANMode = .access(0)
     /// The tunnel key under which frames for this port travel; 24 bits, unique among ports and flood keys.
     public var tunnelKey: UInt32 = 0
+    /// What filters what comes into the device by this port, and what leaves it.
+    public var filters = Filters()
+    /// Port groups of its tenant that it is in.
+    public var groups: Set<String> = []
 
     /// A port with a MAC made of its name, see ``derivedMAC(for:)``.
     public init(path: PortPath, kind: Kind) {

@@ -15,6 +15,12 @@ public struct TopologyDifference: Sendable, Equatable {
     public var hosts: Set<String> = []
     /// Tunnel zones.
     public var zones: Set<String> = []
+    /// Chains.
+    public var chains: Set<DevicePath> = []
+    /// Groups of ports.
+    public var portGroups: Set<DevicePath> = []
+    /// Groups of addresses.
+    public var addressGroups: Set<DevicePath> = []
 
     /// Ports that were linked to a port that changed, before or after.
     public var neighbors: Set<PortPath> = []
@@ -25,6 +31,7 @@ public struct TopologyDifference: Sendable, Equatable {
     /// Whether nothing differs.
     public var isEmpty: Bool {
         bridges.isEmpty && routers.isEmpty && routes.isEmpty && ports.isEmpty && hosts.isEmpty && zones.isEmpty
+            && chains.isEmpty && portGroups.isEmpty && addressGroups.isEmpty
     }
 
     /// Compares two snapshots.
@@ -33,6 +40,9 @@ public struct TopologyDifference: Sendable, Equatable {
         ports = old.ports.changes(to: new.ports)
         hosts = changed(old.hosts, new.hosts)
         zones = changed(old.zones, new.zones)
+        chains = old.chains.changes(to: new.chains)
+        portGroups = old.portGroups.changes(to: new.portGroups)
+        addressGroups = old.addressGroups.changes(to: new.addressGroups)
         for path in changed(old.routers, new.routers) { compareRouter(path, old.routers[path], new.routers[path]) }
         findNeighbors(old, new)
     }
@@ -51,13 +61,20 @@ public struct TopologyDifference: Sendable, Equatable {
                 }
             case .host(let name): hosts.insert(name)
             case .zone(let name): zones.insert(name)
+            case .chain(let path): chains.insert(path)
+            case .portGroup(let path): portGroups.insert(path)
+            case .addressGroup(let path): addressGroups.insert(path)
             case .router(let path): compareRouter(path, change.before?.router, change.after?.router)
             }
         }
     }
 
     private mutating func compareRouter(_ path: DevicePath, _ before: Router?, _ after: Router?) {
-        if before?.isEnabled != after?.isEnabled || (before == nil) != (after == nil) { routers.insert(path) }
+        if before?.isEnabled != after?.isEnabled || before?.filters != after?.filters
+            || (before == nil) != (after == nil)
+        {
+            routers.insert(path)
+        }
         let difference = Set(before?.routes ?? []).symmetricDifference(after?.routes ?? [])
         if !difference.isEmpty { routes[path] = Set(difference.map(\.destination)) }
     }

@@ -4,24 +4,42 @@ import Wire
 /// Objects of the topology as bytes, in the log, in the state's database and in snapshots: kind, format, fields. What this
 /// version writes every later one reads: a fixture of each format is kept.
 extension TopologyObject {
-    /// The format that is written. A later one may add fields at the end.
-    static let format: UInt8 = 1
+    /// Formats that are read, the last being written where it is needed: an object without what the later one adds is
+    /// written as before, and a cluster of two versions goes on until somebody uses what only the newer one knows.
+    static let formats = UInt8(1)...2
+
+    private var format: UInt8 {
+        switch self {
+        case .bridge(let bridge): bridge.filters.isEmpty ? 1 : 2
+        case .router(let router): router.filters.isEmpty ? 1 : 2
+        case .port(let port): port.filters.isEmpty && port.groups.isEmpty ? 1 : 2
+        default: 1
+        }
+    }
 
     /// As bytes; the same object always gives the same.
     public func encode(_ out: inout ByteWriter) {
         out.number(key.kind.code)
-        out.number(TopologyObject.format)
+        let format = format
+        out.number(format)
         switch self {
         case .bridge(let bridge):
             out.path(bridge.path)
             out.flag(bridge.isEnabled)
             out.list(bridge.subnets) { $0.prefix($1) }
             out.number(bridge.floodKey)
+            if format > 1 { out.filters(bridge.filters) }
         case .router(let router):
             out.path(router.path)
             out.flag(router.isEnabled)
             out.list(router.routes) { $0.route($1) }
-        case .port(let port): out.port(port)
+            if format > 1 { out.filters(router.filters) }
+        case .port(let port):
+            out.port(port)
+            if format > 1 {
+                out.filters(port.filters)
+                out.list(port.groups.sorted()) { $0.text($1) }
+            }
         case .host(let host):
             out.text(host.name)
             out.list(host.tunnelAddresses.sorted { $0.key < $1.key }) { out, entry in
@@ -32,6 +50,11 @@ extension TopologyObject {
             out.text(zone.name)
             out.text(zone.encapsulation.rawValue)
             out.count(zone.underlayMTU)
+        case .chain(let chain): out.chain(chain)
+        case .portGroup(let group): out.path(group.path)
+        case .addressGroup(let group):
+            out.path(group.path)
+            out.list(group.members.sorted()) { $0.prefix($1) }
         }
     }
 
@@ -39,7 +62,7 @@ extension TopologyObject {
     public init(from reader: inout ByteReader) throws(MalformedBytes) {
         let kind = try ObjectKey.Kind(from: &reader)
         let format: UInt8 = try reader.number()
-        guard format == TopologyObject.format else {
+        guard TopologyObject.formats.contains(format) else {
             throw MalformedBytes("a \(kind.rawValue) of format \(format), which a later version wrote")
         }
         switch kind {
@@ -48,13 +71,21 @@ extension TopologyObject {
             bridge.isEnabled = try reader.flag()
             bridge.subnets = try reader.list { reader throws(MalformedBytes) in try reader.prefix() }
             bridge.floodKey = try reader.number()
+            if format > 1 { bridge.filters = try reader.filters() }
             self = .bridge(bridge)
         case .router:
             var router = Router(path: try reader.devicePath())
             router.isEnabled = try reader.flag()
             router.routes = try reader.list { reader throws(MalformedBytes) in try reader.route() }
+            if format > 1 { router.filters = try reader.filters() }
             self = .router(router)
-        case .port: self = .port(try reader.port())
+        case .port:
+            var port = try reader.port()
+            if format > 1 {
+                port.filters = try reader.filters()
+                port.groups = Set(try reader.list { reader throws(MalformedBytes) in try reader.name() })
+            }
+            self = .port(port)
         case .host:
             var host = Host(name: try reader.name())
             for _ in 0..<(try reader.count()) { host.tunnelAddresses[try reader.name()] = try reader.address() }
@@ -67,6 +98,12 @@ extension TopologyObject {
             var zone = TunnelZone(name: name, encapsulation: encapsulation)
             zone.underlayMTU = try reader.count16()
             self = .zone(zone)
+        case .chain: self = .chain(try reader.chain())
+        case .portGroup: self = .portGroup(PortGroup(path: try reader.devicePath()))
+        case .addressGroup:
+            var group = AddressGroup(path: try reader.devicePath())
+            group.members = Set(try reader.list { reader throws(MalformedBytes) in try reader.prefix() })
+            self = .addressGroup(group)
         }
     }
 }
@@ -87,13 +124,17 @@ extension ObjectKey {
 }
 
 extension ObjectKey.Kind {
-    fileprivate var code: UInt8 {
+    /// What stands for the kind in bytes and sums.
+    public var code: UInt8 {
         switch self {
         case .bridge: 1
         case .router: 2
         case .port: 3
         case .host: 4
         case .zone: 5
+        case .chain: 6
+        case .portGroup: 7
+        case .addressGroup: 8
         }
     }
 
@@ -107,17 +148,17 @@ extension ObjectKey.Kind {
 }
 
 extension ByteWriter {
-    fileprivate mutating func path(_ path: DevicePath) {
+    mutating func path(_ path: DevicePath) {
         text(path.tenant)
         text(path.name)
     }
 
-    fileprivate mutating func path(_ path: PortPath) {
+    mutating func path(_ path: PortPath) {
         self.path(path.device)
         text(path.name)
     }
 
-    fileprivate mutating func route(_ route: Route) {
+    mutating func route(_ route: Route) {
         prefix(route.destination)
         flag(route.source != nil)
         if let source = route.source { prefix(source) }
@@ -136,7 +177,7 @@ extension ByteWriter {
         }
     }
 
-    fileprivate mutating func port(_ port: Port) {
+    mutating func port(_ port: Port) {
         path(port.path)
         flag(port.kind == .router)
         flag(port.isEnabled)
@@ -168,27 +209,27 @@ extension ByteWriter {
 }
 
 extension ByteReader {
-    fileprivate mutating func name() throws(MalformedBytes) -> String {
+    mutating func name() throws(MalformedBytes) -> String {
         let name = try text()
         guard isValidName(name) else { throw MalformedBytes("a name of no object") }
         return name
     }
 
-    fileprivate mutating func count16() throws(MalformedBytes) -> Int {
+    mutating func count16() throws(MalformedBytes) -> Int {
         let value = try longCount()
         guard value <= 0xffff else { throw MalformedBytes("a number that is too large") }
         return Int(value)
     }
 
-    fileprivate mutating func devicePath() throws(MalformedBytes) -> DevicePath {
+    mutating func devicePath() throws(MalformedBytes) -> DevicePath {
         DevicePath(tenant: try name(), name: try name())
     }
 
-    fileprivate mutating func portPath() throws(MalformedBytes) -> PortPath {
+    mutating func portPath() throws(MalformedBytes) -> PortPath {
         PortPath(device: try devicePath(), name: try name())
     }
 
-    fileprivate mutating func route() throws(MalformedBytes) -> Route {
+    mutating func route() throws(MalformedBytes) -> Route {
         let destination = try prefix()
         let source = try flag() ? try prefix() : nil
         let weight: UInt16 = try number()
@@ -203,7 +244,7 @@ extension ByteReader {
         return Route(destination: destination, source: source, weight: weight, nextHop: nextHop)
     }
 
-    fileprivate mutating func port() throws(MalformedBytes) -> Port {
+    mutating func port() throws(MalformedBytes) -> Port {
         // The MAC that follows from the name would be found for nothing.
         var port = Port(path: try portPath(), kind: try flag() ? .router : .bridge, mac: .zero)
         port.isEnabled = try flag()

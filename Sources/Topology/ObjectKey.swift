@@ -12,6 +12,12 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
     case host(String)
     /// A tunnel zone.
     case zone(String)
+    /// A chain of rules.
+    case chain(DevicePath)
+    /// A group of ports.
+    case portGroup(DevicePath)
+    /// A group of addresses.
+    case addressGroup(DevicePath)
 
     /// The kinds of objects.
     public enum Kind: String, Sendable, CaseIterable {
@@ -25,9 +31,37 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         case host
         /// Tunnel zones.
         case zone
+        /// Chains of rules.
+        case chain
+        /// Groups of ports.
+        case portGroup = "port-group"
+        /// Groups of addresses.
+        case addressGroup = "address-group"
+
+        /// How names of the kind are made.
+        public enum Naming: Sendable {
+            /// The name alone: what belongs to operators.
+            case plain
+            /// `tenant/name`.
+            case ofTenant
+            /// `tenant/device/name`.
+            case ofDevice
+        }
+
+        /// How its objects are named.
+        public var naming: Naming {
+            switch self {
+            case .host, .zone: .plain
+            case .bridge, .router, .chain, .portGroup, .addressGroup: .ofTenant
+            case .port: .ofDevice
+            }
+        }
 
         /// As in `bridges`.
-        public var plural: String { self == .bridge ? "bridges" : rawValue + "s" }
+        public var plural: String { rawValue + "s" }
+
+        /// As in `port group`.
+        public var words: String { rawValue.replacing("-", with: " ") }
 
         /// Reads `bridge` or `bridges`.
         public init?(word: String) {
@@ -56,6 +90,15 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         case .zone:
             guard isValidName(name) else { return nil }
             self = .zone(name)
+        case .chain:
+            guard let path = DevicePath(name) else { return nil }
+            self = .chain(path)
+        case .portGroup:
+            guard let path = DevicePath(name) else { return nil }
+            self = .portGroup(path)
+        case .addressGroup:
+            guard let path = DevicePath(name) else { return nil }
+            self = .addressGroup(path)
         }
     }
 
@@ -67,13 +110,17 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         case .port: .port
         case .host: .host
         case .zone: .zone
+        case .chain: .chain
+        case .portGroup: .portGroup
+        case .addressGroup: .addressGroup
         }
     }
 
     /// Its name, as in `acme/web/vm1`.
     public var name: String {
         switch self {
-        case .bridge(let path), .router(let path): path.description
+        case .bridge(let path), .router(let path), .chain(let path), .portGroup(let path), .addressGroup(let path):
+            path.description
         case .port(let path): path.description
         case .host(let name), .zone(let name): name
         }
@@ -82,20 +129,23 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
     /// The tenant that it belongs to; hosts and zones belong to the operator.
     public var tenant: String? {
         switch self {
-        case .bridge(let path), .router(let path): path.tenant
+        case .bridge(let path), .router(let path), .chain(let path), .portGroup(let path), .addressGroup(let path):
+            path.tenant
         case .port(let path): path.device.tenant
         case .host, .zone: nil
         }
     }
 
     /// As in `port acme/web/vm1`.
-    public var description: String { "\(kind.rawValue) \(name)" }
+    public var description: String { "\(kind.words) \(name)" }
 
     /// By kind, then by name.
     public static func < (a: ObjectKey, b: ObjectKey) -> Bool {
         switch (a, b) {
         case (.port(let a), .port(let b)): a < b
-        case (.bridge(let a), .bridge(let b)), (.router(let a), .router(let b)): a < b
+        case (.bridge(let a), .bridge(let b)), (.router(let a), .router(let b)), (.chain(let a), .chain(let b)),
+            (.portGroup(let a), .portGroup(let b)), (.addressGroup(let a), .addressGroup(let b)):
+            a < b
         case (.host(let a), .host(let b)), (.zone(let a), .zone(let b)): a < b
         default: a.order < b.order
         }
@@ -108,6 +158,9 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         case .bridge: 2
         case .router: 3
         case .port: 4
+        case .addressGroup: 5
+        case .portGroup: 6
+        case .chain: 7
         }
     }
 }
@@ -124,6 +177,12 @@ public enum TopologyObject: Sendable, Equatable {
     case host(Host)
     /// A tunnel zone.
     case zone(TunnelZone)
+    /// A chain of rules.
+    case chain(Chain)
+    /// A group of ports.
+    case portGroup(PortGroup)
+    /// A group of addresses.
+    case addressGroup(AddressGroup)
 
     /// Its key.
     public var key: ObjectKey {
@@ -133,6 +192,9 @@ public enum TopologyObject: Sendable, Equatable {
         case .port(let port): .port(port.path)
         case .host(let host): .host(host.name)
         case .zone(let zone): .zone(zone.name)
+        case .chain(let chain): .chain(chain.path)
+        case .portGroup(let group): .portGroup(group.path)
+        case .addressGroup(let group): .addressGroup(group.path)
         }
     }
 }
@@ -147,6 +209,9 @@ extension Topology {
             case .port(let path): ports[path].map(TopologyObject.port)
             case .host(let name): hosts[name].map(TopologyObject.host)
             case .zone(let name): zones[name].map(TopologyObject.zone)
+            case .chain(let path): chains[path].map(TopologyObject.chain)
+            case .portGroup(let path): portGroups[path].map(TopologyObject.portGroup)
+            case .addressGroup(let path): addressGroups[path].map(TopologyObject.addressGroup)
             }
         }
         set {
@@ -156,11 +221,17 @@ extension Topology {
             case (.port(let path), .port(let port)?): ports[path] = port
             case (.host(let name), .host(let host)?): hosts[name] = host
             case (.zone(let name), .zone(let zone)?): zones[name] = zone
+            case (.chain(let path), .chain(let chain)?): chains[path] = chain
+            case (.portGroup(let path), .portGroup(let group)?): portGroups[path] = group
+            case (.addressGroup(let path), .addressGroup(let group)?): addressGroups[path] = group
             case (.bridge(let path), nil): bridges[path] = nil
             case (.router(let path), nil): routers[path] = nil
             case (.port(let path), nil): ports[path] = nil
             case (.host(let name), nil): hosts[name] = nil
             case (.zone(let name), nil): zones[name] = nil
+            case (.chain(let path), nil): chains[path] = nil
+            case (.portGroup(let path), nil): portGroups[path] = nil
+            case (.addressGroup(let path), nil): addressGroups[path] = nil
             default: preconditionFailure("an object under a key of another kind")
             }
         }
@@ -169,6 +240,7 @@ extension Topology {
     /// Keys of all objects, in no order.
     public var keys: [ObjectKey] {
         zones.keys.map(ObjectKey.zone) + hosts.keys.map(ObjectKey.host) + bridges.keys.map(ObjectKey.bridge)
-            + routers.keys.map(ObjectKey.router) + ports.keys.map(ObjectKey.port)
+            + routers.keys.map(ObjectKey.router) + ports.keys.map(ObjectKey.port) + chains.keys.map(ObjectKey.chain)
+            + portGroups.keys.map(ObjectKey.portGroup) + addressGroups.keys.map(ObjectKey.addressGroup)
     }
 }

@@ -68,17 +68,29 @@ public struct Plan: Sendable, Equatable {
             for path in current.ports.keys where tenants.contains(path.device.tenant) && wanted.ports[path] == nil {
                 items.append(Item(action: .delete, key: .port(path), object: nil, changes: []))
             }
+            let named =
+                current.chains.keys.map(ObjectKey.chain) + current.portGroups.keys.map(ObjectKey.portGroup)
+                + current.addressGroups.keys.map(ObjectKey.addressGroup)
+            for key in named where key.tenant.map(tenants.contains) == true && wanted[key] == nil {
+                items.append(Item(action: .delete, key: key, object: nil, changes: []))
+            }
         }
         items.sort { ($0.action == .delete ? 0 : 1, $0.key) < ($1.action == .delete ? 0 : 1, $1.key) }
     }
 
     private static func changes(_ before: TopologyObject, _ after: TopologyObject) -> [String] {
-        let old = Dictionary(before.fields, uniquingKeysWith: { a, _ in a })
-        return after.fields.compactMap { name, value in
-            let was = old[name] ?? ""
+        let (old, new) = (before.fields, after.fields)
+        let was = Dictionary(old, uniquingKeysWith: { a, _ in a })
+        let names = Set(new.map(\.0))
+        var changes = new.compactMap { name, value -> String? in
+            let was = was[name] ?? ""
             if was == value { return nil }
             return "\(name): \(was.isEmpty ? "none" : was) -> \(value.isEmpty ? "none" : value)"
         }
+        changes += old.filter { !names.contains($0.0) }.map { "\($0.0): \($0.1) -> none" }
+        // Rules that only change places.
+        if changes.isEmpty { changes = ["order: \(new.map(\.0).joined(separator: ", "))"] }
+        return changes
     }
 }
 
@@ -109,12 +121,12 @@ extension TopologyObject {
             return [
                 ("enabled", bridge.isEnabled ? "true" : "false"),
                 ("subnet", bridge.subnets.map(\.description).joined(separator: ", ")),
-            ]
+            ] + bridge.filters.fields
         case .router(let router):
             return [
                 ("enabled", router.isEnabled ? "true" : "false"),
                 ("routes", router.routes.map(\.description).sorted().joined(separator: "; ")),
-            ]
+            ] + router.filters.fields
         case .port(let port):
             var attached = ("", "", "")
             switch port.attachment {
@@ -126,7 +138,7 @@ extension TopologyObject {
                 ("enabled", port.isEnabled ? "true" : "false"), ("mac", port.mac.description),
                 ("address", port.addresses.map(\.description).joined(separator: ", ")), ("vlan", port.vlan.description),
                 ("host", attached.0), ("interface", attached.1), ("peer", attached.2),
-            ]
+            ] + port.filters.fields + [("groups", port.groups.sorted().joined(separator: ", "))]
         case .host(let host):
             return [
                 (
@@ -136,6 +148,10 @@ extension TopologyObject {
                 )
             ]
         case .zone(let zone): return [("tunnel", zone.encapsulation.rawValue), ("mtu", "\(zone.underlayMTU)")]
+        case .chain(let chain): return chain.rules.map { ("rule \($0.id)", $0.description) }
+        case .portGroup: return []
+        case .addressGroup(let group):
+            return [("addresses", group.members.sorted().map(\.description).joined(separator: ", "))]
         }
     }
 

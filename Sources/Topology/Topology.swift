@@ -15,6 +15,12 @@ public struct Topology: Sendable, Equatable {
     public var hosts: [String: Host] = [:]
     /// Tunnel zones by name.
     public var zones: [String: TunnelZone] = [:]
+    /// Chains of rules by name.
+    public var chains = NamedTable<Chain>()
+    /// Groups of ports by name.
+    public var portGroups = NamedTable<PortGroup>()
+    /// Groups of addresses by name.
+    public var addressGroups = NamedTable<AddressGroup>()
 
     /// Addresses of one port, at most.
     public static let addressesPerPort = 64
@@ -24,8 +30,14 @@ public struct Topology: Sendable, Equatable {
     /// An empty topology.
     public init() {}
 
-    /// Names of tenants that own a device, in order.
-    public var tenants: [String] { Set(bridges.keys.map(\.tenant) + routers.keys.map(\.tenant)).sorted() }
+    /// Names of tenants that own something, in order.
+    public var tenants: [String] {
+        var names = Set(bridges.keys.map(\.tenant) + routers.keys.map(\.tenant))
+        names.formUnion(chains.keys.lazy.map(\.tenant))
+        names.formUnion(portGroups.keys.lazy.map(\.tenant))
+        names.formUnion(addressGroups.keys.lazy.map(\.tenant))
+        return names.sorted()
+    }
 
     /// Ports of one device, in order of name.
     public func ports(of device: DevicePath) -> [Port] {

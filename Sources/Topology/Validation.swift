@@ -21,7 +21,9 @@ public struct Problem: Error, Sendable, Equatable {
 extension Topology {
     /// Everything that is wrong with the topology as a whole, in order of object; empty when it can be applied.
     public func problems() -> [Problem] {
-        problems(ports: Set(ports.keys), routers: Set(routers.keys), hosts: true)
+        problems(
+            ports: Set(ports.keys), routers: Set(routers.keys), bridges: Set(bridges.keys), chains: Set(chains.keys),
+            addressGroups: Set(addressGroups.keys), hosts: true)
     }
 
     /// What a change may have made wrong: the ports and devices that it touched, their neighbors, and hosts. Takes no walk
@@ -34,6 +36,18 @@ extension Topology {
         }
         for host in change.hosts where hosts[host] == nil { touched.formUnion(ports.bound(to: host).values.joined()) }
         var routers = Set(change.routes.keys).union(change.routers)
+        var bridges = change.bridges
+        var chains = change.chains
+        // Who names what went says so.
+        for path in change.chains where self.chains[path] == nil {
+            addUsers(of: path.tenant, &touched, &routers, &bridges, &chains)
+        }
+        for path in change.portGroups where portGroups[path] == nil {
+            addUsers(of: path.tenant, &touched, &routers, &bridges, &chains)
+        }
+        for path in change.addressGroups where addressGroups[path] == nil {
+            chains.formUnion(self.chains.values(of: path.tenant).map(\.path))
+        }
         for path in touched {
             guard let port = ports[path] else {
                 // What it was linked to, or what routes named it.
@@ -47,11 +61,27 @@ extension Topology {
                 touched.formUnion(ports.bound(to: host, interface: interface))
             }
         }
-        return problems(ports: touched, routers: routers, hosts: !change.hosts.isEmpty || !change.zones.isEmpty)
+        return problems(
+            ports: touched, routers: routers, bridges: bridges, chains: chains, addressGroups: change.addressGroups,
+            hosts: !change.hosts.isEmpty || !change.zones.isEmpty)
+    }
+
+    /// Everything of a tenant that may name a chain or a group.
+    private func addUsers(
+        of tenant: String, _ ports: inout Set<PortPath>, _ routers: inout Set<DevicePath>,
+        _ bridges: inout Set<DevicePath>, _ chains: inout Set<DevicePath>
+    ) {
+        chains.formUnion(self.chains.values(of: tenant).map(\.path))
+        bridges.formUnion(self.bridges.keys.lazy.filter { $0.tenant == tenant })
+        routers.formUnion(self.routers.keys.lazy.filter { $0.tenant == tenant })
+        for device in bridges.union(routers) where device.tenant == tenant {
+            ports.formUnion(self.ports.ports(of: device).map(\.path))
+        }
     }
 
     private func problems(
-        ports touched: Set<PortPath>, routers touchedRouters: Set<DevicePath>, hosts withHosts: Bool
+        ports touched: Set<PortPath>, routers touchedRouters: Set<DevicePath>, bridges touchedBridges: Set<DevicePath>,
+        chains touchedChains: Set<DevicePath>, addressGroups touchedGroups: Set<DevicePath>, hosts withHosts: Bool
     ) -> [Problem] {
         var found: [Problem] = []
         var linked: Set<DevicePath> = []
@@ -60,12 +90,25 @@ extension Topology {
             guard let port = ports[path] else { continue }
             check(port, &found)
             checkBinding(port, &found)
+            checkFilters(port.filters, of: path, tenant: path.device.tenant, &found)
+            checkGroups(of: port, &found)
             for name in ports.stationNames(of: port) where ports.mayBeShared(name) {
                 shared[path.device, default: []].insert(name)
             }
             if link(of: port) != nil { linked.insert(path.device) }
         }
-        for path in touchedRouters { if let router = routers[path] { check(router, &found) } }
+        for path in touchedRouters {
+            guard let router = routers[path] else { continue }
+            check(router, &found)
+            checkFilters(router.filters, of: path, tenant: path.tenant, &found)
+        }
+        for path in touchedBridges {
+            guard let bridge = bridges[path] else { continue }
+            checkFilters(bridge.filters, of: path, tenant: path.tenant, &found)
+        }
+        for path in touchedChains { if let chain = chains[path] { check(chain, &found) } }
+        for tenant in Set(touchedChains.map(\.tenant)) { checkJumps(of: tenant, &found) }
+        for path in touchedGroups { if let group = addressGroups[path] { check(group, &found) } }
         for (bridge, names) in shared { checkStations(of: bridge, names, &found) }
         checkBridgeLoops(from: linked.sorted(), &found)
         if withHosts { checkTunnels(&found) }

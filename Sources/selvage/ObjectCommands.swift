@@ -124,7 +124,7 @@ struct GetCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "get", abstract: "List objects of a kind, or show one.",
         discussion: """
-            Kinds: bridges, routers, ports, hosts, zones (or in the singular), and nodes.
+            Kinds: bridges, routers, ports, hosts, zones, chains, port-groups, address-groups (or in the singular), and nodes.
 
               selvage get ports --tenant acme
               selvage get port acme/web/vm1 -o yaml
@@ -189,7 +189,7 @@ struct DescribeCommand: AsyncParsableCommand {
                 let ports = try await Objects.list(client, .port, query + [("host", name)])
                 print("ports on it: \(ports.isEmpty ? "none" : "")")
                 if !ports.isEmpty { Objects.table(.port, ports) }
-            case .port, .zone: break
+            default: break
             }
         }
     }
@@ -306,7 +306,8 @@ enum Objects {
     static func kind(_ word: String) throws -> ObjectKey.Kind {
         guard let kind = ObjectKey.Kind(word: word) else {
             throw Complaint(
-                "\(word): no such kind; there are bridges, routers, ports, hosts, zones and nodes", ExitStatus.usage)
+                "\(word): no such kind; there are \(ObjectKey.Kind.allCases.map(\.plural).joined(separator: ", ")) and nodes",
+                ExitStatus.usage)
         }
         return kind
     }
@@ -315,10 +316,10 @@ enum Objects {
     static func name(_ text: String, of kind: ObjectKey.Kind) throws -> String {
         if ObjectKey(kind, text) != nil { return text }
         let form =
-            switch kind {
-            case .bridge, .router: "tenant/\(kind.rawValue)"
-            case .port: "tenant/device/port"
-            case .host, .zone: "its name alone"
+            switch kind.naming {
+            case .ofTenant: "tenant/\(kind.rawValue)"
+            case .ofDevice: "tenant/device/port"
+            case .plain: "its name alone"
             }
         throw Complaint("\(text): not the name of a \(kind.rawValue): write \(form)", ExitStatus.usage)
     }
@@ -389,6 +390,34 @@ enum Objects {
                         text(host, "name"), zones.map { "\($0.key) \($0.value)" }.joined(separator: ", "),
                         text(host, "revision"),
                     ]
+                })
+        case .chain:
+            func rules(_ object: [String: Any]) -> [[String: Any]] { object["rules"] as? [[String: Any]] ?? [] }
+            // One chain is told rule by rule.
+            if objects.count == 1 {
+                LabPrinter.table(
+                    ["RULE", "ACTION", "MATCH"],
+                    rules(objects[0]).map { rule in
+                        let match = (rule["match"] as? [String: [String]] ?? [:]).sorted { $0.key < $1.key }
+                        return [
+                            text(rule, "id"), text(rule, "action"),
+                            match.map { "\($0.key) \($0.value.joined(separator: " "))" }.joined(separator: ", "),
+                        ]
+                    })
+            } else {
+                LabPrinter.table(
+                    ["NAME", "RULES", "REVISION"],
+                    objects.map { [text($0, "name"), "\(rules($0).count)", text($0, "revision")] })
+            }
+        case .portGroup:
+            LabPrinter.table(["NAME", "REVISION"], objects.map { [text($0, "name"), text($0, "revision")] })
+        case .addressGroup:
+            LabPrinter.table(
+                ["NAME", "MEMBERS", "ADDRESSES", "REVISION"],
+                objects.map { group in
+                    let members = group["addresses"] as? [String] ?? []
+                    let shown = members.prefix(4).joined(separator: ", ") + (members.count > 4 ? ", ..." : "")
+                    return [text(group, "name"), "\(members.count)", shown, text(group, "revision")]
                 })
         case .zone:
             LabPrinter.table(

@@ -50,6 +50,7 @@ final class Host {
     /// Simulates a key alone.
     func decide(_ key: FlowKey, at index: PortIndex) -> Verdict {
         var simulator = Simulator(fabric: fabric, state: state)
+        simulator.isTracing = true
         var layout = PacketLayout()
         layout.networkLength = 20
         simulator.simulate(SimulatedPacket(key: key, layout: layout, bytes: RawSpan(), length: 0), at: index)
@@ -98,11 +99,14 @@ func parse(_ frame: [UInt8]) -> FlowKey {
 final class TableState: FlowStateView {
     private let macs = Mutex<[Tag: Tag]>([:])
     private let neighbors = Mutex<[Tag: NeighborState]>([:])
+    let connections = Mutex(ConnectionTable(seed: 7, limit: 10_000))
 
     func learn(_ learned: Learned) {
         switch learned {
         case .mac(_, _, _, let port): macs.withLock { $0[learned.tag] = port }
         case .neighbor(_, let mac, _): neighbors.withLock { $0[learned.tag] = .at(mac) }
+        case .connection(let tuple, let zone, let flags):
+            connections.withLock { _ = $0.note(tuple, zone: zone, flags: flags, now: 1) }
         }
     }
 
@@ -112,6 +116,14 @@ final class TableState: FlowStateView {
 
     func port(of mac: MACAddress, vlan: UInt16, bridge: Tag) -> Tag? {
         macs.withLock { $0[.mac(mac, vlan: vlan, bridge: bridge)] }
+    }
+
+    func connection(_ tuple: ConnectionTuple, zone: Tag, flags: UInt16) -> ConnectionMatch? {
+        connections.withLock { $0.find(tuple, zone: zone, flags: flags, now: 1) }
+    }
+
+    func hasConnections(_ pair: ConnectionTuple, zone: Tag) -> Bool {
+        connections.withLock { $0.hasConnections(pair, zone: zone) }
     }
 
     func neighbor(_ address: IPAddress, port: Tag) -> NeighborState {

@@ -40,7 +40,7 @@ public struct TopologyChanges {
             }
             (topology.ports[one.path], topology.ports[two.path]) = (one, two)
         }
-        switch Int.random(in: 0...12, using: &random) {
+        switch Int.random(in: 0...17, using: &random) {
         case 0: topology.ports[path]?.isEnabled.toggle()
         case 1: topology.ports[path]?.mac = MACAddress(bits: 0x0e77_0000_0000 | UInt64(serial))
         case 2, 3:
@@ -72,6 +72,32 @@ public struct TopologyChanges {
         case 9:
             let new = Router(path: DevicePath(tenant: "t", name: "r\(serial)"))
             topology.routers[new.path] = new
+        case 13, 14:
+            var chain = Chain(path: DevicePath(tenant: "t", name: "c\(Int.random(in: 0...2, using: &random))"))
+            let actions: [Rule.Action] = [.accept, .drop, .reject, .continue, .jump("c0")]
+            for id in 0..<Int.random(in: 0...3, using: &random) {
+                var condition = Condition()
+                condition.ipProtocol = Match([1, 6, 17].randomElement(using: &random) ?? 1, isInverted: id == 1)
+                if Bool.random(using: &random), !topology.addressGroups.isEmpty {
+                    condition.destinationGroup = Match("g")
+                }
+                chain.rules.append(
+                    Rule(id: "\(id)", condition: condition, action: actions.randomElement(using: &random) ?? .drop))
+            }
+            topology.chains[chain.path] = Int.random(in: 0...4, using: &random) == 0 ? nil : chain
+        case 15:
+            var filters = Filters()
+            filters.inbound = topology.chains.values.map(\.path.name).sorted().randomElement(using: &random)
+            if Bool.random(using: &random) { swap(&filters.inbound, &filters.outbound) }
+            switch Int.random(in: 0...3, using: &random) {
+            case 0: topology.bridges[bridge]?.filters = filters
+            case 1: topology.routers[router]?.filters = filters
+            default: topology.ports[path]?.filters = filters
+            }
+        case 16:
+            var group = AddressGroup(path: DevicePath(tenant: "t", name: "g"))
+            for _ in 0..<Int.random(in: 0...3, using: &random) { group.members.insert(subnet(serial &+ 7).network) }
+            topology.addressGroups[group.path] = group
         case 10:
             if topology.ports[path]?.addresses.popLast() == nil { topology.ports[path]?.addresses = [subnet(serial)] }
         case 11:

@@ -227,6 +227,7 @@ final class KernelControl {
         case 3 where value.count >= 16:
             statistics.packets = value.loadUnaligned(as: UInt64.self)
             statistics.bytes = value.loadUnaligned(fromByteOffset: 8, as: UInt64.self)
+        case 4: statistics.tcpFlags = UInt16(value.number(UInt8.self) ?? 0)
         case 5:
             // Milliseconds of the monotonic clock.
             statistics.usedNanoseconds = (value.number(UInt64.self) ?? 0) &* 1_000_000

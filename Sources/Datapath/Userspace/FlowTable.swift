@@ -11,6 +11,7 @@ struct FlowEntry {
     var packets: UInt64 = 0
     var bytes: UInt64 = 0
     var used: UInt64 = 0
+    var tcpFlags: UInt16 = 0
 }
 
 typealias FlowPointer = UnsafeMutablePointer<FlowEntry>

@@ -223,6 +223,7 @@ final class Worker: DatapathThread, @unchecked Sendable {  // only mailbox, wake
             flow.pointee.packets &+= 1
             flow.pointee.bytes &+= UInt64(frame.count)
             flow.pointee.used = now
+            flow.pointee.tcpFlags |= frame.key.tcpFlags
             let only = flow.pointee.program.onlyOutput
             if only >= 0 {
                 output(UInt32(only), &frame, tunnel: nil)
@@ -446,6 +447,7 @@ final class Worker: DatapathThread, @unchecked Sendable {  // only mailbox, wake
             statistics.packets = flow.pointee.packets
             statistics.bytes = flow.pointee.bytes
             statistics.usedNanoseconds = flow.pointee.used
+            statistics.tcpFlags = flow.pointee.tcpFlags
             body(flow.pointee.id, statistics)
         }
     }

@@ -307,7 +307,7 @@ extension ClusterState {
             }
             object = .port(port)
         case .router(let router): if topology.bridges[router.path] != nil { return taken(key, "bridge") }
-        case .host, .zone: break
+        case .host, .zone, .chain, .portGroup, .addressGroup: break
         }
         set(key, object, before, &change)
         return nil
@@ -352,7 +352,7 @@ extension ClusterState {
         case .port(let port):
             deletePort(port, cascade, &change)
             return nil
-        case .host, .zone: break
+        case .host, .zone, .chain, .portGroup, .addressGroup: break
         }
         set(key, nil, object, &change)
         return nil

@@ -59,8 +59,8 @@ enum RowKey: Hashable, Sendable {
         case .meta, .counters, .cluster: break
         case .object(let key):
             switch key {
-            case .bridge(let path), .router(let path):
-                hasher.add(key.kind == .bridge ? 1 : 2)
+            case .bridge(let path), .router(let path), .chain(let path), .portGroup(let path), .addressGroup(let path):
+                hasher.add(UInt64(key.kind.code))
                 hasher.add(path.tenant)
                 hasher.add(path.name)
             case .port(let path):

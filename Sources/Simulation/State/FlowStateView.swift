@@ -8,6 +8,18 @@ public protocol FlowStateView: AnyObject, Sendable {
     func port(of mac: MACAddress, vlan: UInt16, bridge: Tag) -> Tag?
     /// What is known of a neighbor of a router port.
     func neighbor(_ address: IPAddress, port: Tag) -> NeighborState
+    /// The connection that a packet belongs to in a zone; `nil` when it would be the first. TCP flags tell whether it
+    /// begins another one on the same ports.
+    func connection(_ tuple: ConnectionTuple, zone: Tag, flags: UInt16) -> ConnectionMatch?
+    /// Whether two addresses have any connection of a protocol in a zone, either way. The tuple has no ports.
+    func hasConnections(_ pair: ConnectionTuple, zone: Tag) -> Bool
+}
+
+extension FlowStateView {
+    /// All are first.
+    public func connection(_ tuple: ConnectionTuple, zone: Tag, flags: UInt16) -> ConnectionMatch? { nil }
+    /// None.
+    public func hasConnections(_ pair: ConnectionTuple, zone: Tag) -> Bool { false }
 }
 
 /// A state that knows nothing.

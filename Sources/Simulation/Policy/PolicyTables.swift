@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+import HashTreeCollections
+import Topology
+import Wire
+
+/// Chains and address groups, compiled. What changes is compiled again, the rest is shared with the tables before.
+struct PolicyTables: Sendable {
+    /// What the simulation reads, by index. The programs own what they point to.
+    private(set) var chains = ChainViews()
+    private(set) var groups = GroupViews()
+    private var programs: [ChainProgram?] = []
+    private var groupPrograms: [AddressGroupProgram?] = []
+    private var indexOfChain = TreeDictionary<DevicePath, Int32>()
+    private var indexOfGroup = TreeDictionary<DevicePath, Int32>()
+    /// Words of a bitmap of the largest chain.
+    private(set) var words = 0
+
+    init() {}
+
+    /// The chain of a name; -1 where there is none.
+    func chain(_ name: String?, of tenant: String) -> Int32 {
+        guard let name else { return -1 }
+        return indexOfChain[DevicePath(tenant: tenant, name: name)] ?? -1
+    }
+
+    /// The path of a chain.
+    func path(_ chain: Int32) -> DevicePath? { programs[Int(chain)]?.path }
+
+    /// Gives each chain and group a place, then compiles those that are new or changed.
+    mutating func update(_ topology: Topology, chains changed: Set<DevicePath>, groups changedGroups: Set<DevicePath>) {
+        for path in changedGroups.sorted() {
+            guard let group = topology.addressGroups[path] else {
+                // Who asked for it is compiled without it; the place is left.
+                indexOfGroup[path] = nil
+                continue
+            }
+            let program = AddressGroupProgram(group)
+            if let index = indexOfGroup[path] {
+                groupPrograms[Int(index)] = program
+                groups[Int(index)] = program.view
+            } else {
+                indexOfGroup[path] = Int32(groupPrograms.count)
+                groupPrograms.append(program)
+                groups.append(program.view)
+            }
+        }
+        for path in changed.sorted() {
+            if topology.chains[path] == nil {
+                indexOfChain[path] = nil
+            } else if indexOfChain[path] == nil {
+                indexOfChain[path] = Int32(programs.count)
+                programs.append(nil)
+                chains.append(nil)
+            }
+        }
+        for path in changed {
+            guard let chain = topology.chains[path], let index = indexOfChain[path] else { continue }
+            let source = ChainSource(
+                chain, chain: { self.chain($0, of: path.tenant) },
+                group: { indexOfGroup[DevicePath(tenant: path.tenant, name: $0)] ?? -1 })
+            let program = ChainProgram(source)
+            programs[Int(index)] = program
+            chains[Int(index)] = program.view
+            words = max(words, program.view.words)
+        }
+    }
+
+    /// Places that nothing uses any more.
+    var waste: Int {
+        programs.count - indexOfChain.count + groupPrograms.count - indexOfGroup.count
+    }
+}
+
+/// Views of chains. They are valid as long as the ``PolicyTables`` that they lie in, or a copy of it.
+struct ChainViews: @unchecked Sendable {  // what they point to is never written
+    private var views: [ChainView?] = []
+    @inline(__always)
+    subscript(_ index: Int) -> ChainView? {
+        get { views[index] }
+        set { views[index] = newValue }
+    }
+    mutating func append(_ view: ChainView?) { views.append(view) }
+}
+
+/// Views of address groups, likewise.
+struct GroupViews: @unchecked Sendable {  // what they point to is never written
+    private var views: [AddressGroupView] = []
+    @inline(__always)
+    subscript(_ index: Int) -> AddressGroupView {
+        get { views[index] }
+        set { views[index] = newValue }
+    }
+    mutating func append(_ view: AddressGroupView) { views.append(view) }
+}

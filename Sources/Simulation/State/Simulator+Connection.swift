@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+import Topology
+import Wire
+
+/// What a packet is to its connection. Looked up only when a rule asks; from then on the flow is that of one connection.
+extension Simulator {
+    mutating func connectionClass(_ place: FilterPlace) -> ConnectionClass {
+        verdict.mask.includeSource(prefix: 128)
+        verdict.mask.includeDestination(prefix: 128)
+        verdict.mask.include(.ipProtocol)
+        verdict.mask.include(.ipFragment)
+        let isV6 = key.etherType == EtherType.ipv6
+        if key.ipFragment == FragmentKind.later { return fragmentClass(place) }
+        if key.ipProtocol == (isV6 ? IPProtocol.icmpv6 : IPProtocol.icmp) {
+            verdict.mask.include(.sourcePort)
+            verdict.mask.include(.destinationPort)
+            let type = UInt8(truncatingIfNeeded: key.sourcePort)
+            if Self.isError(type, isV6) { return errorClass(place) }
+            // Neighbor discovery and the like has no connections.
+            guard Self.isQuery(type, isV6) || Self.isReply(type, isV6) else { return .new }
+            return classify(tuple(withPorts: false), place, mayBegin: Self.isQuery(type, isV6))
+        }
+        if hasPorts {
+            verdict.mask.include(.sourcePort)
+            verdict.mask.include(.destinationPort)
+        }
+        return classify(tuple(withPorts: hasPorts), place, mayBegin: true)
+    }
+
+    private func tuple(withPorts: Bool) -> ConnectionTuple {
+        ConnectionTuple(
+            source: key.ipSource, destination: key.ipDestination, sourcePort: withPorts ? key.sourcePort : 0,
+            destinationPort: withPorts ? key.destinationPort : 0, ipProtocol: key.ipProtocol)
+    }
+
+    private mutating func classify(
+        _ tuple: ConnectionTuple, _ place: FilterPlace, mayBegin: Bool
+    ) -> ConnectionClass {
+        for use in verdict.connections where use.zone == place.device && use.tuple == tuple {
+            return use.isNew ? .new : use.isReturn ? .establishedReturn : .established
+        }
+        verdict.tags.append(.connection(tuple, zone: place.device))
+        if let match = state.connection(tuple, zone: place.device, flags: key.tcpFlags) {
+            verdict.connections.append(
+                ConnectionUse(zone: place.device, tuple: tuple, isNew: false, isReturn: match.isReturn))
+            if isTracing { noteState(match.isReturn ? "established, return" : "established", tuple, place) }
+            return match.isReturn ? .establishedReturn : .established
+        }
+        var begins = mayBegin
+        if tuple.ipProtocol == IPProtocol.tcp {
+            // A reset begins nothing. Other segments may: their connection may be older than what this host knows.
+            verdict.mask.bits.words[9] |= 0x04 << 48
+            if key.tcpFlags & 0x04 != 0 { begins = false }
+        }
+        if isTracing { noteState(begins ? "new" : "invalid", tuple, place) }
+        guard begins else { return .invalid }
+        verdict.connections.append(ConnectionUse(zone: place.device, tuple: tuple, isNew: true, isReturn: false))
+        return .new
+    }
+
+    /// Later fragments have no ports: they belong to some connection of the two, if there is one. Without its first fragment,
+    /// which is asked in full, a packet is worth nothing to whoever gets the rest.
+    private mutating func fragmentClass(_ place: FilterPlace) -> ConnectionClass {
+        let pair = tuple(withPorts: false)
+        verdict.tags.append(.connection(pair, zone: place.device))
+        let isKnown = state.hasConnections(pair, zone: place.device)
+        if isTracing { noteState(isKnown ? "established, by its fragment" : "invalid fragment", pair, place) }
+        return isKnown ? .established : .invalid
+    }
+
+    /// An error belongs to the connection of the packet that it quotes, and goes the other way.
+    private mutating func errorClass(_ place: FilterPlace) -> ConnectionClass {
+        verdict.isCacheable = false
+        guard let packet = quoted, let match = state.connection(packet, zone: place.device, flags: 0) else {
+            return .invalid
+        }
+        if isTracing { noteState("related", packet, place) }
+        return match.isReturn ? .related : .relatedReturn
+    }
+
+    private mutating func noteState(_ text: String, _ tuple: ConnectionTuple, _ place: FilterPlace) {
+        let name =
+            fabric.ports[Int(max(place.inPort, 0))].isRouter
+            ? fabric.routerPaths[Int(fabric.ports[Int(max(place.inPort, 0))].device)]
+            : fabric.bridgePaths[Int(fabric.ports[Int(max(place.inPort, 0))].device)]
+        noteDevice("state", name, "\(text): \(tuple)")
+    }
+
+    /// The packet that an ICMP error in hand quotes, as it says itself.
+    static func quotedTuple(_ packet: borrowing SimulatedPacket, _ isV6: Bool) -> ConnectionTuple? {
+        let start = Int(packet.layout.transport) + 8
+        let count = packet.bytes.byteCount
+        guard packet.layout.transport != 0, count > start else { return nil }
+        func byte(_ offset: Int) -> UInt8 { packet.bytes.unsafeLoad(fromByteOffset: start + offset, as: UInt8.self) }
+        func word(_ offset: Int) -> UInt64 {
+            (0..<8).reduce(UInt64(0)) { $0 << 8 | UInt64(byte(offset + $1)) }
+        }
+        func half(_ offset: Int) -> UInt16 { UInt16(byte(offset)) << 8 | UInt16(byte(offset + 1)) }
+        let source: IPAddress
+        let destination: IPAddress
+        let ipProtocol: UInt8
+        let transport: Int
+        if isV6 {
+            guard count >= start + 40, byte(0) >> 4 == 6 else { return nil }
+            source = IPAddress(high: word(8), low: word(16), family: .ipv6)
+            destination = IPAddress(high: word(24), low: word(32), family: .ipv6)
+            ipProtocol = byte(6)
+            transport = 40
+        } else {
+            guard count >= start + 20, byte(0) >> 4 == 4, byte(0) & 0xf >= 5 else { return nil }
+            source = IPAddress(IPv4Address(bits: UInt32(truncatingIfNeeded: word(12) >> 32)))
+            destination = IPAddress(IPv4Address(bits: UInt32(truncatingIfNeeded: word(16) >> 32)))
+            ipProtocol = byte(9)
+            transport = Int(byte(0) & 0xf) * 4
+            // Of a later fragment there is no transport header.
+            guard half(6) & 0x1fff == 0 else { return nil }
+        }
+        let ports = [IPProtocol.tcp, IPProtocol.udp, IPProtocol.sctp].contains(ipProtocol)
+        guard !ports || count >= start + transport + 4 else { return nil }
+        return ConnectionTuple(
+            source: source, destination: destination, sourcePort: ports ? half(transport) : 0,
+            destinationPort: ports ? half(transport + 2) : 0, ipProtocol: ipProtocol)
+    }
+
+    static func isError(_ type: UInt8, _ isV6: Bool) -> Bool {
+        if isV6 { return type < 128 }
+        return [ICMP.unreachable, ICMP.sourceQuench, ICMP.redirect, ICMP.timeExceeded, ICMP.parameterProblem].contains(
+            type)
+    }
+
+    /// Echo and timestamp requests (RFC 792, 4443).
+    private static func isQuery(_ type: UInt8, _ isV6: Bool) -> Bool {
+        isV6 ? type == ICMPv6.echoRequest : type == ICMP.echoRequest || type == 13
+    }
+
+    private static func isReply(_ type: UInt8, _ isV6: Bool) -> Bool {
+        isV6 ? type == ICMPv6.echoReply : type == ICMP.echoReply || type == 14
+    }
+}
+
+extension ConnectionTuple: CustomStringConvertible {
+    /// As in `tcp 10.0.0.1:1025 > 10.0.0.2:80`.
+    public var description: String {
+        let name = IPProtocol.name(of: ipProtocol)
+        if sourcePort == 0, destinationPort == 0 { return "\(name) \(source) > \(destination)" }
+        func place(_ address: IPAddress, _ port: UInt16) -> String {
+            address.family == .ipv6 ? "[\(address)]:\(port)" : "\(address):\(port)"
+        }
+        return "\(name) \(place(source, sourcePort)) > \(place(destination, destinationPort))"
+    }
+}
