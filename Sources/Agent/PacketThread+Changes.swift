@@ -213,9 +213,10 @@ extension PacketThread {
     func resume(_ packets: [ParkingLot.Parked], _ thread: any DatapathThread) {
         for parked in packets {
             switch parked.origin {
-            case .leaving(let tag, let isRouted):
+            case .leaving(let tag, let isRouted, let answers):
                 guard let port = epoch.fabric.port(tag) else { continue }
-                send(parked.packet.bytes, leaving: port, isRouted: isRouted, thread, generation: 1)
+                send(
+                    parked.packet.bytes, leaving: port, isRouted: isRouted, answers: answers, thread, generation: 1)
             case .ingress(let tag):
                 guard let port = epoch.fabric.port(tag) else { continue }
                 resume(parked.packet, at: port, tag, thread)

@@ -222,8 +222,8 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
         let query = waitedFor
         for generated in packets where isWithinRate(generated, query) {
             send(
-                generated.frame, leaving: generated.port, isRouted: generated.isRouted, thread,
-                generation: generation + 1)
+                generated.frame, leaving: generated.port, isRouted: generated.isRouted, answers: generated.answers,
+                thread, generation: generation + 1)
         }
     }
 
@@ -244,12 +244,13 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
 
     /// Sends a frame that a device made out of one of its ports.
     func send(
-        _ frame: [UInt8], leaving port: PortIndex, isRouted: Bool = false, _ thread: any DatapathThread, generation: Int
+        _ frame: [UInt8], leaving port: PortIndex, isRouted: Bool = false, answers: [ConnectionUse] = [],
+        _ thread: any DatapathThread, generation: Int
     ) {
         guard generation <= AgentLimits.generations else { return }
-        simulateGenerated(frame, leaving: port, isRouted)
+        simulateGenerated(frame, leaving: port, isRouted, answers)
         if simulator.verdict.wait != nil {
-            park(OwnedPacket(bytes: frame), .leaving(epoch.fabric.tag(port), isRouted: isRouted))
+            park(OwnedPacket(bytes: frame), .leaving(epoch.fabric.tag(port), isRouted: isRouted, answers: answers))
             takeNote(thread)
         } else {
             let (actions, _) = ActionBuilder.actions(of: simulator.verdict, epoch)
@@ -259,7 +260,9 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
         sendGenerated(thread, generation: generation)
     }
 
-    func simulateGenerated(_ frame: [UInt8], leaving port: PortIndex, _ isRouted: Bool) {
+    func simulateGenerated(
+        _ frame: [UInt8], leaving port: PortIndex, _ isRouted: Bool, _ answers: [ConnectionUse]
+    ) {
         counters.simulated &+= 1
         frame.withUnsafeBytes { bytes in
             var layout = PacketLayout()
@@ -267,7 +270,7 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
             let length = layout.networkLength > 0 ? layout.networkLength : bytes.count - Int(layout.network)
             simulator.simulateGenerated(
                 SimulatedPacket(key: key, layout: layout, bytes: bytes.bytes, length: length), leaving: port,
-                isRouted: isRouted)
+                isRouted: isRouted, answers: answers)
         }
     }
 }

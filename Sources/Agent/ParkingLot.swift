@@ -10,7 +10,7 @@ struct ParkingLot {
     struct Parked {
         enum Origin: Equatable {
             case ingress(Tag)
-            case leaving(Tag, isRouted: Bool)
+            case leaving(Tag, isRouted: Bool, answers: [ConnectionUse])
         }
         var packet: OwnedPacket
         var origin: Origin

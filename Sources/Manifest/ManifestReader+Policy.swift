@@ -38,8 +38,8 @@ extension ManifestReader {
             var chain = Chain(path: DevicePath(tenant: tenant, name: entry.key))
             let object = "chain \(chain.path)"
             yaml.note(object, at: entry.node)
-            for item in yaml.items(entry.value) {
-                if let rule = readRule(item, object, chain.rules.count + 1) { chain.rules.append(rule) }
+            for (place, item) in yaml.items(entry.value).enumerated() {
+                if let rule = readRule(item, object, place + 1) { chain.rules.append(rule) }
             }
             topology.chains[chain.path] = chain
         }

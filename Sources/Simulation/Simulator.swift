@@ -68,6 +68,8 @@ public struct Simulator: ~Copyable {
     var ingressPort: Int32 = -1
     /// What the packet quotes, when it is an ICMP error.
     var quoted: ConnectionTuple?
+    /// What the packet in hand answers, when a device made it.
+    var answered: [ConnectionUse] = []
     /// Devices that the packet went through, by tag.
     let traversed: UnsafeMutablePointer<UInt64>
     var traversedCount = 0
@@ -106,11 +108,15 @@ public struct Simulator: ~Copyable {
 
     /// Simulates a packet that a device made and sends out of one of its ports.
     ///
-    /// - Parameter isRouted: whether its router sends it where its routes say, see ``GeneratedPacket/isRouted``.
+    /// - Parameters:
+    ///   - isRouted: whether its router sends it where its routes say, see ``GeneratedPacket/isRouted``.
+    ///   - answers: see ``GeneratedPacket/answers``.
     public mutating func simulateGenerated(
-        _ packet: borrowing SimulatedPacket, leaving port: PortIndex, isRouted: Bool = false
+        _ packet: borrowing SimulatedPacket, leaving port: PortIndex, isRouted: Bool = false,
+        answers: [ConnectionUse] = []
     ) {
         begin(packet)
+        answered = answers
         verdict.isCacheable = false
         if !isRouted || !originate(port.value, packet) { leave(port.value, from: -1, packet) }
         finish()
@@ -134,6 +140,7 @@ public struct Simulator: ~Copyable {
         portsEntered = 0
         portsEnteredByAll = 0
         quoted = nil
+        if !answered.isEmpty { answered = [] }
         if key.ipProtocol == IPProtocol.icmp || key.ipProtocol == IPProtocol.icmpv6,
             key.ipFragment != FragmentKind.later,
             Self.isError(UInt8(truncatingIfNeeded: key.sourcePort), key.etherType == EtherType.ipv6)
@@ -154,6 +161,9 @@ public struct Simulator: ~Copyable {
             verdict.drop = .consumed
         }
         if verdict.connections.isEmpty { return }
+        for index in verdict.packets.indices where verdict.packets[index].kind != .request {
+            verdict.packets[index].answers = verdict.connections
+        }
         // What is stopped begins nothing, and keeps nothing alive.
         let goesOn = verdict.wait == nil && (verdict.drop == nil || verdict.drop == .consumed)
         if goesOn {

@@ -135,6 +135,8 @@ public struct GeneratedPacket: Sendable, Equatable {
     /// Whether the router of `port` sends it where its routes say (RFC 1812 section 4.3.2.5), as it does with what it says
     /// itself; otherwise it goes out of `port` as it is.
     public var isRouted = false
+    /// What the packet that it answers belongs to: it is part of that, also where that packet itself came no further.
+    public var answers: [ConnectionUse] = []
 }
 
 /// Why a packet goes nowhere.

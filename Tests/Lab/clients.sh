@@ -37,4 +37,18 @@ case $example in
         at acme/web/vm1 ping -c 4 -i 0.2 10.0.2.21; wait $tcpdump; grep -q 'VXLAN, flags \[I\] (0x08), vni ' "$dump"
         say iperf3 -6; at acme/db/sql iperf3 -s -1 -D; at acme/web/vm1 iperf3 -6 -c fd00:2::21 -t 1 | grep receiver
         ;;
+    firewall)
+        say a rejected connection ends at once; { at acme/inside/office curl -sS -m 5 http://10.0.2.21:5432 2>&1 || true; } | tee "$dump"
+        grep -q "Couldn't connect" "$dump"
+        say a rejected ping is told so; { at acme/web/vm1 ping -c 1 -W 2 10.0.2.21 || true; } | grep -q 'Packet filtered'
+        say a dropped one is not; { at acme/inside/guest curl -sS -m 2 http://10.0.1.11:22 2>&1 || true; } | grep -q 'timed out'
+        say fragments of a tracked ping; at acme/db/sql ping -c 2 -i 0.2 -s 4000 -M dont 198.51.100.77
+        say iperf3 through the rules; at acme/inside/guest iperf3 -s -1 -D -p 9000; at acme/web/vm1 iperf3 -c 198.51.100.77 -p 9000 -t 1 | grep receiver
+        say UDP to a closed port is told through the rules
+        at acme/web/vm1 traceroute -n -w 2 -q 1 198.51.100.77 | tee "$dump"; grep -q ' 198\.51\.100\.77 ' "$dump"
+        say an answer to nothing is not let in
+        { at acme/inside/guest traceroute -n -w 1 -q 1 -m 4 10.0.1.11 || true; } | tee "$dump"; ! grep -q ' 10\.0\.1\.11 ' "$dump"
+        say trace; "$selvage" trace --lab "$lab" acme/inside/guest 'tcp 198.51.100.77:4000 > 10.0.1.11:22' | tee "$dump"
+        grep -q 'rest: drop' "$dump"
+        ;;
 esac

@@ -39,6 +39,9 @@ extension Simulator {
         for use in verdict.connections where use.zone == place.device && use.tuple == tuple {
             return use.isNew ? .new : use.isReturn ? .establishedReturn : .established
         }
+        for use in answered where use.zone == place.device && use.tuple.reversed == tuple {
+            return use.isReturn ? .established : .establishedReturn
+        }
         verdict.tags.append(.connection(tuple, zone: place.device))
         if let match = state.connection(tuple, zone: place.device, flags: key.tcpFlags) {
             verdict.connections.append(
@@ -71,7 +74,11 @@ extension Simulator {
     /// An error belongs to the connection of the packet that it quotes, and goes the other way.
     private mutating func errorClass(_ place: FilterPlace) -> ConnectionClass {
         verdict.isCacheable = false
-        guard let packet = quoted, let match = state.connection(packet, zone: place.device, flags: 0) else {
+        guard let packet = quoted else { return .invalid }
+        for use in answered where use.zone == place.device && use.tuple == packet {
+            return use.isReturn ? .related : .relatedReturn
+        }
+        guard let match = state.connection(packet, zone: place.device, flags: 0) else {
             return .invalid
         }
         if isTracing { noteState("related", packet, place) }
