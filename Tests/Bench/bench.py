@@ -537,7 +537,8 @@ def main():
         wanted = options.only or parts
         for line in run(options.tool, "simulate").splitlines() if "simulate" in wanted else []:
             entry = json.loads(line)
-            reach = {"simulate.bridge": "<= 0.5", "simulate.routers": "<= 1.5"}[entry["name"]]
+            reach = {"simulate.bridge": "<= 0.5", "simulate.routers": "<= 1.5", "rules.ratio": "<= 1.3",
+                     "state.bytes": "<= 200"}.get(entry["name"])
             result(entry["name"], entry["value"], entry["unit"], reach=reach, allocations=entry["allocations"])
         if os.geteuid() != 0:
             print("the rest makes network namespaces and needs root", file=sys.stderr)
