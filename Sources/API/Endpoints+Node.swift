@@ -9,7 +9,7 @@ import Topology
 struct NodeEndpoints {
     let node: any NodeInterface
 
-    var all: [Endpoint] { [health, ready, status, flows, datapath, trace] }
+    var all: [Endpoint] { [health, ready, status, flows, datapath, state, trace] }
 
     private var health: Endpoint {
         Endpoint(
@@ -59,6 +59,23 @@ struct NodeEndpoints {
     private var flows: Endpoint { tool("flows", "The flows that are installed, with what they carried.", .flows) }
     private var datapath: Endpoint { tool("datapath", "Ports, counters, and why packets were dropped.", .datapath) }
 
+    private var state: Endpoint {
+        Endpoint(
+            method: .get, path: "/v1/node/state", id: "node-state", tag: "node",
+            summary: "Connections that a node knows, a thousand at most.", access: .operator,
+            parameters: [
+                .query(
+                    "matching", .string(),
+                    "Only connections of whose text this is part, as in `10.0.0.1` or `acme/web`."),
+                NodeEndpoints.host,
+            ], answers: [.init(status: 200, text: "The answer.", schema: NodeEndpoints.anything)],
+            problems: [404, 502, 503]
+        ) { [node] call in
+            try NodeEndpoints.reply(
+                try await node.answer(.state(matching: call.query["matching"]), host: call.query["host"]))
+        }
+    }
+
     private var trace: Endpoint {
         Endpoint(
             method: .get, path: "/v1/node/trace", id: "node-trace", tag: "node",
@@ -91,6 +108,7 @@ struct NodeEndpoints {
         case .flows(let answer): try .json(answer)
         case .datapath(let answer): try .json(answer)
         case .trace(let answer): try .json(answer)
+        case .state(let answer): try .json(answer)
         }
     }
 }

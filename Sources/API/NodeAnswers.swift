@@ -8,6 +8,8 @@ public enum NodeRequest: Codable, Sendable {
     case flows
     /// Ports, counters and drops of the datapath.
     case datapath
+    /// Connections that are known; those meant by the text, all without one.
+    case state(matching: String?)
     /// Simulate a described packet from a port.
     case trace(port: String, packet: String)
 }
@@ -22,6 +24,8 @@ public enum NodeResponse: Codable, Sendable {
     case flows([FlowAnswer])
     /// Answer to `datapath`.
     case datapath(DatapathAnswer)
+    /// Answer to `state`.
+    case state(StateAnswer)
     /// Answer to `trace`.
     case trace(TraceAnswer)
 }
@@ -78,6 +82,51 @@ public struct StatusAnswer: Codable, Sendable {
         self.uptimeSeconds = uptimeSeconds
         self.ports = ports
         self.problems = problems
+    }
+}
+
+/// Connections that a host knows.
+public struct StateAnswer: Codable, Sendable {
+    /// One of them.
+    public struct Connection: Codable, Sendable {
+        /// The device in which it is known.
+        public var zone: String
+        /// As its first packet said it: `tcp 10.0.0.1:1025 > 10.0.0.2:80`.
+        public var connection: String
+        /// `opening`, `open`, `closing`, `closed` for TCP; `unanswered` or `answered`.
+        public var state: String
+        /// Seconds since its last packet.
+        public var idleSeconds: Double
+        /// Seconds since its first packet.
+        public var ageSeconds: Double
+        /// Seconds until it is forgotten, unless packets come.
+        public var leftSeconds: Double
+
+        /// Made by the node.
+        public init(
+            zone: String, connection: String, state: String, idleSeconds: Double, ageSeconds: Double,
+            leftSeconds: Double
+        ) {
+            self.zone = zone
+            self.connection = connection
+            self.state = state
+            self.idleSeconds = idleSeconds
+            self.ageSeconds = ageSeconds
+            self.leftSeconds = leftSeconds
+        }
+    }
+    /// Some of them, latest used first.
+    public var connections: [Connection]
+    /// How many there are.
+    public var count: Int
+    /// How many found no room.
+    public var refused: UInt64
+
+    /// Made by the node.
+    public init(connections: [Connection], count: Int, refused: UInt64) {
+        self.connections = connections
+        self.count = count
+        self.refused = refused
     }
 }
 

@@ -34,10 +34,16 @@ public final class Agent: Sendable {
     }
 
     private let control: Mutex<Control>
+    private let logRule: @Sendable (RuleLog) -> Void
 
     /// An engine that knows an empty topology.
-    public init(host: String, datapath: any Datapath) {
+    ///
+    /// - Parameter logRule: takes the lines that rules ask for; called on packet threads.
+    public init(
+        host: String, datapath: any Datapath, logRule: @escaping @Sendable (RuleLog) -> Void = { _ in }
+    ) {
         self.host = host
+        self.logRule = logRule
         self.datapath = datapath
         control = Mutex(Control(fabric: Fabric(Topology(), localHost: host)))
     }
@@ -51,7 +57,8 @@ public final class Agent: Sendable {
             try datapath.start { index in
                 let thread = PacketThread(
                     index: index, epoch: epoch, state: state,
-                    installsStanding: index == 0 || !datapath.sharesFlows, broadcast: { announcer.broadcast($0) })
+                    installsStanding: index == 0 || !datapath.sharesFlows, broadcast: { announcer.broadcast($0) },
+                    logRule: logRule)
                 threads.append(thread)
                 return thread
             }

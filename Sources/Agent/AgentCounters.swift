@@ -25,6 +25,10 @@ public struct AgentCounters: Sendable, Equatable {
     public var strangers: UInt64 = 0
     /// Packets of ports that are not bound.
     public var unbound: UInt64 = 0
+    /// Lines that rules asked for.
+    public var logged: UInt64 = 0
+    /// Lines that there were too many of.
+    public var unlogged: UInt64 = 0
     /// Packets dropped, by reason.
     public var drops: [DropReason: UInt64] = [:]
 
@@ -44,6 +48,8 @@ public struct AgentCounters: Sendable, Equatable {
         untold += other.untold
         strangers += other.strangers
         unbound += other.unbound
+        logged += other.logged
+        unlogged += other.unlogged
         drops.merge(other.drops, uniquingKeysWith: +)
     }
 }

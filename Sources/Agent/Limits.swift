@@ -52,6 +52,8 @@ public enum AgentLimits {
     public static let connectionsLookedAt = 65_536
     /// How often other hosts are told that a connection goes on.
     public static let connectionTellNanoseconds: UInt64 = 10_000_000_000
+    /// Lines a second that rules write, each rule by itself.
+    public static let logsPerRule = 20
     /// Packets that come of a packet that comes of a packet.
     public static let generations = 4
     /// Distinct tags of one flow that are kept; past it a flow is not installed.

@@ -109,9 +109,8 @@ public final class LocalState: FlowStateView {
                 connections.table.markTold(tuple, zone: zone, now)
                 return .news
             }
-            // The others hear when the connection's lifetime becomes another one, and now and then that it goes on.
-            let isTurn =
-                before.map { connections.table.expiry($0) &- $0.used } != connections.table.expiry(after) &- after.used
+            // The others hear how far the connection has come, and now and then that it goes on.
+            let isTurn = before?.phase != after.phase
             let isDue = isOwn && (isTurn || now >= after.told &+ AgentLimits.connectionTellNanoseconds)
             if isDue || !isOwn { connections.table.markTold(tuple, zone: zone, now) }
             return .known(isDue: isDue)

@@ -59,6 +59,7 @@ extension PacketThread {
     func adopt(_ epoch: Epoch, _ changed: Set<Tag>, _ thread: any DatapathThread) {
         if epoch.fabric.lineage != self.epoch.fabric.lineage {
             errorBudget.removeAll()
+            logBudget.removeAll()
             answerBudget.removeAll()
         }
         self.epoch = epoch
@@ -246,7 +247,7 @@ extension PacketThread {
             if simulator.verdict.isCacheable, !begins {
                 install(Flow(key: key, mask: mask, actions: actions), sample: key, thread)
             }
-            count(simulator.verdict)
+            count(simulator.verdict, key, at: port)
             takeNote(thread)
             thread.execute(withoutCheck(actions), on: packet)
             sendGenerated(thread, generation: 0)

@@ -59,6 +59,10 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
     var greeted: Set<IPAddress> = []
     /// Flows of connections, which their packets keep alive.
     var stateful: [FlowID: StatefulFlow] = [:]
+    /// Lines that rules may write now.
+    var logBudget: [RuleReference: RateLimit] = [:]
+    /// Where they go.
+    let logRule: @Sendable (RuleLog) -> Void
     var nextExpiry: UInt64 = 0
     var now: UInt64 = 0
 
@@ -66,13 +70,14 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
     ///   are shared, every thread where each has its own.
     init(
         index: Int, epoch: Epoch, state: LocalState, installsStanding: Bool,
-        broadcast: @escaping @Sendable (Message) -> Void
+        broadcast: @escaping @Sendable (Message) -> Void, logRule: @escaping @Sendable (RuleLog) -> Void = { _ in }
     ) {
         self.index = index
         self.epoch = epoch
         self.state = state
         self.installsStanding = installsStanding
         self.broadcast = broadcast
+        self.logRule = logRule
         simulator = Simulator(fabric: epoch.fabric, state: state)
     }
 
@@ -110,7 +115,7 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
         if simulator.verdict.isCacheable, !begins {
             install(Flow(key: packet.key, mask: mask, actions: actions), sample: packet.key, thread)
         }
-        count(simulator.verdict)
+        count(simulator.verdict, packet.key, at: port)
         // State before packet: the answer must not find a host that does not know yet what this packet taught.
         takeNote(thread)
         // A packet that is too long for the flow's own check goes out as it is: it may be fragmented.
@@ -151,7 +156,7 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
         if installsStanding, simulator.verdict.drop != .unknownKey {
             install(Flow(key: packet.key, mask: mask, actions: actions), sample: packet.key, thread)
         }
-        count(simulator.verdict)
+        if let reason = simulator.verdict.drop { counters.drops[reason, default: 0] &+= 1 }
         thread.execute(actions, on: packet)
     }
 
@@ -181,7 +186,8 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
         flows.count < AgentLimits.flowsPerThread && flows.count(ofPort: port) < AgentLimits.flowsPerPort
     }
 
-    func count(_ verdict: borrowing Verdict) {
+    func count(_ verdict: borrowing Verdict, _ key: FlowKey, at port: PortIndex) {
+        if !verdict.logs.isEmpty { log(verdict, key, at: port) }
         if let reason = verdict.drop { counters.drops[reason, default: 0] &+= 1 }
     }
 

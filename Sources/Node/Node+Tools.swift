@@ -16,6 +16,7 @@ extension Node {
         case .status: .status(await status())
         case .flows: .flows(flows())
         case .datapath: datapath()
+        case .state(let text): .state(connections(text))
         case .trace(let port, let packet): Tracer(agent: agent).trace(port: port, packet: packet)
         }
     }
@@ -45,6 +46,33 @@ extension Node {
         .sorted { ($0.ingress, $1.packets) < ($1.ingress, $0.packets) }
     }
 
+    /// Connections that are listed at once.
+    private static let listedConnections = 1000
+
+    private func connections(_ text: String?) -> StateAnswer {
+        let topology = agent.topology
+        var names: [Simulation.Tag: String] = [:]
+        for path in topology.bridges.keys { names[.bridge(path)] = path.description }
+        for path in topology.routers.keys { names[.router(path)] = path.description }
+        let zones = names
+        let now = monotonicNanoseconds()
+        let lifetimes = ConnectionLifetimes()
+        let records = agent.state.connections(limit: Node.listedConnections) { record in
+            guard let text else { return true }
+            return "\(zones[record.zone] ?? "") \(record.tuple)".contains(text)
+        }
+        let (count, refused) = agent.state.connectionCount
+        func seconds(_ from: UInt64, _ to: UInt64) -> Double { to > from ? Double(to - from) / 1e9 : 0 }
+        return StateAnswer(
+            connections: records.sorted { $0.used > $1.used }.map { record in
+                .init(
+                    zone: zones[record.zone] ?? "a device that is gone", connection: record.tuple.description,
+                    state: record.phase.rawValue, idleSeconds: seconds(record.used, now),
+                    ageSeconds: seconds(record.created, now),
+                    leftSeconds: seconds(now, lifetimes.expiry(of: record)))
+            }, count: count, refused: refused)
+    }
+
     private func portNames() -> [UInt32: String] {
         let ports = (try? agent.ports()) ?? []
         return Dictionary(
@@ -67,6 +95,9 @@ extension Node {
                 ("flow table full", counters.tableFull), ("rate limited", counters.rateLimited),
                 ("told later", counters.untold), ("messages of strangers", counters.strangers),
                 ("from unbound ports", counters.unbound),
+                ("connections", UInt64(agent.state.connectionCount.count)),
+                ("connections refused, full", agent.state.connectionCount.refused),
+                ("rules logged", counters.logged), ("rules not logged, too many", counters.unlogged),
             ]
             return .datapath(
                 DatapathAnswer(

@@ -75,7 +75,9 @@ public final class Node: Sendable {
             configuration.directory, identity, lifetime: configuration.certificateLifetime)
         replica = try Replica(
             try Node.replicaConfiguration(configuration, identity, certificates), say: say)
-        agent = Agent(host: identity.name, datapath: try Node.openDatapath(configuration, say))
+        let rules = RuleLogger(identity.name, try SerialThread("sel-rules"), say)
+        agent = Agent(
+            host: identity.name, datapath: try Node.openDatapath(configuration, say), logRule: { rules.write($0) })
         follower = try Follower(agent)
     }
 

@@ -61,6 +61,13 @@ public final class Fabric: Sendable {
     public var localPorts: [PortIndex] {
         topology.ports.bound(to: localHost).values.flatMap(\.self).sorted().compactMap(port)
     }
+    /// The chain and id of a rule, in this snapshot.
+    public func rule(_ reference: RuleReference) -> (chain: DevicePath, id: String)? {
+        guard let path = tables.policy.path(reference.chain), let rules = topology.chains[path]?.rules,
+            rules.indices.contains(Int(reference.rule))
+        else { return nil }
+        return (path, rules[Int(reference.rule)].id)
+    }
     /// The name of a host.
     public func name(_ host: HostIndex) -> String { hostNames[Int(host.value)] }
 }

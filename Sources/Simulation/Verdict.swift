@@ -80,12 +80,12 @@ public struct Verdict: Sendable {
     }
 }
 
-/// A rule of a chain.
+/// A rule of a chain, in one ``Fabric``.
 public struct RuleReference: Sendable, Hashable {
-    /// The chain.
-    public var chain: Tag
+    /// The chain's index.
+    var chain: Int32
     /// The rule's place in it.
-    public var rule: Int32
+    var rule: Int32
 }
 
 /// Something that a packet taught, or confirmed.

@@ -64,6 +64,10 @@ public enum ICMP {
     public static let timeExceeded: UInt8 = 11
     /// Parameter problem.
     public static let parameterProblem: UInt8 = 12
+    /// Timestamp request.
+    public static let timestampRequest: UInt8 = 13
+    /// Timestamp reply.
+    public static let timestampReply: UInt8 = 14
 }
 
 /// ICMPv6 types (RFC 4443, 4861).

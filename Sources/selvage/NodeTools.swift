@@ -35,14 +35,14 @@ struct NodeOptions: ParsableArguments {
 
 /// What several nodes answer. One that can't be reached is named, and the others answer all the same.
 func askAll<Answer: Decodable>(
-    _ tool: String, _ node: NodeOptions, as type: Answer.Type = Answer.self
+    _ tool: String, _ node: NodeOptions, _ more: [(String, String)] = [], as type: Answer.Type = Answer.self
 ) async throws -> (answers: [(host: String, answer: Answer)], isComplete: Bool) {
     let places = try node.places()
     var answers: [(host: String, answer: Answer)] = []
     for (host, client) in places {
         do {
             let query = places.count == 1 && !host.isEmpty ? [("host", host)] : []
-            answers.append((host, try await client.value("GET", "/v1/node/\(tool)", query: query)))
+            answers.append((host, try await client.value("GET", "/v1/node/\(tool)", query: query + more)))
         } catch let error where places.count > 1 && !(error is APIRefusal) {
             let remedy = "selvage lab status tells which nodes run; selvage lab start \(host) starts it again"
             FileHandle.standardError.write(Data("\(host): \(error)\n    \(remedy)\n".utf8))
@@ -132,6 +132,44 @@ struct FlowsCommand: AsyncParsableCommand {
             }
         }
         if json { try printJSON(everything) }
+        if !isComplete { throw ExitCode(1) }
+    }
+}
+
+/// `selvage state`.
+struct StateCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "state", abstract: "List the connections that hosts know.",
+        discussion: "A connection is known where a rule asked for it, in the zone of the device that was filtered.")
+
+    @OptionGroup var node: NodeOptions
+    @Argument(help: "Only connections of whose line this is part: an address, a port as in :443, a device.")
+    var matching: String?
+    @Flag(help: "Print JSON.") var json = false
+
+    func run() async throws {
+        let (answers, isComplete): ([(host: String, answer: StateAnswer)], Bool) = try await askAll(
+            "state", node, matching.map { [("matching", $0)] } ?? [])
+        if json {
+            try printJSON(Dictionary(answers.map { ($0.host, $0.answer) }, uniquingKeysWith: { a, _ in a }))
+        } else {
+            for (host, answer) in answers {
+                let shown = answer.connections.count
+                print(
+                    "\(host.isEmpty ? "" : "\(host)  ")\(answer.count) connection\(answer.count == 1 ? "" : "s")"
+                        + (shown == answer.count ? "" : ", \(shown) shown"))
+                if answer.connections.isEmpty { continue }
+                LabPrinter.table(
+                    ["ZONE", "CONNECTION", "STATE", "IDLE", "AGE", "LEFT"],
+                    answer.connections.map { one in
+                        [
+                            one.zone, one.connection, one.state, "\(Int(one.idleSeconds)) s",
+                            "\(Int(one.ageSeconds)) s",
+                            "\(Int(one.leftSeconds)) s",
+                        ]
+                    })
+            }
+        }
         if !isComplete { throw ExitCode(1) }
     }
 }

@@ -10,5 +10,6 @@ run() {
 SELVAGE_ENGINE=kernel run "$SELVAGE_TESTS" --testing-library swift-testing --filter ConformanceTests
 run bash two-hosts.sh gre
 run bash two-hosts.sh vxlan
+run bash firewall.sh
 run bash restart.sh
 exit $failed

@@ -97,6 +97,24 @@ struct PolicyModel {
         return all != condition.isInverted
     }
 
+    /// Who talks to whom; a question and its answer are told apart from a question the other way.
+    static func tuple(of key: FlowKey) -> ConnectionTuple {
+        var tuple = ConnectionTuple(
+            source: key.ipSource, destination: key.ipDestination, sourcePort: 0, destinationPort: 0,
+            ipProtocol: key.ipProtocol)
+        if [6, 17, 132].contains(key.ipProtocol) {
+            (tuple.sourcePort, tuple.destinationPort) = (key.sourcePort, key.destinationPort)
+        } else if key.ipProtocol == (key.etherType == EtherType.ipv6 ? 58 : 1) {
+            let questions: [UInt16: UInt16] = key.ipProtocol == 58 ? [129: 128] : [0: 8, 14: 13]
+            if let question = questions[key.sourcePort] {
+                tuple.destinationPort = question
+            } else {
+                tuple.sourcePort = key.sourcePort
+            }
+        }
+        return tuple
+    }
+
     /// What a packet that quotes no other is to its connection.
     private func connection(_ key: FlowKey) -> (ConnectionState, ConnectionDirection?) {
         func tuple(_ ports: Bool) -> ConnectionTuple {
@@ -119,7 +137,7 @@ struct PolicyModel {
             mayBegin = queries.contains(key.sourcePort)
         }
         if key.ipProtocol == 6, key.tcpFlags & 4 != 0 { mayBegin = false }
-        let own = tuple([6, 17, 132].contains(key.ipProtocol))
+        let own = PolicyModel.tuple(of: key)
         if connections.contains(own) { return (.established, .forward) }
         if connections.contains(own.reversed) { return (.established, .return) }
         return mayBegin ? (.new, .forward) : (.invalid, nil)

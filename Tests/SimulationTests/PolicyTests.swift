@@ -52,10 +52,7 @@ import Wire
             for _ in 0..<12 {
                 let key = policy.key()
                 guard key.etherType != 0x0900, key.ipFragment != FragmentKind.later else { continue }
-                let ports = [6, 17, 132].contains(key.ipProtocol)
-                let tuple = ConnectionTuple(
-                    source: key.ipSource, destination: key.ipDestination, sourcePort: ports ? key.sourcePort : 0,
-                    destinationPort: ports ? key.destinationPort : 0, ipProtocol: key.ipProtocol)
+                let tuple = PolicyModel.tuple(of: key)
                 guard !model.connections.contains(tuple.reversed) else { continue }
                 state.learn(.connection(tuple, zone: .bridge(bridge), flags: 0))
                 model.connections.append(tuple)

@@ -72,7 +72,7 @@ extension Simulator {
             case .reject: return .reject
             case .return: return .end
             case .continue: break
-            case .log: verdict.logs.append(RuleReference(chain: chain.tag, rule: entry.rule))
+            case .log: verdict.logs.append(RuleReference(chain: index, rule: entry.rule))
             case .jump:
                 let decision = run(entry.target, place, depth + 1)
                 if decision != .end { return decision }

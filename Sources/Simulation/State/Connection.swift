@@ -8,9 +8,9 @@ public struct ConnectionTuple: Hashable, Sendable {
     public var source: IPAddress
     /// Destination address.
     public var destination: IPAddress
-    /// Source port, or 0 where the protocol has none.
+    /// Source port, or 0 where the protocol has none; of an ICMP query its type.
     public var sourcePort: UInt16
-    /// Destination port; of an ICMP query its id, where that counts.
+    /// Destination port; of the answer to an ICMP query the query's type.
     public var destinationPort: UInt16
     /// IP protocol.
     public var ipProtocol: UInt8

@@ -26,6 +26,54 @@ public struct ConnectionLifetimes: Sendable, Equatable {
     public init() {}
 }
 
+/// How far a connection has come.
+public enum ConnectionPhase: String, Sendable, CaseIterable {
+    /// TCP: nobody answered yet.
+    case opening
+    /// TCP: answered, and not ended by either side.
+    case open
+    /// TCP: a side has said FIN.
+    case closing
+    /// TCP: a side has said RST.
+    case closed
+    /// Nobody answered yet.
+    case unanswered
+    /// Packets came back.
+    case answered
+}
+
+extension ConnectionTable.Record {
+    /// How far it has come.
+    public var phase: ConnectionPhase {
+        guard tuple.ipProtocol == IPProtocol.tcp else { return isAnswered ? .answered : .unanswered }
+        let both = flags.forward | flags.back
+        if both & 0x04 != 0 { return .closed }
+        if both & 0x01 != 0 { return .closing }
+        return isAnswered ? .open : .opening
+    }
+}
+
+extension ConnectionLifetimes {
+    /// When a connection's time is over.
+    public func expiry(of record: ConnectionTable.Record) -> UInt64 {
+        let lifetime =
+            switch record.phase {
+            case .opening: tcpOpening
+            case .open: tcpEstablished
+            case .closing: tcpClosing
+            case .closed: tcpClosed
+            case .unanswered: unanswered
+            case .answered:
+                switch record.tuple.ipProtocol {
+                case IPProtocol.udp: udp
+                case IPProtocol.icmp, IPProtocol.icmpv6: icmp
+                default: other
+                }
+            }
+        return record.used &+ lifetime
+    }
+}
+
 /// Connections by who talks to whom in which zone. A value that one owner steps: time comes in, nothing goes out by itself.
 ///
 /// A connection takes a slot of fixed size and a place in an index of hashes that are keyed with a secret, so that nobody can
@@ -163,24 +211,7 @@ public struct ConnectionTable: ~Copyable {
     }
 
     /// When a connection's time is over.
-    public func expiry(_ record: Record) -> UInt64 {
-        let lifetime: UInt64
-        switch record.tuple.ipProtocol {
-        case IPProtocol.tcp:
-            let both = record.flags.forward | record.flags.back
-            if both & 0x04 != 0 {
-                lifetime = lifetimes.tcpClosed
-            } else if both & 0x01 != 0 {
-                lifetime = lifetimes.tcpClosing
-            } else {
-                lifetime = record.isAnswered ? lifetimes.tcpEstablished : lifetimes.tcpOpening
-            }
-        case IPProtocol.udp: lifetime = record.isAnswered ? lifetimes.udp : lifetimes.unanswered
-        case IPProtocol.icmp, IPProtocol.icmpv6: lifetime = record.isAnswered ? lifetimes.icmp : lifetimes.unanswered
-        default: lifetime = record.isAnswered ? lifetimes.other : lifetimes.unanswered
-        }
-        return record.used &+ lifetime
-    }
+    public func expiry(_ record: Record) -> UInt64 { lifetimes.expiry(of: record) }
 
     /// Forgets connections whose time is over, looking at so many; what was forgotten, by tag.
     public mutating func expire(now: UInt64, looking count: Int) -> [Tag] {

@@ -17,8 +17,10 @@ extension Simulator {
             let type = UInt8(truncatingIfNeeded: key.sourcePort)
             if Self.isError(type, isV6) { return errorClass(place) }
             // Neighbor discovery and the like has no connections.
-            guard Self.isQuery(type, isV6) || Self.isReply(type, isV6) else { return .new }
-            return classify(tuple(withPorts: false), place, mayBegin: Self.isQuery(type, isV6))
+            guard let ports = Self.queryPorts(type, isV6) else { return .new }
+            var query = tuple(withPorts: false)
+            (query.sourcePort, query.destinationPort) = ports
+            return classify(query, place, mayBegin: ports.0 != 0)
         }
         if hasPorts {
             verdict.mask.include(.sourcePort)
@@ -122,11 +124,19 @@ extension Simulator {
             // Of a later fragment there is no transport header.
             guard half(6) & 0x1fff == 0 else { return nil }
         }
-        let ports = [IPProtocol.tcp, IPProtocol.udp, IPProtocol.sctp].contains(ipProtocol)
-        guard !ports || count >= start + transport + 4 else { return nil }
+        var ports: (UInt16, UInt16) = (0, 0)
+        switch ipProtocol {
+        case IPProtocol.tcp, IPProtocol.udp, IPProtocol.sctp:
+            guard count >= start + transport + 4 else { return nil }
+            ports = (half(transport), half(transport + 2))
+        case IPProtocol.icmp, IPProtocol.icmpv6:
+            guard count > start + transport, let known = queryPorts(byte(transport), isV6) else { return nil }
+            ports = known
+        default: break
+        }
         return ConnectionTuple(
-            source: source, destination: destination, sourcePort: ports ? half(transport) : 0,
-            destinationPort: ports ? half(transport + 2) : 0, ipProtocol: ipProtocol)
+            source: source, destination: destination, sourcePort: ports.0, destinationPort: ports.1,
+            ipProtocol: ipProtocol)
     }
 
     static func isError(_ type: UInt8, _ isV6: Bool) -> Bool {
@@ -135,13 +145,16 @@ extension Simulator {
             type)
     }
 
-    /// Echo and timestamp requests (RFC 792, 4443).
-    private static func isQuery(_ type: UInt8, _ isV6: Bool) -> Bool {
-        isV6 ? type == ICMPv6.echoRequest : type == ICMP.echoRequest || type == 13
-    }
-
-    private static func isReply(_ type: UInt8, _ isV6: Bool) -> Bool {
-        isV6 ? type == ICMPv6.echoReply : type == ICMP.echoReply || type == 14
+    /// What stands for ports where somebody asks and another answers (RFC 792, 4443): the type of the question, on the side of
+    /// who asked. So the answer belongs to the question, and a question the other way does not.
+    private static func queryPorts(_ type: UInt8, _ isV6: Bool) -> (UInt16, UInt16)? {
+        switch (type, isV6) {
+        case (ICMP.echoRequest, false), (ICMP.timestampRequest, false), (ICMPv6.echoRequest, true): (UInt16(type), 0)
+        case (ICMP.echoReply, false): (0, UInt16(ICMP.echoRequest))
+        case (ICMP.timestampReply, false): (0, UInt16(ICMP.timestampRequest))
+        case (ICMPv6.echoReply, true): (0, UInt16(ICMPv6.echoRequest))
+        default: nil
+        }
     }
 }
 
@@ -149,7 +162,8 @@ extension ConnectionTuple: CustomStringConvertible {
     /// As in `tcp 10.0.0.1:1025 > 10.0.0.2:80`.
     public var description: String {
         let name = IPProtocol.name(of: ipProtocol)
-        if sourcePort == 0, destinationPort == 0 { return "\(name) \(source) > \(destination)" }
+        let isQuery = ipProtocol == IPProtocol.icmp || ipProtocol == IPProtocol.icmpv6
+        if isQuery || sourcePort == 0 && destinationPort == 0 { return "\(name) \(source) > \(destination)" }
         func place(_ address: IPAddress, _ port: UInt16) -> String {
             address.family == .ipv6 ? "[\(address)]:\(port)" : "\(address):\(port)"
         }
