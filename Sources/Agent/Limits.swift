@@ -36,6 +36,8 @@ public enum AgentLimits {
     public static let tellIntervalNanoseconds: UInt64 = 1_000_000_000
     /// Messages a second to other hosts about what was learned, each to all of them.
     public static let tellsPerSecond = 2000
+    /// Messages a second to other hosts about connections, each to all of them.
+    public static let connectionTellsPerSecond = 50_000
     /// Entries that a host which just started is told.
     public static let tellsPerGreeting = 4096
     /// Neighbors that are asked for at a time.

@@ -8,7 +8,14 @@ extension PacketThread {
     /// Tells the other hosts what was learned here.
     func tell(_ learned: Learned, _ thread: any DatapathThread) {
         guard !epoch.allTunnels.isEmpty else { return }
-        guard tellBudget.take(now: now) else {
+        // An answer that finds a host without its connection is dropped; a MAC that is not told is flooded for.
+        let isWithin: Bool
+        if case .connection = learned {
+            isWithin = connectionBudget.take(now: now)
+        } else {
+            isWithin = tellBudget.take(now: now)
+        }
+        guard isWithin else {
             counters.untold &+= 1
             return
         }

@@ -54,6 +54,7 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
     var errorBudget: [PortIndex: RateLimit] = [:]
     var answerBudget: [PortIndex: RateLimit] = [:]
     var tellBudget = RateLimit(perSecond: AgentLimits.tellsPerSecond)
+    var connectionBudget = RateLimit(perSecond: AgentLimits.connectionTellsPerSecond)
     var greetingBudget = RateLimit(perSecond: 20)
     /// Hosts that were asked for what they learned.
     var greeted: Set<IPAddress> = []
