@@ -98,13 +98,17 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
         }
     }
 
-    func decide(_ packet: borrowing UpcallPacket, at port: PortIndex, _ thread: any DatapathThread) {
+    private func simulate(_ packet: borrowing UpcallPacket, at port: PortIndex) {
         counters.simulated &+= 1
         simulator.simulate(
             SimulatedPacket(
                 key: packet.key, layout: packet.layout, bytes: UnsafeRawBufferPointer(packet.bytes).bytes,
                 length: packet.length),
             at: port)
+    }
+
+    func decide(_ packet: borrowing UpcallPacket, at port: PortIndex, _ thread: any DatapathThread) {
+        simulate(packet, at: port)
         if simulator.verdict.wait != nil {
             park(packet.owned(), .ingress(epoch.fabric.tag(port)))
             takeNote(thread)
@@ -124,12 +128,7 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
         sendGenerated(thread, generation: 0)
         // The flow is for the packets behind the first, whose connection is known.
         guard begins else { return }
-        counters.simulated &+= 1
-        simulator.simulate(
-            SimulatedPacket(
-                key: packet.key, layout: packet.layout, bytes: UnsafeRawBufferPointer(packet.bytes).bytes,
-                length: packet.length),
-            at: port)
+        simulate(packet, at: port)
         installKnown(packet.key, thread)
     }
 

@@ -45,7 +45,7 @@ func askAll<Answer: Decodable>(
             answers.append((host, try await client.value("GET", "/v1/node/\(tool)", query: query + more)))
         } catch let error where places.count > 1 && !(error is APIRefusal) {
             let remedy = "selvage lab status tells which nodes run; selvage lab start \(host) starts it again"
-            FileHandle.standardError.write(Data("\(host): \(error)\n    \(remedy)\n".utf8))
+            note("\(host): \(error)\n    \(remedy)")
         }
     }
     return (answers, answers.count == places.count)

@@ -9,7 +9,7 @@ struct PolicyTables: Sendable {
     private(set) var chains = ChainViews()
     private(set) var groups = GroupViews()
     private var programs: [ChainProgram?] = []
-    private var groupPrograms: [AddressGroupProgram?] = []
+    private var groupPrograms: [AddressGroupProgram] = []
     private var indexOfChain = TreeDictionary<DevicePath, Int32>()
     private var indexOfGroup = TreeDictionary<DevicePath, Int32>()
     /// Words of a bitmap of the largest chain.

@@ -88,10 +88,9 @@ extension Simulator {
     }
 
     private mutating func noteState(_ text: String, _ tuple: ConnectionTuple, _ place: FilterPlace) {
-        let name =
-            fabric.ports[Int(max(place.inPort, 0))].isRouter
-            ? fabric.routerPaths[Int(fabric.ports[Int(max(place.inPort, 0))].device)]
-            : fabric.bridgePaths[Int(fabric.ports[Int(max(place.inPort, 0))].device)]
+        // What a device made came in by no port.
+        let port = fabric.ports[Int(place.inPort >= 0 ? place.inPort : place.outPort)]
+        let name = port.isRouter ? fabric.routerPaths[Int(port.device)] : fabric.bridgePaths[Int(port.device)]
         noteDevice("state", name, "\(text): \(tuple)")
     }
 

@@ -17,9 +17,6 @@ public struct Chain: Sendable, Equatable {
 
     /// An empty chain.
     public init(path: DevicePath) { self.path = path }
-
-    /// The rule of an id.
-    public subscript(_ id: String) -> Rule? { rules.first { $0.id == id } }
 }
 
 /// What happens to packets that a condition holds for.
