@@ -72,6 +72,12 @@ extension RouterResource {
         router.isEnabled = enabled ?? true
         for route in routes ?? [] { router.routes.append(try route.read(reader, path)) }
         router.filters = try reader.filters(inbound, outbound)
+        for rule in nat ?? [] {
+            router.translation.rules.append(
+                try rule.read(translation: "\(path) nat", router.translation.rules.count + 1))
+        }
+        for floating in floating ?? [] { router.translation.floating.append(try floating.read(path)) }
+        router.translation.floating.sort { $0.address < $1.address }
         return .router(router)
     }
 }

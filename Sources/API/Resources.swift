@@ -35,6 +35,10 @@ public struct RouterResource: Codable, Sendable, Equatable {
     public var inbound: String?
     /// The chain that filters packets that were routed.
     public var outbound: String?
+    /// Rules that translate addresses, in order.
+    public var nat: [RuleResource]?
+    /// Addresses that stand for one machine each.
+    public var floating: [FloatingResource]?
     /// The revision that made it.
     public var created: UInt64?
     /// The revision that changed it last.
@@ -175,8 +179,11 @@ public enum Resource: Sendable, Equatable, Encodable {
                 RouterResource(
                     name: router.path.description, enabled: router.isEnabled,
                     routes: router.routes.map(RouteResource.init), inbound: router.filters.inbound,
-                    outbound: router.filters.outbound, created: version?.created,
-                    revision: version?.modified))
+                    outbound: router.filters.outbound,
+                    nat: router.translation.rules.isEmpty ? nil : router.translation.rules.map(RuleResource.init),
+                    floating: router.translation.floating.isEmpty
+                        ? nil : router.translation.floating.map(FloatingResource.init),
+                    created: version?.created, revision: version?.modified))
         case .port(let port): self = .port(PortResource(port, version))
         case .host(let host):
             self = .host(

@@ -36,6 +36,8 @@ enum Schemas {
                     Property("routes", .array(route), "Static routes."),
                     Property("inbound", .name(1), "The chain that filters packets before they are routed."),
                     Property("outbound", .name(1), "The chain that filters packets that were routed."),
+                    Property("nat", .array(translation), "Rules that translate addresses, in order."),
+                    Property("floating", .array(floating), "Addresses that stand for one machine each."),
                 ] + versions())
         case .port:
             .named(
@@ -101,6 +103,27 @@ enum Schemas {
             Property(
                 "match", .map(.array(.string())),
                 "Which packets, as in a manifest: field and values, `not` before a field that is inverted."),
+        ])
+
+    private static let translation = Schema.named(
+        "TranslationRule",
+        [
+            Property("id", .name(1), "Names the rule in its router; its place unless said."),
+            Property(
+                "action", .string(pattern: "^((dnat|snat) [0-9A-Fa-f.:]+(-[0-9A-Fa-f.:]+)?|masquerade)( port [0-9]{1,5}(-[0-9]{1,5})?)?$|^accept$"),
+                required: true, "What happens: dnat ADDRESS [port PORT], snat ADDRESS [port PORTS], masquerade, accept."),
+            Property(
+                "match", .map(.array(.string())),
+                "Which connections, as in a manifest: field and values, `not` before a field that is inverted."),
+        ])
+    private static let floating = Schema.named(
+        "FloatingAddress",
+        [
+            Property("address", .string(), required: true, "The address that others see."),
+            Property("target", .string(), required: true, "The machine's own."),
+            Property(
+                "port", .name(1),
+                "The router's port towards those others; the one whose network holds the address unless said."),
         ])
 
     private static let route = Schema.named(

@@ -48,6 +48,7 @@ struct ActionBuilder {
         setTags(target.key)
         setEthernet(target)
         setIP(target)
+        setPorts(target)
         current = target
     }
 
@@ -107,6 +108,22 @@ struct ActionBuilder {
         } else {
             actions.append(.setIPv4(value: IPFields(value), mask: IPFields(bits)))
         }
+    }
+}
+
+extension ActionBuilder {
+    private mutating func setPorts(_ target: Verdict.Header) {
+        var fields = FlowMask()
+        fields.include(.sourcePort)
+        fields.include(.destinationPort)
+        var set = FlowKey()
+        set.words[15] = bits(target, word: 15, field: fields.bits.words[15])
+        guard set.words[15] != 0 else { return }
+        actions.append(
+            .setPorts(
+                ipProtocol: target.key.ipProtocol, source: target.key.sourcePort & set.sourcePort,
+                sourceMask: set.sourcePort, destination: target.key.destinationPort & set.destinationPort,
+                destinationMask: set.destinationPort))
     }
 }
 

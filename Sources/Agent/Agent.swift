@@ -17,7 +17,7 @@ public final class Agent: Sendable {
     /// The engine below.
     public let datapath: any Datapath
     /// What packets taught.
-    public let state = LocalState()
+    public let state: LocalState
 
     private struct Control {
         var topology = Topology()
@@ -29,20 +29,28 @@ public final class Agent: Sendable {
         var tunnels: [TunnelZone.Encapsulation: (specification: PortSpecification, number: PortNumber)] = [:]
         var tunnelProblem: String?
         var hasInherited = false
+        /// Routers that translate, and their addresses that sources are likely to become.
+        var translators: [DevicePath: Set<TranslationPorts.Key>] = [:]
         /// What the packet threads were given last.
         var epoch: Epoch?
     }
 
     private let control: Mutex<Control>
     private let logRule: @Sendable (RuleLog) -> Void
+    private let onPortsWanted: @Sendable () -> Void
 
     /// An engine that knows an empty topology.
     ///
-    /// - Parameter logRule: takes the lines that rules ask for; called on packet threads.
+    /// - Parameters:
+    ///   - logRule: takes the lines that rules ask for; called on packet threads.
+    ///   - onPortsWanted: called when ``takePortDemand()`` has something to tell; on packet threads.
     public init(
-        host: String, datapath: any Datapath, logRule: @escaping @Sendable (RuleLog) -> Void = { _ in }
+        host: String, datapath: any Datapath, logRule: @escaping @Sendable (RuleLog) -> Void = { _ in },
+        onPortsWanted: @escaping @Sendable () -> Void = {}
     ) {
         self.host = host
+        self.onPortsWanted = onPortsWanted
+        state = LocalState(onPortsWanted: onPortsWanted)
         self.logRule = logRule
         self.datapath = datapath
         control = Mutex(Control(fabric: Fabric(Topology(), localHost: host)))
@@ -88,6 +96,7 @@ public final class Agent: Sendable {
             if reconcileTunnels(&control) { tags.formUnion(topology.hosts.keys.map(Tag.host)) }
             let bindings = control.hasInherited ? difference.ports.union(control.problems.keys) : allBindings(control)
             tags.formUnion(reconcileBindings(&control, bindings, gone: []).map(Tag.port))
+            findTranslators(&control, difference)
             let adopted = publish(&control, changed: tags)
             if !control.hasInherited {
                 control.hasInherited = true
@@ -96,6 +105,43 @@ public final class Agent: Sendable {
             return adopted
         }
         for reply in adopted { _ = reply.take() }
+    }
+
+    /// Notes which routers translate, and wants ports for those that packets of this host may come to.
+    private func findTranslators(_ control: inout Control, _ difference: TopologyDifference) {
+        let topology = control.topology
+        for path in difference.routers.union(difference.ports.map(\.device)) {
+            guard let router = topology.routers[path], !router.translation.isEmpty else {
+                control.translators[path] = nil
+                continue
+            }
+            control.translators[path] = Agent.likelyAddresses(of: router, in: topology)
+        }
+        guard !control.numbers.isEmpty else { return }
+        let likely = control.translators.values.reduce(into: Set<TranslationPorts.Key>()) { $0.formUnion($1) }
+        if likely.isEmpty { return }
+        let isWanting = state.withPorts { ports in
+            for key in likely { ports.prepare(key) }
+            return ports.isWanting
+        }
+        if isWanting { onPortsWanted() }
+    }
+
+    /// Routers that translate, by tag, and the topology.
+    var translators: (names: [Tag: DevicePath], topology: Topology) {
+        control.withLock { control in
+            (
+                Dictionary(control.translators.keys.map { (Tag.router($0), $0) }, uniquingKeysWith: { a, _ in a }),
+                control.topology
+            )
+        }
+    }
+
+    /// Addresses that sources of this host's packets are likely to become.
+    var neededAddresses: Set<TranslationPorts.Key> {
+        control.withLock { control in
+            control.numbers.isEmpty ? [] : control.translators.values.reduce(into: []) { $0.formUnion($1) }
+        }
     }
 
     /// Takes over what an earlier run left in the datapath: flows that are still right stay, ports that are no longer

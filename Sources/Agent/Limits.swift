@@ -52,6 +52,20 @@ public enum AgentLimits {
     public static let connections = 1_048_576
     /// Connections that are looked at in one round of expiry: all of them within some twenty rounds.
     public static let connectionsLookedAt = 65_536
+    /// Translated connections that are known at a time.
+    public static let translations = 524_288
+    /// Packets whose fragments are under way through translators.
+    public static let fragments = 16_384
+    /// How long the fragments of one packet may be under way (RFC 8200 section 4.5).
+    public static let fragmentNanoseconds: UInt64 = 30_000_000_000
+    /// How often a packet is decided anew because another took the port that it was to have.
+    public static let translationAttempts = 4
+    /// How long a block of ports is kept that nobody uses.
+    public static let idlePortsNanoseconds: UInt64 = 300_000_000_000
+    /// How long it is before blocks of an address that had none left are asked for again.
+    public static let exhaustedNanoseconds: UInt64 = 5_000_000_000
+    /// Addresses of one rule that a host asks for ports of ahead of need.
+    public static let preparedAddresses = 4
     /// How often other hosts are told that a connection goes on.
     public static let connectionTellNanoseconds: UInt64 = 10_000_000_000
     /// Lines a second that rules write, each rule by itself.

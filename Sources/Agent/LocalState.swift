@@ -16,6 +16,8 @@ public final class LocalState: FlowStateView {
         case known(isDue: Bool)
         /// There was no room.
         case refused
+        /// Somebody else has what it says.
+        case conflict
     }
 
     private struct MACKey: Hashable {
@@ -71,8 +73,14 @@ public final class LocalState: FlowStateView {
         var now: UInt64 = 0
     }
 
+    let translations = Mutex(Translations())
+    /// Called when this host wants ports to translate to.
+    let onPortsWanted: @Sendable () -> Void
+
     /// An empty state.
-    public init() {}
+    ///
+    /// - Parameter onPortsWanted: called when this host wants ports to translate to; must be quick.
+    public init(onPortsWanted: @escaping @Sendable () -> Void = {}) { self.onPortsWanted = onPortsWanted }
 
     /// The port at which a MAC was seen.
     public func port(of mac: MACAddress, vlan: UInt16, bridge: Tag) -> Tag? {
@@ -110,8 +118,8 @@ public final class LocalState: FlowStateView {
                 return .news
             }
             // The others hear how far the connection has come, and now and then that it goes on.
-            let isTurn = before?.phase != after.phase
-            let isDue = isOwn && (isTurn || now >= after.told &+ AgentLimits.connectionTellNanoseconds)
+            let isTurn = before?.life.phase != after.life.phase
+            let isDue = isOwn && (isTurn || now >= after.life.told &+ AgentLimits.connectionTellNanoseconds)
             if isDue || !isOwn { connections.table.markTold(tuple, zone: zone, now) }
             return .known(isDue: isDue)
         }
@@ -137,37 +145,44 @@ public final class LocalState: FlowStateView {
     ///
     /// - Parameter isOwn: whether packets told it here; otherwise another host told it.
     public func learn(_ learned: Learned, isOwn: Bool = true, now: UInt64) -> Outcome {
-        if case .connection(let tuple, let zone, let flags) = learned {
-            return learn(tuple, zone, flags, isOwn: isOwn, now: now)
+        switch learned {
+        case .connection(let tuple, let zone, let flags): learn(tuple, zone, flags, isOwn: isOwn, now: now)
+        case .translation(let use, let flags): learn(use, flags, isOwn: isOwn, now: now)
+        case .fragment(let name, let zone, let tuple): learn(name, zone: zone, tuple, now: now)
+        case .mac(let mac, let vlan, let bridge, let port):
+            learn(MACKey(mac: mac, vlan: vlan, bridge: bridge), port, isOwn: isOwn, now: now)
+        case .neighbor(let address, let mac, let port):
+            learn(NeighborKey(address: address, port: port), mac, isOwn: isOwn, now: now)
         }
-        return tables.withLock { tables in
-            switch learned {
-            case .connection: return .refused
-            case .mac(let mac, let vlan, let bridge, let port):
-                let key = MACKey(mac: mac, vlan: vlan, bridge: bridge)
-                let old = tables.macs[key]
-                if old?.value != port {
-                    guard tables.take(port) else { return .refused }
-                    if let old { tables.give(back: old.value) }
-                }
-                let (told, outcome) = Self.outcome(old?.value == port, old?.told, isOwn, now)
-                tables.macs[key] = Entry(
-                    value: port, expires: now &+ AgentLimits.macLifetimeNanoseconds, told: told, isOwn: isOwn)
-                return outcome
-            case .neighbor(let address, let mac, let port):
-                let key = NeighborKey(address: address, port: port)
-                let old = tables.neighbors[key]
-                switch old?.value {
-                case .at: break
-                case .unreachable, .unknown, nil:
-                    guard tables.take(port) else { return .refused }
-                    if old != nil { tables.unreachableCount -= 1 }
-                }
-                let (told, outcome) = Self.outcome(old?.value == .at(mac), old?.told, isOwn, now)
-                tables.neighbors[key] = Entry(
-                    value: .at(mac), expires: now &+ AgentLimits.neighborLifetimeNanoseconds, told: told, isOwn: isOwn)
-                return outcome
+    }
+
+    private func learn(_ key: MACKey, _ port: Tag, isOwn: Bool, now: UInt64) -> Outcome {
+        tables.withLock { tables in
+            let old = tables.macs[key]
+            if old?.value != port {
+                guard tables.take(port) else { return .refused }
+                if let old { tables.give(back: old.value) }
             }
+            let (told, outcome) = Self.outcome(old?.value == port, old?.told, isOwn, now)
+            tables.macs[key] = Entry(
+                value: port, expires: now &+ AgentLimits.macLifetimeNanoseconds, told: told, isOwn: isOwn)
+            return outcome
+        }
+    }
+
+    private func learn(_ key: NeighborKey, _ mac: MACAddress, isOwn: Bool, now: UInt64) -> Outcome {
+        tables.withLock { tables in
+            let old = tables.neighbors[key]
+            switch old?.value {
+            case .at: break
+            case .unreachable, .unknown, nil:
+                guard tables.take(key.port) else { return .refused }
+                if old != nil { tables.unreachableCount -= 1 }
+            }
+            let (told, outcome) = Self.outcome(old?.value == .at(mac), old?.told, isOwn, now)
+            tables.neighbors[key] = Entry(
+                value: .at(mac), expires: now &+ AgentLimits.neighborLifetimeNanoseconds, told: told, isOwn: isOwn)
+            return outcome
         }
     }
 
@@ -219,12 +234,14 @@ public final class LocalState: FlowStateView {
 
     /// Forgets what is past its time and returns the tags of all that.
     func expire(now: UInt64) -> Set<Tag> {
-        let gone = connections.withLock { connections in
+        var gone = connections.withLock { connections in
             connections.now = max(connections.now, now)
             return connections.table.expire(now: now, looking: AgentLimits.connectionsLookedAt)
         }
+        gone += expireTranslations(now: now)
+        let ended = gone
         return tables.withLock { tables in
-            var tags = Set(gone)
+            var tags = Set(ended)
             for (key, entry) in tables.macs where entry.expires <= now {
                 tables.macs[key] = nil
                 tables.give(back: entry.value)

@@ -232,15 +232,18 @@ extension PacketThread {
             var layout = PacketLayout()
             key = FlowKey(parsing: bytes.bytes, layout: &layout)
             for word in 0..<7 { key.words[word] = packet.key.words[word] }
-            simulator.simulate(
-                SimulatedPacket(
-                    key: key, layout: layout, bytes: bytes.bytes,
-                    length: layer3Length(layout, frameLength: bytes.count, offload: packet.offload)),
-                at: port)
+            var attempts = 0
+            repeat {
+                simulator.simulate(
+                    SimulatedPacket(
+                        key: key, layout: layout, bytes: bytes.bytes,
+                        length: layer3Length(layout, frameLength: bytes.count, offload: packet.offload)),
+                    at: port)
+                attempts += 1
+            } while !takeNote(thread) && attempts < AgentLimits.translationAttempts
         }
         if simulator.verdict.wait != nil {
             park(packet, .ingress(tag))
-            takeNote(thread)
         } else {
             let (actions, mask) = ActionBuilder.actions(of: simulator.verdict, epoch)
             let begins = simulator.verdict.beginsConnection
@@ -248,7 +251,8 @@ extension PacketThread {
                 install(Flow(key: key, mask: mask, actions: actions), sample: key, thread)
             }
             count(simulator.verdict, key, at: port)
-            takeNote(thread)
+            var packet = packet
+            simulator.verdict.edit?.apply(to: &packet.bytes)
             thread.execute(withoutCheck(actions), on: packet)
             sendGenerated(thread, generation: 0)
             guard begins else { return }

@@ -5,6 +5,7 @@ import Simulation
 /// A flow of one or several connections.
 struct StatefulFlow {
     var uses: [ConnectionUse]
+    var translations: [TranslationUse]
     /// When its connections last heard that it was used.
     var told: UInt64 = 0
     var flags: UInt16 = 0
@@ -14,10 +15,11 @@ struct StatefulFlow {
 extension PacketThread {
     /// Notes what connections the last simulation rests on, for the flow that was made of it.
     func noteConnections(of id: FlowID) {
-        if simulator.verdict.connections.isEmpty {
+        if simulator.verdict.connections.isEmpty, simulator.verdict.translations.isEmpty {
             if !stateful.isEmpty { stateful[id] = nil }
         } else {
-            stateful[id] = StatefulFlow(uses: simulator.verdict.connections)
+            stateful[id] = StatefulFlow(
+                uses: simulator.verdict.connections, translations: simulator.verdict.translations)
         }
     }
 
@@ -36,6 +38,11 @@ extension PacketThread {
                 let learned = Learned.connection(use.tuple, zone: use.zone, flags: statistics.tcpFlags)
                 // One whose time was over begins with its next packet that is decided, not with what a flow carried.
                 guard state.connection(use.tuple, zone: use.zone, flags: 0) != nil else { continue }
+                if case .known(isDue: true) = state.learn(learned, now: now) { tell(learned, thread) }
+            }
+            for use in flow.translations {
+                let learned = Learned.translation(use, flags: statistics.tcpFlags)
+                guard state.translation(use.original, zone: use.zone) != nil else { continue }
                 if case .known(isDue: true) = state.learn(learned, now: now) { tell(learned, thread) }
             }
         }

@@ -10,10 +10,11 @@ extension PacketThread {
         guard !epoch.allTunnels.isEmpty else { return }
         // An answer that finds a host without its connection is dropped; a MAC that is not told is flooded for.
         let isWithin: Bool
-        if case .connection = learned {
-            isWithin = connectionBudget.take(now: now)
-        } else {
-            isWithin = tellBudget.take(now: now)
+        switch learned {
+        case .connection, .translation: isWithin = connectionBudget.take(now: now)
+        case .mac, .neighbor: isWithin = tellBudget.take(now: now)
+        // Fragments come where their first one came.
+        case .fragment: return
         }
         guard isWithin else {
             counters.untold &+= 1
@@ -43,7 +44,7 @@ extension PacketThread {
         }
         switch message {
         case .learned(let learned):
-            if state.learn(learned, isOwn: false, now: now) == .news { announce([learned.tag]) }
+            if state.learn(learned, isOwn: false, now: now) == .news { announce(Set(learned.tags)) }
         case .greeting:
             guard greetingBudget.take(now: now) else { return }
             for learned in state.own(limit: AgentLimits.tellsPerGreeting) {
@@ -76,7 +77,7 @@ extension PacketThread {
                     return true
                 }
                 if isThere, case .known(isDue: true) = state.learn(learned, now: now) { tell(learned, thread) }
-            case .connection: break
+            case .connection, .translation, .fragment: break
             case .neighbor(let address, _, let port):
                 if !users.isEmpty { ask(.init(address: address, port: port), thread) }
             }

@@ -108,10 +108,14 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
     }
 
     func decide(_ packet: borrowing UpcallPacket, at port: PortIndex, _ thread: any DatapathThread) {
-        simulate(packet, at: port)
+        // State before packet: the answer must not find a host that does not know yet what this packet taught.
+        var attempts = 0
+        repeat {
+            simulate(packet, at: port)
+            attempts += 1
+        } while !takeNote(thread) && attempts < AgentLimits.translationAttempts
         if simulator.verdict.wait != nil {
             park(packet.owned(), .ingress(epoch.fabric.tag(port)))
-            takeNote(thread)
             sendGenerated(thread, generation: 0)
             return
         }
@@ -121,10 +125,14 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
             install(Flow(key: packet.key, mask: mask, actions: actions), sample: packet.key, thread)
         }
         count(simulator.verdict, packet.key, at: port)
-        // State before packet: the answer must not find a host that does not know yet what this packet taught.
-        takeNote(thread)
         // A packet that is too long for the flow's own check goes out as it is: it may be fragmented.
-        thread.execute(withoutCheck(actions), on: packet)
+        if let edit = simulator.verdict.edit {
+            var edited = packet.owned()
+            edit.apply(to: &edited.bytes)
+            thread.execute(withoutCheck(actions), on: edited)
+        } else {
+            thread.execute(withoutCheck(actions), on: packet)
+        }
         sendGenerated(thread, generation: 0)
         // The flow is for the packets behind the first, whose connection is known.
         guard begins else { return }
@@ -205,20 +213,30 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
     /// Keeps what the last simulation taught, and tells it.
     ///
     /// - Parameter isPacket: whether a packet was simulated; otherwise connections are as alive as they were.
-    func takeNote(_ thread: any DatapathThread, isPacket: Bool = true) {
-        if simulator.verdict.learned.isEmpty { return }
+    /// - Returns: whether the verdict stands. It does not when another packet got the port meanwhile that this one's source
+    ///   was to become: it is to be simulated again.
+    @discardableResult
+    func takeNote(_ thread: any DatapathThread, isPacket: Bool = true) -> Bool {
+        if simulator.verdict.learned.isEmpty { return true }
         var news: Set<Tag> = []
+        var stands = true
         for learned in simulator.verdict.learned {
-            if !isPacket, case .connection = learned { continue }
+            if !isPacket, learned.isOfConnection { continue }
             switch state.learn(learned, now: now) {
             case .news:
-                news.insert(learned.tag)
+                news.formUnion(learned.tags)
                 tell(learned, thread)
             case .known(isDue: true): tell(learned, thread)
-            case .known, .refused: break
+            case .known: break
+            case .conflict: stands = false
+            case .refused:
+                // Without a connection its answers could not come back.
+                if case .translation = learned { simulator.refuse() }
             }
         }
         if !news.isEmpty { announce(news) }
+        if !stands { simulator.refuse() }
+        return stands
     }
 
     /// Sends the packets that the last simulation made.
@@ -254,13 +272,17 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
         _ thread: any DatapathThread, generation: Int
     ) {
         guard generation <= AgentLimits.generations else { return }
-        simulateGenerated(frame, leaving: port, isRouted, answers)
+        var attempts = 0
+        repeat {
+            simulateGenerated(frame, leaving: port, isRouted, answers)
+            attempts += 1
+        } while !takeNote(thread) && attempts < AgentLimits.translationAttempts
         if simulator.verdict.wait != nil {
             park(OwnedPacket(bytes: frame), .leaving(epoch.fabric.tag(port), isRouted: isRouted, answers: answers))
-            takeNote(thread)
         } else {
             let (actions, _) = ActionBuilder.actions(of: simulator.verdict, epoch)
-            takeNote(thread)
+            var frame = frame
+            simulator.verdict.edit?.apply(to: &frame)
             thread.execute(withoutCheck(actions), on: OwnedPacket(bytes: frame))
         }
         sendGenerated(thread, generation: generation)

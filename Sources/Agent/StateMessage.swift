@@ -45,6 +45,18 @@ enum StateMessage: Equatable {
             append(
                 UInt64(tuple.sourcePort) << 48 | UInt64(tuple.destinationPort) << 32 | UInt64(flags) << 8
                     | UInt64(tuple.ipProtocol))
+        case .learned(.translation(let use, let flags)):
+            body.append(use.original.source.family == .ipv4 ? 7 : 8)
+            for tuple in [use.original, use.reply] {
+                for word in [tuple.source.high, tuple.source.low, tuple.destination.high, tuple.destination.low] {
+                    append(word)
+                }
+                append(UInt64(tuple.sourcePort) << 16 | UInt64(tuple.destinationPort))
+            }
+            append(use.zone.bits)
+            append(UInt64(flags) << 16 | UInt64(use.isReturn ? 1 : 0) << 8 | UInt64(use.original.ipProtocol))
+        // Is not told.
+        case .learned(.fragment): body += [0] + [UInt8](repeating: 0, count: 32)
         }
         return Frame.ethernet(from: .init(bits: 0x0e), to: .init(bits: 0x0e), type: etherType, payload: body)
     }
@@ -76,6 +88,22 @@ enum StateMessage: Equatable {
                 destinationPort: UInt16(truncatingIfNeeded: rest >> 32), ipProtocol: UInt8(truncatingIfNeeded: rest))
             return .learned(
                 .connection(tuple, zone: Tag(bits: word(4)), flags: UInt16(truncatingIfNeeded: rest >> 8)))
+        case 7, 8:
+            guard frame.count >= 16 + 96 else { return nil }
+            let family: AddressFamily = frame[15] == 7 ? .ipv4 : .ipv6
+            let rest = word(11)
+            func tuple(_ first: Int) -> ConnectionTuple {
+                ConnectionTuple(
+                    source: IPAddress(high: word(first), low: word(first + 1), family: family),
+                    destination: IPAddress(high: word(first + 2), low: word(first + 3), family: family),
+                    sourcePort: UInt16(truncatingIfNeeded: word(first + 4) >> 16),
+                    destinationPort: UInt16(truncatingIfNeeded: word(first + 4)),
+                    ipProtocol: UInt8(truncatingIfNeeded: rest))
+            }
+            let use = TranslationUse(
+                zone: Tag(bits: word(10)), original: tuple(0), reply: tuple(5), isNew: false,
+                isReturn: rest >> 8 & 1 == 1)
+            return .learned(.translation(use, flags: UInt16(truncatingIfNeeded: rest >> 16)))
         default: return nil
         }
     }

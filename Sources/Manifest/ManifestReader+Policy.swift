@@ -39,16 +39,61 @@ extension ManifestReader {
             let object = "chain \(chain.path)"
             yaml.note(object, at: entry.node)
             for (place, item) in yaml.items(entry.value).enumerated() {
-                if let rule = readRule(item, object, place + 1) { chain.rules.append(rule) }
+                let forms = "accept, drop, reject, return, continue, log or jump CHAIN"
+                if let rule = readRule(item, object, place + 1, forms, Rule.Action.init) {
+                    chain.rules.append(Rule(id: rule.id, condition: rule.condition, action: rule.action))
+                }
             }
             topology.chains[chain.path] = chain
         }
     }
 
+    /// The rules of `nat` of a router.
+    mutating func readTranslations(_ node: Node, _ router: DevicePath) -> [TranslationRule] {
+        var rules: [TranslationRule] = []
+        for (place, item) in yaml.items(node).enumerated() {
+            let rule = readRule(
+                item, "\(router) nat", place + 1, TranslationRule.Action.forms, TranslationRule.Action.init)
+            if let rule {
+                rules.append(TranslationRule(id: rule.id, condition: rule.condition, action: rule.action))
+            }
+        }
+        return rules
+    }
+
+    /// `floating` of a router: addresses with the machines that they stand for.
+    mutating func readFloating(_ node: Node, _ router: DevicePath) -> [FloatingAddress] {
+        var list: [FloatingAddress] = []
+        for entry in yaml.entries(node, router.description) {
+            let object = "\(router) floating address \(entry.key)"
+            yaml.note(object, at: entry.node)
+            guard let address = yaml.address(entry.node, object, "the address") else { continue }
+            var target: Node? = entry.value
+            var port: String?
+            if case .mapping = entry.value {
+                target = nil
+                for field in yaml.entries(entry.value, object, known: ["target", "port"]) {
+                    if field.key == "target" { target = field.value } else {
+                        port = yaml.text(field.value, object, "port")
+                    }
+                }
+            }
+            guard let target else {
+                yaml.mistake(entry.value, object, "stands for nothing", "say target: 10.0.0.12")
+                continue
+            }
+            guard let own = yaml.address(target, object, "target") else { continue }
+            list.append(FloatingAddress(address, target: own, port: port))
+        }
+        return list.sorted { $0.address < $1.address }
+    }
+
     /// A rule is called by its place unless it has an id.
-    private mutating func readRule(_ node: Node, _ chain: String, _ place: Int) -> Rule? {
+    private mutating func readRule<Action>(
+        _ node: Node, _ list: String, _ place: Int, _ forms: String, _ read: (String) -> Action?
+    ) -> (id: String, condition: Condition, action: Action)? {
         let known = ["id", "action", "inverted"] + ConditionField.names
-        var object = "\(chain) rule \(place)"
+        var object = "\(list) rule \(place)"
         var id = "\(place)"
         var action: (node: Node, text: String)?
         var fields: [(name: String, values: [String])] = []
@@ -60,7 +105,7 @@ extension ManifestReader {
                     continue
                 }
                 id = text
-                object = "\(chain) rule \(id)"
+                object = "\(list) rule \(id)"
             case "action":
                 if let text = yaml.text(field.value, object, "action") { action = (field.value, text) }
             default:
@@ -78,16 +123,15 @@ extension ManifestReader {
             yaml.mistake(nodes[error.field] ?? node, object, "\(error.field) \(error.reason)", error.remedy)
             return nil
         }
-        let actions = "accept, drop, reject, return, continue, log or jump CHAIN"
         guard let action else {
-            yaml.mistake(node, object, "has no action", "write action: \(actions)")
+            yaml.mistake(node, object, "has no action", "write action: \(forms)")
             return nil
         }
-        guard let meant = Rule.Action(action.text) else {
-            yaml.mistake(action.node, object, "action is \"\(action.text)\"", "use \(actions)")
+        guard let meant = read(action.text) else {
+            yaml.mistake(action.node, object, "action is \"\(action.text)\"", "use \(forms)")
             return nil
         }
-        return Rule(id: id, condition: condition, action: meant)
+        return (id, condition, meant)
     }
 
     /// `inbound` or `outbound` of a device or port.
@@ -107,27 +151,32 @@ extension ManifestReader {
     /// Ports and devices that rules name are drawn, or were there before: a name that is mistyped would never match.
     mutating func checkNames(_ known: Topology) {
         for chain in topology.chains.values.sorted(by: { $0.path < $1.path }) {
-            let tenant = chain.path.tenant
             for rule in chain.rules {
-                let object = "chain \(chain.path) rule \(rule.id)"
-                let ports = (rule.condition.inPorts?.value ?? []).union(rule.condition.outPorts?.value ?? [])
-                for port in ports.sorted() {
-                    guard let path = PortPath("\(tenant)/\(port)"), topology.ports[path] == nil,
-                        known.ports[path] == nil
-                    else { continue }
-                    let all = topology.ports.keys.filter { $0.device.tenant == tenant }
-                        .map { "\($0.device.name)/\($0.name)" }
-                    yaml.mistake(
-                        Problem(object, "port \(port) does not exist", remedy: yaml.suggestion(port, all.sorted())))
-                }
-                guard let device = rule.condition.traversed?.value else { continue }
-                let path = DevicePath(tenant: tenant, name: device)
-                if topology.bridges[path] == nil, topology.routers[path] == nil {
-                    yaml.mistake(
-                        Problem(
-                            object, "device \(device) does not exist", remedy: "name a bridge or router of \(tenant)"))
-                }
+                checkNames(in: rule.condition, "chain \(chain.path) rule \(rule.id)", chain.path.tenant, known)
             }
+        }
+        for router in topology.routers.values.sorted(by: { $0.path < $1.path }) {
+            for rule in router.translation.rules {
+                checkNames(in: rule.condition, "\(router.path) nat rule \(rule.id)", router.path.tenant, known)
+            }
+        }
+    }
+
+    private mutating func checkNames(
+        in condition: Condition, _ object: String, _ tenant: String, _ known: Topology
+    ) {
+        let ports = (condition.inPorts?.value ?? []).union(condition.outPorts?.value ?? [])
+        for port in ports.sorted() {
+            guard let path = PortPath("\(tenant)/\(port)"), topology.ports[path] == nil, known.ports[path] == nil
+            else { continue }
+            let all = topology.ports.keys.filter { $0.device.tenant == tenant }.map { "\($0.device.name)/\($0.name)" }
+            yaml.mistake(Problem(object, "port \(port) does not exist", remedy: yaml.suggestion(port, all.sorted())))
+        }
+        guard let device = condition.traversed?.value else { return }
+        let path = DevicePath(tenant: tenant, name: device)
+        if topology.bridges[path] == nil, topology.routers[path] == nil {
+            yaml.mistake(
+                Problem(object, "device \(device) does not exist", remedy: "name a bridge or router of \(tenant)"))
         }
     }
 }

@@ -298,13 +298,15 @@ public struct ManifestReader {
     private mutating func readRouter(_ path: DevicePath, _ node: Node) {
         var router = Router(path: path)
         for field in yaml.entries(
-            node, path.description, known: ["enabled", "links", "ports", "routes", "inbound", "outbound"])
+            node, path.description, known: ["enabled", "links", "ports", "routes", "inbound", "outbound", "nat", "floating"])
         {
             switch field.key {
             case "enabled": router.isEnabled = yaml.bool(field.value, path.description, "enabled") ?? true
             case "links": for item in yaml.items(field.value) { links.append((path, item)) }
             case "inbound", "outbound": readFilter(field.key, field.value, path.description, &router.filters)
             case "ports": readPorts(field.value, path, .router)
+            case "nat": router.translation.rules = readTranslations(field.value, path)
+            case "floating": router.translation.floating = readFloating(field.value, path)
             default:
                 for item in yaml.items(field.value) {
                     if let route = readRoute(item, path) { router.routes.append(route) }

@@ -125,6 +125,7 @@ public enum ManifestWriter {
             writePorts(path)
             if !router.routes.isEmpty { line(4, "routes:") }
             for route in router.routes { line(5, "- { \(properties(route)) }") }
+            writeTranslation(router.translation)
             if text.utf8.count == start { text = String(text.dropLast()) + " {}\n" }
         }
 
@@ -157,15 +158,34 @@ public enum ManifestWriter {
             for chain in chains {
                 line(3, "\(quoted(chain.path.name)):\(chain.rules.isEmpty ? " []" : "")")
                 for (place, rule) in chain.rules.enumerated() {
-                    var parts = rule.id == "\(place + 1)" ? [] : ["id: \(quoted(rule.id))"]
-                    for field in rule.condition.fields {
-                        let values = field.values.map { "\"\($0)\"" }
-                        parts.append(
-                            "\(field.name): " + (values.count == 1 ? values[0] : "[\(values.joined(separator: ", "))]"))
-                    }
-                    parts.append("action: \(rule.action)")
-                    line(4, "- { \(parts.joined(separator: ", ")) }")
+                    line(4, written(rule.id, place, rule.condition, "\(rule.action)"))
                 }
+            }
+        }
+
+        private func written(_ id: String, _ place: Int, _ condition: Condition, _ action: String) -> String {
+            var parts = id == "\(place + 1)" ? [] : ["id: \(quoted(id))"]
+            for field in condition.fields {
+                let values = field.values.map { "\"\($0)\"" }
+                parts.append("\(field.name): " + (values.count == 1 ? values[0] : "[\(values.joined(separator: ", "))]"))
+            }
+            // What has a colon, as IPv6 addresses do, stands in quotes.
+            parts.append("action: " + (action.contains(":") ? "\"\(action)\"" : action))
+            return "- { \(parts.joined(separator: ", ")) }"
+        }
+
+        private mutating func writeTranslation(_ translation: Translation) {
+            if !translation.rules.isEmpty { line(4, "nat:") }
+            for (place, rule) in translation.rules.enumerated() {
+                line(5, written(rule.id, place, rule.condition, "\(rule.action)"))
+            }
+            if !translation.floating.isEmpty { line(4, "floating:") }
+            for floating in translation.floating {
+                let target = "\"\(floating.target)\""
+                line(
+                    5,
+                    "\"\(floating.address)\": "
+                        + (floating.port.map { "{ target: \(target), port: \(quoted($0)) }" } ?? target))
             }
         }
 

@@ -64,12 +64,12 @@ extension Node {
         let (count, refused) = agent.state.connectionCount
         func seconds(_ from: UInt64, _ to: UInt64) -> Double { to > from ? Double(to - from) / 1e9 : 0 }
         return StateAnswer(
-            connections: records.sorted { $0.used > $1.used }.map { record in
+            connections: records.sorted { $0.life.used > $1.life.used }.map { record in
                 .init(
                     zone: zones[record.zone] ?? "a device that is gone", connection: record.tuple.description,
-                    state: record.phase.rawValue, idleSeconds: seconds(record.used, now),
-                    ageSeconds: seconds(record.created, now),
-                    leftSeconds: seconds(now, lifetimes.expiry(of: record)))
+                    state: record.life.phase.rawValue, idleSeconds: seconds(record.life.used, now),
+                    ageSeconds: seconds(record.life.created, now),
+                    leftSeconds: seconds(now, lifetimes.expiry(of: record.life)))
             }, count: count, refused: refused)
     }
 

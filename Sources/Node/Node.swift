@@ -49,6 +49,8 @@ public final class Node: Sendable {
     let agent: Agent
     let follower: Follower
     let certificates: Certificates
+    /// Fetches ports; set at once when the node is made, since it needs the node.
+    private let leaser: Late<PortLeaser>
     /// The agreement.
     public let replica: Replica
     let started = monotonicNanoseconds()
@@ -75,10 +77,14 @@ public final class Node: Sendable {
             configuration.directory, identity, lifetime: configuration.certificateLifetime)
         replica = try Replica(
             try Node.replicaConfiguration(configuration, identity, certificates), say: say)
+        let leaser = Late<PortLeaser>()
+        self.leaser = leaser
         let rules = RuleLogger(identity.name, try SerialThread("sel-rules"), say)
         agent = Agent(
-            host: identity.name, datapath: try Node.openDatapath(configuration, say), logRule: { rules.write($0) })
+            host: identity.name, datapath: try Node.openDatapath(configuration, say), logRule: { rules.write($0) },
+            onPortsWanted: { leaser.value?.notice() })
         follower = try Follower(agent)
+        leaser.value = PortLeaser(self)
     }
 
     /// Where to listen so that an address is reached: everywhere, by IPv6 as well where the address is one of it.
@@ -148,6 +154,8 @@ public final class Node: Sendable {
     public func start() async throws {
         // Forwarding comes first: it needs nobody.
         try agent.start()
+        let leaser = leaser.value
+        leaser?.follow(replica.state)
         follower.begin(replica.state)
         try followInterfaces()
         replica.observe { [self] applied in
@@ -155,6 +163,7 @@ public final class Node: Sendable {
             if applied.isEmpty || applied.contains(where: { !$0.objects.isEmpty }) {
                 follower.follow { [self] in replica.state }
             }
+            if applied.isEmpty || applied.contains(where: \.changesLeases) { leaser?.follow(replica.state) }
         }
         try await replica.answer { [self] node, method, bytes in try await answer(node, method, bytes) }
         try await replica.start()
@@ -166,7 +175,13 @@ public final class Node: Sendable {
             socket: configuration.socket, host: Node.listening(for: address.host), port: address.port)
         self.server.withLock { $0 = server }
         let housekeeping = Housekeeping(self)
-        tasks.withLock { $0.append(Task { await housekeeping.run() }) }
+        tasks.withLock { tasks in
+            tasks.append(Task { await housekeeping.run() })
+            if let leaser {
+                tasks.append(Task { await leaser.run() })
+                tasks.append(Task { await leaser.returnIdle() })
+            }
+        }
     }
 
     /// Stops forwarding in userspace; a kernel datapath goes on.

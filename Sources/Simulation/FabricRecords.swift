@@ -85,6 +85,8 @@ struct RouterRecord {
     var size: Int32
     var inbound: Int32
     var outbound: Int32
+    /// What it translates; -1: nothing.
+    var translation: Int32
     var tag: Tag
     var routesTag: Tag
 }

@@ -128,6 +128,8 @@ extension FabricTables {
     private mutating func removeRouter(_ path: DevicePath, _ index: Int32) {
         waste += Int(routers[Int(index)].size)
         routers[Int(index)].isEnabled = false
+        policy.removeTranslation(of: path)
+        routers[Int(index)].translation = -1
         (routers[Int(index)].root4, routers[Int(index)].root6, routers[Int(index)].size) = (-1, -1, 0)
         portsOfRouter[Int(index)] = []
         indexOfRouter[path] = nil

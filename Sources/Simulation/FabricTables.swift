@@ -118,8 +118,8 @@ struct FabricTables: Sendable {
         let index = freeRouters.popLast() ?? Int32(routers.count)
         let tag = Tag.router(path)
         let record = RouterRecord(
-            isEnabled: false, root4: -1, root6: -1, size: 0, inbound: -1, outbound: -1, tag: tag,
-            routesTag: .routes(router: tag))
+            isEnabled: false, root4: -1, root6: -1, size: 0, inbound: -1, outbound: -1, translation: -1,
+            tag: tag, routesTag: .routes(router: tag))
         if Int(index) == routers.count {
             routers.append(record)
             routerPaths.append(path)
@@ -304,6 +304,15 @@ struct FabricTables: Sendable {
         record.isEnabled = router.isEnabled
         record.inbound = policy.chain(router.filters.inbound, of: router.path.tenant)
         record.outbound = policy.chain(router.filters.outbound, of: router.path.tenant)
+        record.translation = policy.updateTranslation(
+            of: router,
+            own.map { index in
+                let port = ports[Int(index)]
+                return TranslationProgram.RouterPort(
+                    index: index, name: portPaths[Int(index)].name,
+                    addresses: Array(addresses[Int(port.addressStart)..<Int(port.addressStart + port.addressCount)]))
+            })
+        addTranslated(router.translation, own, &entries)
         record.root4 = routing.add(entries.filter { $0.prefix.family == .ipv4 }, family: .ipv4)
         record.root6 = routing.add(entries.filter { $0.prefix.family == .ipv6 }, family: .ipv6)
         record.size = Int32(routing.size - before)
@@ -333,6 +342,42 @@ struct FabricTables: Sendable {
         }
         let linkLocal = Prefix(IPAddress(IPv6Address.linkLocal(for: port.mac)), length: 128)
         entries.append((linkLocal, record(.local, .ipv6)))
+    }
+
+    /// Addresses that sources become are the router's, whatever network they are of; and those that it forwards ports of,
+    /// where they are in its networks.
+    private func addTranslated(
+        _ translation: Translation, _ own: [Int32], _ entries: inout [(prefix: Prefix, route: RouteRecord)]
+    ) {
+        var local: Set<Prefix> = []
+        let networks = own.flatMap { index in
+            let port = ports[Int(index)]
+            return addresses[Int(port.addressStart)..<Int(port.addressStart + port.addressCount)]
+        }
+        for rule in translation.rules {
+            switch rule.action {
+            case .source(let target): local.formUnion(target.prefixes)
+            case .destination:
+                guard let match = rule.condition.destinations, !match.isInverted else { continue }
+                local.formUnion(
+                    match.value.filter { prefix in
+                        prefix.length == prefix.family.width
+                            && networks.contains { $0.network.contains(prefix.address) }
+                    })
+            case .masquerade, .accept: break
+            }
+        }
+        guard let port = own.first else { return }
+        for prefix in local where !networks.contains(where: { $0.address == prefix.address }) {
+            entries.append(
+                (
+                    prefix,
+                    RouteRecord(
+                        action: .local, sourceLength: 0, weight: 0, port: port,
+                        source: IPAddress(high: 0, low: 0, family: prefix.family),
+                        gateway: IPAddress(high: 0, low: 0, family: prefix.family), identity: 0)
+                ))
+        }
     }
 
     private func addStatic(

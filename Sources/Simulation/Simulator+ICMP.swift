@@ -41,7 +41,6 @@ extension Simulator {
         _ packet: borrowing SimulatedPacket
     ) {
         if lastRouterPort >= 0 {
-            returnToLastRouter()
             return sendError(v4: v4, v6: v6, rest: rest, from: lastRouterPort, packet)
         }
         verdict.isCacheable = false
@@ -58,10 +57,7 @@ extension Simulator {
     }
 
     /// Makes the header what the last router got.
-    private mutating func returnToLastRouter() {
-        key.etherSource = lastRouterSource
-        key.ipTTL &+= 1
-    }
+    private mutating func returnToLastRouter() { (key, queryID) = (arrivalKey, arrivalID) }
 
     /// Sends a frame out of the port by which the packet came in, with its tag.
     private mutating func sendBack(_ frame: [UInt8], _ kind: GeneratedPacket.Kind) {
@@ -86,7 +82,7 @@ extension Simulator {
         }
         guard !isFlooding, deservesError(packet) else { return }
         if isRouter || lastRouterPort >= 0 {
-            if !isRouter { returnToLastRouter() }
+            returnToLastRouter()
             let from = isRouter ? index : lastRouterPort
             guard
                 let frame = resetFrame(
@@ -109,6 +105,7 @@ extension Simulator {
     ) {
         // Each such packet gets its own answer, within the limits that the caller keeps.
         verdict.isCacheable = false
+        returnToLastRouter()
         let isV6 = key.etherType == EtherType.ipv6
         // "Packet too big" is the one error that multicast gets too (RFC 4443 section 2.4 e.3); we route none.
         guard !isFlooding, deservesError(packet), let source = errorSource(index, isV6 ? .ipv6 : .ipv4) else { return }
@@ -163,16 +160,14 @@ extension Simulator {
         guard count >= 20 else { return [] }
         var bytes = [UInt8](repeating: 0, count: count)
         for index in 0..<count { bytes[index] = packet.bytes.unsafeLoad(fromByteOffset: start + index, as: UInt8.self) }
-        if isV6 {
-            bytes[7] = ttl
-        } else if bytes[8] != ttl {
-            let old = UInt16(bytes[8]) << 8 | UInt16(bytes[9])
-            bytes[8] = ttl
-            let new = UInt16(bytes[8]) << 8 | UInt16(bytes[9])
-            let sum = UInt16(bytes[10]) << 8 | UInt16(bytes[11])
-            let updated = InternetChecksum.update(sum, replacing: old, with: new)
-            bytes[10] = UInt8(updated >> 8)
-            bytes[11] = UInt8(updated & 0xff)
+        // As translated on its way here.
+        let identity = EmbeddedPacket.Identity(
+            source: key.ipSource, destination: key.ipDestination,
+            ports: hasPorts ? (key.sourcePort, key.destinationPort) : nil, queryID: queryID)
+        bytes.withUnsafeMutableBytes { bytes in
+            let embedded = EmbeddedPacket(bytes, from: 0, to: count)
+            embedded.write(ttl: ttl)
+            embedded.write(identity)
         }
         return bytes
     }
@@ -185,6 +180,12 @@ extension Simulator {
             noteDevice(
                 "router", fabric.routerPaths[Int(fabric.ports[Int(index)].device)], "\(destination) is the router's own"
             )
+        }
+        var destination = destination
+        if key.ipDestination != arrivalKey.ipDestination {
+            // It answers by the address that it was asked at.
+            returnToLastRouter()
+            destination = key.ipDestination
         }
         // Reassembly is for hosts: a router's own address does not answer fragments.
         guard key.ipFragment == FragmentKind.none, layout.transport != 0 else { return drop(.consumed, at: index) }

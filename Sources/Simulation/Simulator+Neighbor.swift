@@ -83,7 +83,7 @@ extension Simulator {
         guard let sender = key.ipSource.v4, let target = key.ipDestination.v4 else {
             return drop(.malformed, at: index)
         }
-        let isOwn = owns(port, IPAddress(target))
+        let isOwn = answers(for: IPAddress(target), at: port)
         if isOnLink(port, IPAddress(sender)), isOwn || sender == target {
             learnNeighbor(IPAddress(sender), key.arpSource, owner: index)
         }
@@ -114,7 +114,7 @@ extension Simulator {
         switch UInt8(truncatingIfNeeded: type) {
         case ICMPv6.neighborAdvertisement where key.arpTarget != .zero:
             learnNeighbor(IPAddress(target), key.arpTarget, owner: index)
-        case ICMPv6.neighborSolicitation where owns(port, IPAddress(target)):
+        case ICMPv6.neighborSolicitation where answers(for: IPAddress(target), at: port):
             if !source.isUnspecified, key.arpSource != .zero {
                 learnNeighbor(IPAddress(source), key.arpSource, owner: index)
             }
@@ -139,6 +139,16 @@ extension Simulator {
             return true
         }
         return address.family == .ipv6 && address == IPAddress(IPv6Address.linkLocal(for: port.mac))
+    }
+
+    /// Whether a router port says that an address is there: its own, or one in its networks that the router translates.
+    func answers(for address: IPAddress, at port: PortRecord) -> Bool {
+        if owns(port, address) { return true }
+        let translation = fabric.routers[Int(port.device)].translation
+        guard translation >= 0, isOnLink(port, address),
+            let view = fabric.tables.policy.translations[Int(translation)]
+        else { return false }
+        return view.answered.holds(address).isMember
     }
 
     /// Whether an address is in a network of the port.
@@ -174,7 +184,7 @@ extension Simulator {
             let peer = fabric.ports[Int(port.peer)]
             if peer.isRouter {
                 verdict.tags.append(peer.tag)
-                if owns(peer, address) { return peer.mac }
+                if answers(for: address, at: peer) { return peer.mac }
                 return nil
             }
             let bridge = fabric.bridges[Int(peer.device)]

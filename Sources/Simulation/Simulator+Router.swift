@@ -106,6 +106,9 @@ extension Simulator {
         _ packet: borrowing SimulatedPacket
     ) {
         let place = FilterPlace(inPort: index, outPort: -1, device: router.tag)
+        translating.view = router.translation
+        guard router.translation < 0 || translateDestination(place, packet) else { return }
+        let destination = router.translation < 0 ? destination : key.ipDestination
         guard passes(router.inbound, place, at: index, packet) else { return }
         verdict.tags.append(router.routesTag)
         let width = destination.family.width
@@ -199,6 +202,9 @@ extension Simulator {
         let router = fabric.routers[Int(port.device)]
         let place = FilterPlace(inPort: index, outPort: route.port, device: router.tag)
         guard passes(router.outbound, place, at: index, packet) else { return }
+        if router.translation >= 0 {
+            guard translateSource(place, toward: next, packet) else { return }
+        }
         if isDirect { verdict.mask.includeDestination(prefix: destination.family.width) }
         guard let mac = resolve(next, behind: route.port) else {
             if verdict.wait != nil { return }
@@ -208,7 +214,6 @@ extension Simulator {
         }
         let out = fabric.ports[Int(route.port)]
         lastRouterPort = index
-        lastRouterSource = key.etherSource
         key.ipTTL = ttl - 1
         written.include(.ipTTL)
         key.etherSource = out.mac

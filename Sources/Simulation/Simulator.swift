@@ -62,12 +62,17 @@ public struct Simulator: ~Copyable {
     var portsEnteredByAll = 0
     /// The port by which the packet entered the last router that forwards it: errors further on leave by it.
     var lastRouterPort: Int32 = -1
-    /// Who handed it that router.
-    var lastRouterSource = MACAddress.zero
     /// The exterior port where the packet came in; -1 for a packet that a device made.
     var ingressPort: Int32 = -1
     /// What the packet quotes, when it is an ICMP error.
     var quoted: ConnectionTuple?
+    /// The identifier that the packet has, or the one that it quotes, of an ICMP query.
+    var queryID: UInt16?
+    /// What the router in hand translates.
+    var translating = TranslationProgress()
+    /// The header and the identifier as the last router got them: what errors quote and answer.
+    var arrivalKey = FlowKey()
+    var arrivalID: UInt16?
     /// What the packet in hand answers, when a device made it.
     var answered: [ConnectionUse] = []
     /// Devices that the packet went through, by tag.
@@ -129,6 +134,13 @@ public struct Simulator: ~Copyable {
         verdict.drop = .unplugged
     }
 
+    /// Makes the verdict that of a packet for whose connection there is no room: dropped, and no flow.
+    public mutating func refuse() {
+        verdict.reset()
+        verdict.isCacheable = false
+        verdict.drop = .noRoom
+    }
+
     mutating func begin(_ packet: borrowing SimulatedPacket) {
         verdict.reset()
         original = packet.key
@@ -140,12 +152,13 @@ public struct Simulator: ~Copyable {
         portsEntered = 0
         portsEnteredByAll = 0
         quoted = nil
+        queryID = nil
+        translating.view = -1
         if !answered.isEmpty { answered = [] }
         if key.ipProtocol == IPProtocol.icmp || key.ipProtocol == IPProtocol.icmpv6,
-            key.ipFragment != FragmentKind.later,
-            Self.isError(UInt8(truncatingIfNeeded: key.sourcePort), key.etherType == EtherType.ipv6)
+            key.ipFragment != FragmentKind.later
         {
-            quoted = Self.quotedTuple(packet, key.etherType == EtherType.ipv6)
+            readQuery(packet)
         }
         traversedCount = 0
         lastRouterPort = -1
@@ -160,7 +173,7 @@ public struct Simulator: ~Copyable {
         } else if verdict.drop == nil, verdict.wait == nil {
             verdict.drop = .consumed
         }
-        if verdict.connections.isEmpty { return }
+        if verdict.connections.isEmpty, verdict.translations.isEmpty { return }
         for index in verdict.packets.indices where verdict.packets[index].kind != .request {
             verdict.packets[index].answers = verdict.connections
         }
@@ -170,8 +183,13 @@ public struct Simulator: ~Copyable {
             for use in verdict.connections {
                 verdict.learned.append(.connection(use.tuple, zone: use.zone, flags: original.tcpFlags))
             }
+            for use in verdict.translations {
+                verdict.learned.append(.translation(use, flags: original.tcpFlags))
+            }
         } else {
             verdict.connections.removeAll(keepingCapacity: true)
+            verdict.translations.removeAll(keepingCapacity: true)
+            verdict.learned.removeAll { if case .fragment = $0 { true } else { false } }
         }
     }
 
@@ -189,6 +207,7 @@ public struct Simulator: ~Copyable {
         let device = port.isRouter ? fabric.routers[Int(port.device)].tag : fabric.bridges[Int(port.device)].tag
         traversed[traversedCount] = device.bits
         traversedCount += 1
+        if port.isRouter { (arrivalKey, arrivalID) = (key, queryID) }
         guard passes(port.inbound, FilterPlace(inPort: index, outPort: -1, device: device), at: index, packet) else {
             return
         }

@@ -16,6 +16,10 @@ public struct Verdict: Sendable {
     public internal(set) var learned: [Learned] = []
     /// Connections that were asked for. Those that are new begin with the packet: there are none where it goes nowhere.
     public internal(set) var connections: [ConnectionUse] = []
+    /// Translated connections that the packet belongs to. Those that are new begin with it, as connections do.
+    public internal(set) var translations: [TranslationUse] = []
+    /// What is to be changed in the packet's payload before anything else: no flow can do that.
+    public internal(set) var edit: PayloadEdit?
     /// Rules that ask for a line in the log.
     public internal(set) var logs: [RuleReference] = []
     /// Packets to send besides: ARP and ND requests and answers, ICMP errors, echo replies.
@@ -33,7 +37,9 @@ public struct Verdict: Sendable {
     public internal(set) var trace: [TraceLine] = []
 
     /// Whether a connection begins with the packet: the next one may be judged otherwise.
-    public var beginsConnection: Bool { connections.contains(where: \.isNew) }
+    public var beginsConnection: Bool {
+        connections.contains(where: \.isNew) || translations.contains(where: \.isNew)
+    }
 
     /// An empty verdict.
     public init() {}
@@ -70,6 +76,8 @@ public struct Verdict: Sendable {
         tags.removeAll(keepingCapacity: true)
         if !learned.isEmpty { learned.removeAll(keepingCapacity: true) }
         if !connections.isEmpty { connections.removeAll(keepingCapacity: true) }
+        if !translations.isEmpty { translations.removeAll(keepingCapacity: true) }
+        edit = nil
         if !logs.isEmpty { logs.removeAll(keepingCapacity: true) }
         if !packets.isEmpty { packets.removeAll(keepingCapacity: true) }
         if !trace.isEmpty { trace.removeAll(keepingCapacity: true) }
@@ -96,13 +104,33 @@ public enum Learned: Sendable, Hashable {
     case neighbor(IPAddress, mac: MACAddress, port: Tag)
     /// A packet of a connection went on, in a zone: with its TCP flags, or those of all packets since this was told last.
     case connection(ConnectionTuple, zone: Tag, flags: UInt16)
+    /// A packet of a translated connection went on, in a router.
+    case translation(TranslationUse, flags: UInt16)
+    /// The first fragment of a packet whose later ones are to be known by it.
+    case fragment(FragmentName, zone: Tag, tuple: ConnectionTuple)
 
-    /// The tag of the verdicts that this may change.
+    /// Whether it is of a connection, which packets alone begin and keep.
+    public var isOfConnection: Bool {
+        switch self {
+        case .connection, .translation, .fragment: true
+        case .mac, .neighbor: false
+        }
+    }
+
+    /// The tags of the verdicts that this may change.
+    public var tags: [Tag] {
+        guard case .translation(let use, _) = self else { return [tag] }
+        return [.translation(use.original, zone: use.zone), .translation(use.reply, zone: use.zone)]
+    }
+
+    /// The tag of the verdicts that this may change, the first of them.
     public var tag: Tag {
         switch self {
         case .mac(let mac, let vlan, let bridge, _): .mac(mac, vlan: vlan, bridge: bridge)
         case .neighbor(let address, _, let port): .neighbor(address, port: port)
         case .connection(let tuple, let zone, _): .connection(tuple, zone: zone)
+        case .translation(let use, _): .translation(use.isReturn ? use.reply : use.original, zone: use.zone)
+        case .fragment(let name, let zone, _): .fragment(name, zone: zone)
         }
     }
 }
@@ -195,6 +223,16 @@ public enum DropReason: String, Sendable, CaseIterable {
     case filtered = "dropped by a rule"
     /// A rule says so, and the sender is told.
     case filterRejected = "rejected by a rule"
+    /// There is no port left that a source could become, or this host has none yet.
+    case portsExhausted = "no port left to translate to"
+    /// Only protocols with ports, and ICMP queries, have something to tell their connections apart by.
+    case notTranslatable = "protocol has no ports to translate"
+    /// A packet that begins nothing, of a connection that is not known: a TCP reset, or an answer.
+    case noTranslation = "part of no translated connection"
+    /// A fragment whose packet's first one was not seen.
+    case fragmentUnknown = "fragment before its first"
+    /// The tables of connections are full.
+    case noRoom = "no room for another connection"
     /// More devices than any sane topology has: a loop.
     case loop = "too many devices: a loop"
     /// The router or bridge answered it or took note of it.

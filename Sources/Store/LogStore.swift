@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import Consensus
 import SQLite
+import Wire
 
 /// The log and the hard state of one member, in a SQLite file of its own. Each call is one transaction and durable when it
 /// returns (WAL with `synchronous=FULL`); one connection, which nobody shares.

@@ -28,6 +28,8 @@ public struct Router: Sendable, Equatable {
     public var routes: [Route] = []
     /// What filters packets before they are routed, and after.
     public var filters = Filters()
+    /// What addresses it translates.
+    public var translation = Translation()
 
     /// A router without routes.
     public init(path: DevicePath) { self.path = path }

@@ -71,7 +71,7 @@ public struct TopologyDifference: Sendable, Equatable {
 
     private mutating func compareRouter(_ path: DevicePath, _ before: Router?, _ after: Router?) {
         if before?.isEnabled != after?.isEnabled || before?.filters != after?.filters
-            || (before == nil) != (after == nil)
+            || before?.translation != after?.translation || (before == nil) != (after == nil)
         {
             routers.insert(path)
         }

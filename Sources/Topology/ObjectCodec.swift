@@ -6,12 +6,12 @@ import Wire
 extension TopologyObject {
     /// Formats that are read, the last being written where it is needed: an object without what the later one adds is
     /// written as before, and a cluster of two versions goes on until somebody uses what only the newer one knows.
-    static let formats = UInt8(1)...2
+    static let formats = UInt8(1)...3
 
     private var format: UInt8 {
         switch self {
         case .bridge(let bridge): bridge.filters.isEmpty ? 1 : 2
-        case .router(let router): router.filters.isEmpty ? 1 : 2
+        case .router(let router): router.translation.isEmpty ? router.filters.isEmpty ? 1 : 2 : 3
         case .port(let port): port.filters.isEmpty && port.groups.isEmpty ? 1 : 2
         default: 1
         }
@@ -34,6 +34,7 @@ extension TopologyObject {
             out.flag(router.isEnabled)
             out.list(router.routes) { $0.route($1) }
             if format > 1 { out.filters(router.filters) }
+            if format > 2 { out.translation(router.translation) }
         case .port(let port):
             out.port(port)
             if format > 1 {
@@ -78,6 +79,7 @@ extension TopologyObject {
             router.isEnabled = try reader.flag()
             router.routes = try reader.list { reader throws(MalformedBytes) in try reader.route() }
             if format > 1 { router.filters = try reader.filters() }
+            if format > 2 { router.translation = try reader.translation() }
             self = .router(router)
         case .port:
             var port = try reader.port()

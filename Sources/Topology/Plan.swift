@@ -126,7 +126,7 @@ extension TopologyObject {
             return [
                 ("enabled", router.isEnabled ? "true" : "false"),
                 ("routes", router.routes.map(\.description).sorted().joined(separator: "; ")),
-            ] + router.filters.fields
+            ] + router.filters.fields + router.translation.fields
         case .port(let port):
             var attached = ("", "", "")
             switch port.attachment {

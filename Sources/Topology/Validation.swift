@@ -47,6 +47,7 @@ extension Topology {
         }
         for path in change.addressGroups where addressGroups[path] == nil {
             chains.formUnion(self.chains.values(of: path.tenant).map(\.path))
+            routers.formUnion(self.routers.keys.lazy.filter { $0.tenant == path.tenant })
         }
         for path in touched {
             guard let port = ports[path] else {
@@ -101,6 +102,7 @@ extension Topology {
             guard let router = routers[path] else { continue }
             check(router, &found)
             checkFilters(router.filters, of: path, tenant: path.tenant, &found)
+            if !router.translation.isEmpty { checkTranslation(of: router, &found) }
         }
         for path in touchedBridges {
             guard let bridge = bridges[path] else { continue }

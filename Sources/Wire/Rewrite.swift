@@ -65,8 +65,8 @@ public struct FrameRewriter {
         replaceAddress(base + 32, words: 4, key.words[14], mask.words[14], headerChecksum: nil)
     }
 
-    /// Sets layer 4 ports under a mask; `ipProtocol` says where the checksum is. SCTP's CRC is not recomputed: no
-    /// action of Selvage changes SCTP ports yet.
+    /// Sets layer 4 ports under a mask; `ipProtocol` says where the checksum is. SCTP's CRC covers the whole
+    /// packet and is computed anew (RFC 9260 section 6.8).
     @inlinable
     public func setPorts(_ key: FlowKey, _ mask: FlowKey, ipProtocol: UInt8) {
         let base = Int(layout.transport)
@@ -78,6 +78,13 @@ public struct FrameRewriter {
             let new = old & ~bits | value & bits
             bytes.put16(new, at: base + offset)
             if !partialChecksum { updateTransportChecksum(ipProtocol, old, new) }
+        }
+        let end = min(bytes.count, Int(layout.network) + layout.networkLength)
+        if ipProtocol == IPProtocol.sctp, !partialChecksum, end >= base + 12 {
+            for index in 8..<12 { bytes[base + index] = 0 }
+            var crc = CRC32C()
+            crc.add(UnsafeRawBufferPointer(rebasing: bytes[base..<end]))
+            bytes.storeBytes(of: crc.value.littleEndian, toByteOffset: base + 8, as: UInt32.self)
         }
     }
 

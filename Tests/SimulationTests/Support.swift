@@ -100,6 +100,35 @@ final class TableState: FlowStateView {
     private let macs = Mutex<[Tag: Tag]>([:])
     private let neighbors = Mutex<[Tag: NeighborState]>([:])
     let connections = Mutex(ConnectionTable(seed: 7, limit: 10_000))
+    let translations = Mutex(TranslationTable(seed: 7, limit: 10_000))
+    private let fragments = Mutex<[Fragment: ConnectionTuple]>([:])
+
+    private struct Fragment: Hashable {
+        var name: FragmentName
+        var zone: Tag
+    }
+
+    /// Gives this host blocks of ports.
+    func lease(_ router: String, _ address: IPAddress, _ blocks: [UInt32]) {
+        guard let path = DevicePath(router) else { return }
+        translations.withLock {
+            $0.ports.set(TranslationPorts.Key(zone: .router(path), address: address), blocks, now: 1)
+        }
+    }
+
+    func translation(_ tuple: ConnectionTuple, zone: Tag) -> TranslationMatch? {
+        translations.withLock { $0.find(tuple, zone: zone, now: 1) }
+    }
+
+    func source(for wish: SourceWish) -> SourceChoice { translations.withLock { $0.choose(wish) } }
+
+    func sourcePort(keeping tuple: ConnectionTuple, zone: Tag) -> UInt16? {
+        translations.withLock { $0.port(keeping: tuple, zone: zone) }
+    }
+
+    func fragment(_ name: FragmentName, zone: Tag) -> ConnectionTuple? {
+        fragments.withLock { $0[Fragment(name: name, zone: zone)] }
+    }
 
     func learn(_ learned: Learned) {
         switch learned {
@@ -107,6 +136,11 @@ final class TableState: FlowStateView {
         case .neighbor(_, let mac, _): neighbors.withLock { $0[learned.tag] = .at(mac) }
         case .connection(let tuple, let zone, let flags):
             connections.withLock { _ = $0.note(tuple, zone: zone, flags: flags, now: 1) }
+        case .translation(let use, let flags):
+            translations.withLock {
+                _ = $0.note(use.original, use.reply, zone: use.zone, isReturn: use.isReturn, flags: flags, now: 1)
+            }
+        case .fragment(let name, let zone, let tuple): fragments.withLock { $0[Fragment(name: name, zone: zone)] = tuple }
         }
     }
 

@@ -61,7 +61,7 @@ private struct Changes {
         case 10:
             let node = NodeID(UInt64(below(4) + 1))
             return below(2) == 0
-                ? .lease(pool: "x\(below(2))", size: 6, count: UInt32(below(4)), node)
+                ? .lease(pool: "x\(below(2))", blocks: 0..<6, count: UInt32(below(4)), node)
                 : .release(pool: "x\(below(2))", [0, UInt32(below(6))], node)
         default:
             switch below(5) {

@@ -73,7 +73,7 @@ import Wire
                 .putKey(AccessKey(name: "l", role: .viewer, secretHash: secret, created: 5, expires: 7)),
                 .deleteKey("l"),
             ],
-            [.lease(pool: "nat", size: 64, count: 3, NodeID(1)), .release(pool: "nat", [1], NodeID(1))],
+            [.lease(pool: "nat", blocks: 0..<64, count: 3, NodeID(1)), .release(pool: "nat", [1], NodeID(1))],
             [.delete(.port(exterior.path), cascade: false)], [.removeNode(NodeID(2))],
         ]
         return operations.enumerated().map { number, operations in

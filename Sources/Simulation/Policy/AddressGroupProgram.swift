@@ -18,13 +18,15 @@ final class AddressGroupProgram: @unchecked Sendable {  // written in `init` onl
     let view: AddressGroupView
     private let memory: [UnsafeMutablePointer<UInt64>]
 
-    init(_ group: AddressGroup) {
+    convenience init(_ group: AddressGroup) { self.init(.addressGroup(group.path), group.members) }
+
+    init(_ tag: Tag, _ members: Set<Prefix>) {
         func bounds(_ family: AddressFamily) -> (bounds: [UInt64], count: Int, begins: Bool) {
             var ends: [(at: (UInt64, UInt64), isStart: Bool)] = []
             var bounds: [UInt64] = []
             // Prefixes nest or lie apart: in order, one that lies in the one before is left out.
             var last: Prefix?
-            for prefix in group.members.filter({ $0.family == family }).sorted() {
+            for prefix in members.filter({ $0.family == family }).sorted() {
                 if let last, last.contains(prefix.address) { continue }
                 last = prefix
                 let mask = prefixMask(prefix.length)
@@ -61,7 +63,7 @@ final class AddressGroupProgram: @unchecked Sendable {  // written in `init` onl
         }
         let (four, six) = (bounds(.ipv4), bounds(.ipv6))
         view = AddressGroupView(
-            tag: .addressGroup(group.path), narrow: intervals(four), wide: intervals(six), beginsNarrow: four.begins,
+            tag: tag, narrow: intervals(four), wide: intervals(six), beginsNarrow: four.begins,
             beginsWide: six.begins)
         self.memory = memory
     }

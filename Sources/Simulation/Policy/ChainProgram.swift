@@ -34,12 +34,12 @@ enum ConnectionClass: UInt32, CaseIterable {
 
 /// A row of a compiled chain: one conjunction of conditions. A rule that is inverted as a whole has several.
 struct ChainEntry {
-    enum Action: UInt8 { case accept, drop, reject, `return`, `continue`, log, jump }
+    enum Action: UInt8 { case accept, drop, reject, `return`, `continue`, log, jump, translate }
 
     /// Dimensions that it asks for.
     var dimensions: UInt16
     var action: Action
-    /// Index of the chain to jump to.
+    /// Index of the chain to jump to, or of what to translate to.
     var target: Int32
     /// Place of its rule in the chain.
     var rule: Int32
@@ -115,7 +115,7 @@ final class ChainProgram: @unchecked Sendable {  // written in `init` only, free
     let view: ChainView
     private let memory: [UnsafeMutableRawPointer]
 
-    init(_ source: ChainSource) {
+    init(_ source: ChainSource, tag: Tag) {
         path = source.path
         var memory: [UnsafeMutableRawPointer] = []
         // The memory is plain values without references: to free it, it need not be deinitialized.
@@ -142,7 +142,7 @@ final class ChainProgram: @unchecked Sendable {  // written in `init` only, free
             return DimensionView(values: values, wide: wide, absentRow: rowCount)
         }
         view = ChainView(
-            tag: .chain(source.path), count: source.entries.count, words: words, entries: keep(source.entries),
+            tag: tag, count: source.entries.count, words: words, entries: keep(source.entries),
             extras: keep(source.extras), tags: keep(source.tags), dimensions: keep(dimensions), rows: keep(rows),
             flagsMask: source.flagsMask)
         self.memory = memory

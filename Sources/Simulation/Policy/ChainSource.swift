@@ -24,30 +24,49 @@ struct ChainSource {
     /// By dimension: entry and values.
     private var sets: [[(entry: Int, values: Values)]] = Array(repeating: [], count: Dimension.allCases.count)
 
+    /// A rule on its way.
+    struct Line {
+        /// Its place in what people wrote.
+        var place: Int
+        var condition: Condition
+        var action: ChainEntry.Action
+        /// A chain to jump to, or what to translate to.
+        var target: Int32
+    }
+
     /// - Parameters:
     ///   - chain: the index of a chain of the tenant by its own name.
     ///   - group: the index of an address group of the tenant by its own name.
     init(_ source: Chain, chain: (String) -> Int32, group: (String) -> Int32) {
-        path = source.path
-        for rule in source.rules {
-            if let match = rule.condition.tcpFlags { flagsMask |= match.value.mask }
-        }
-        for (place, rule) in source.rules.enumerated() {
-            let parts = Parts(rule.condition, tenant: source.path.tenant, group)
-            var entry = ChainEntry(
-                dimensions: 0, action: .accept, target: -1, rule: Int32(place), extraStart: 0, freeCount: 0,
-                extraCount: 0)
+        let lines = source.rules.enumerated().map { place, rule in
+            var line = Line(place: place, condition: rule.condition, action: .accept, target: -1)
             switch rule.action {
-            case .accept: entry.action = .accept
-            case .drop: entry.action = .drop
-            case .reject: entry.action = .reject
-            case .return: entry.action = .return
-            case .continue: entry.action = .continue
-            case .log: entry.action = .log
-            case .jump(let name):
-                entry.action = .jump
-                entry.target = chain(name)
+            case .accept: line.action = .accept
+            case .drop: line.action = .drop
+            case .reject: line.action = .reject
+            case .return: line.action = .return
+            case .continue: line.action = .continue
+            case .log: line.action = .log
+            case .jump(let name): (line.action, line.target) = (.jump, chain(name))
             }
+            return line
+        }
+        self.init(source.path, lines, group: group)
+    }
+
+    /// Rules of any list.
+    ///
+    /// - Parameter path: the list's name; conditions name things of its tenant.
+    init(_ path: DevicePath, _ lines: [Line], group: (String) -> Int32) {
+        self.path = path
+        for line in lines {
+            if let match = line.condition.tcpFlags { flagsMask |= match.value.mask }
+        }
+        for rule in lines {
+            let parts = Parts(rule.condition, tenant: path.tenant, group)
+            let entry = ChainEntry(
+                dimensions: 0, action: rule.action, target: rule.target, rule: Int32(rule.place), extraStart: 0,
+                freeCount: 0, extraCount: 0)
             if !rule.condition.isInverted {
                 add(entry, parts.sets, parts.extras)
                 continue

@@ -12,6 +12,10 @@ struct PolicyTables: Sendable {
     private var groupPrograms: [AddressGroupProgram] = []
     private var indexOfChain = TreeDictionary<DevicePath, Int32>()
     private var indexOfGroup = TreeDictionary<DevicePath, Int32>()
+    /// What routers translate, by index.
+    private(set) var translations = TranslationViews()
+    private var translationPrograms: [TranslationProgram?] = []
+    private var indexOfTranslation = TreeDictionary<DevicePath, Int32>()
     /// Words of a bitmap of the largest chain.
     private(set) var words = 0
 
@@ -23,7 +27,13 @@ struct PolicyTables: Sendable {
         return indexOfChain[DevicePath(tenant: tenant, name: name)] ?? -1
     }
 
-    /// The path of a chain.
+    /// Whether a chain is a router's list of translations.
+    func isTranslation(_ chain: Int32) -> Bool {
+        guard let path = path(chain) else { return false }
+        return indexOfChain[path] != chain
+    }
+
+    /// The path of a chain, or of the router whose list it is.
     func path(_ chain: Int32) -> DevicePath? { programs[Int(chain)]?.path }
 
     /// Gives each chain and group a place, then compiles those that are new or changed.
@@ -58,16 +68,63 @@ struct PolicyTables: Sendable {
             let source = ChainSource(
                 chain, chain: { self.chain($0, of: path.tenant) },
                 group: { indexOfGroup[DevicePath(tenant: path.tenant, name: $0)] ?? -1 })
-            let program = ChainProgram(source)
+            let program = ChainProgram(source, tag: .chain(path))
             programs[Int(index)] = program
             chains[Int(index)] = program.view
             words = max(words, program.view.words)
         }
     }
 
+    /// Compiles what a router translates; the index of it, -1 where it is nothing.
+    ///
+    /// - Parameter ports: its ports.
+    mutating func updateTranslation(of router: Router, _ ports: [TranslationProgram.RouterPort]) -> Int32 {
+        guard !router.translation.isEmpty else {
+            removeTranslation(of: router.path)
+            return -1
+        }
+        let index: Int32
+        if let known = indexOfTranslation[router.path] {
+            index = known
+        } else {
+            index = Int32(translationPrograms.count)
+            indexOfTranslation[router.path] = index
+            translationPrograms.append(nil)
+            translations.append(nil)
+            // Its two lists of rules lie among the chains.
+            for _ in 0..<2 {
+                programs.append(nil)
+                chains.append(nil)
+            }
+        }
+        let old = translations[Int(index)]
+        let program = TranslationProgram(
+            router, ports, chains: old.map { ($0.destinationChain, $0.sourceChain) }
+                ?? (Int32(programs.count - 2), Int32(programs.count - 1)),
+            group: { indexOfGroup[DevicePath(tenant: router.path.tenant, name: $0)] ?? -1 })
+        for (chain, list) in [
+            (program.view.destinationChain, program.destinationList), (program.view.sourceChain, program.sourceList),
+        ] {
+            programs[Int(chain)] = list
+            chains[Int(chain)] = list.view
+            words = max(words, list.view.words)
+        }
+        translationPrograms[Int(index)] = program
+        translations[Int(index)] = program.view
+        return index
+    }
+
+    /// Forgets what a router translated; the places are left.
+    mutating func removeTranslation(of router: DevicePath) {
+        guard let index = indexOfTranslation[router] else { return }
+        indexOfTranslation[router] = nil
+        translations[Int(index)] = nil
+        translationPrograms[Int(index)] = nil
+    }
+
     /// Places that nothing uses any more.
     var waste: Int {
-        programs.count - indexOfChain.count + groupPrograms.count - indexOfGroup.count
+        programs.count - indexOfChain.count - 2 * indexOfTranslation.count + groupPrograms.count - indexOfGroup.count
     }
 }
 

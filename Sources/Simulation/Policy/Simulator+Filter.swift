@@ -16,6 +16,8 @@ enum FilterDecision {
     case accept, drop, reject
     /// The chain ended, or said to return.
     case end
+    /// Addresses are to become those of a target of the router.
+    case translate(Int32)
 }
 
 /// Chains at work.
@@ -26,7 +28,7 @@ extension Simulator {
     {
         if chain < 0 { return true }
         switch run(chain, place, 0) {
-        case .accept, .end: return true
+        case .accept, .end, .translate: return true
         case .drop:
             drop(.filtered, at: port)
             return false
@@ -37,7 +39,7 @@ extension Simulator {
         }
     }
 
-    private mutating func run(_ index: Int32, _ place: FilterPlace, _ depth: Int) -> FilterDecision {
+    mutating func run(_ index: Int32, _ place: FilterPlace, _ depth: Int) -> FilterDecision {
         // Configuration refuses what is deeper.
         guard depth <= Chain.depth, let chain = fabric.tables.policy.chains[Int(index)] else { return .end }
         verdict.tags.append(chain.tag)
@@ -70,12 +72,14 @@ extension Simulator {
             case .accept: return .accept
             case .drop: return .drop
             case .reject: return .reject
+            case .translate: return .translate(entry.target)
             case .return: return .end
             case .continue: break
             case .log: verdict.logs.append(RuleReference(chain: index, rule: entry.rule))
             case .jump:
                 let decision = run(entry.target, place, depth + 1)
-                if decision != .end { return decision }
+                if case .end = decision { break }
+                return decision
             }
             at += 1
         }
@@ -275,9 +279,12 @@ extension Simulator {
     }
 
     private mutating func noteRule(_ chain: Int32, _ entry: ChainEntry) {
-        guard let path = fabric.tables.policy.path(chain),
-            let rule = fabric.topology.chains[path]?.rules[Int(entry.rule)]
-        else { return }
+        guard let path = fabric.tables.policy.path(chain) else { return }
+        if fabric.tables.policy.isTranslation(chain) {
+            guard let rule = fabric.topology.routers[path]?.translation.rules[Int(entry.rule)] else { return }
+            return noteDevice("rule", path, "nat \(rule.id): \(rule)")
+        }
+        guard let rule = fabric.topology.chains[path]?.rules[Int(entry.rule)] else { return }
         noteDevice("rule", path, "\(rule.id): \(rule)")
     }
 }

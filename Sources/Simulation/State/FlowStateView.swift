@@ -13,6 +13,14 @@ public protocol FlowStateView: AnyObject, Sendable {
     func connection(_ tuple: ConnectionTuple, zone: Tag, flags: UInt16) -> ConnectionMatch?
     /// Whether two addresses have any connection of a protocol in a zone, either way. The tuple has no ports.
     func hasConnections(_ pair: ConnectionTuple, zone: Tag) -> Bool
+    /// The translated connection that a packet belongs to in a router's zone.
+    func translation(_ tuple: ConnectionTuple, zone: Tag) -> TranslationMatch?
+    /// What the source of a new connection may become. Nobody else is told of it before the connection is learned.
+    func source(for wish: SourceWish) -> SourceChoice
+    /// A port of its own machine that a new connection's source may keep or become; `nil` where there is none.
+    func sourcePort(keeping tuple: ConnectionTuple, zone: Tag) -> UInt16?
+    /// What the first fragment of a packet said in a router's zone.
+    func fragment(_ name: FragmentName, zone: Tag) -> ConnectionTuple?
 }
 
 extension FlowStateView {
@@ -20,6 +28,14 @@ extension FlowStateView {
     public func connection(_ tuple: ConnectionTuple, zone: Tag, flags: UInt16) -> ConnectionMatch? { nil }
     /// None.
     public func hasConnections(_ pair: ConnectionTuple, zone: Tag) -> Bool { false }
+    /// All are new.
+    public func translation(_ tuple: ConnectionTuple, zone: Tag) -> TranslationMatch? { nil }
+    /// Its own.
+    public func sourcePort(keeping tuple: ConnectionTuple, zone: Tag) -> UInt16? { tuple.sourcePort }
+    /// Nothing.
+    public func source(for wish: SourceWish) -> SourceChoice { .exhausted }
+    /// Never seen.
+    public func fragment(_ name: FragmentName, zone: Tag) -> ConnectionTuple? { nil }
 }
 
 /// A state that knows nothing.

@@ -94,8 +94,27 @@ extension Simulator {
         noteDevice("state", name, "\(text): \(tuple)")
     }
 
-    /// The packet that an ICMP error in hand quotes, as it says itself.
-    static func quotedTuple(_ packet: borrowing SimulatedPacket, _ isV6: Bool) -> ConnectionTuple? {
+    /// Reads what an ICMP packet in hand asks or quotes.
+    mutating func readQuery(_ packet: borrowing SimulatedPacket) {
+        let isV6 = key.etherType == EtherType.ipv6
+        let type = UInt8(truncatingIfNeeded: key.sourcePort)
+        if Self.isError(type, isV6) {
+            if let found = Self.quotedTuple(packet, isV6) { (quoted, queryID) = found }
+            return
+        }
+        let at = Int(packet.layout.transport) + 4
+        guard packet.layout.transport != 0, packet.bytes.byteCount >= at + 2, Self.queryPorts(type, isV6) != nil else {
+            return
+        }
+        queryID =
+            UInt16(packet.bytes.unsafeLoad(fromByteOffset: at, as: UInt8.self)) << 8
+            | UInt16(packet.bytes.unsafeLoad(fromByteOffset: at + 1, as: UInt8.self))
+    }
+
+    /// The packet that an ICMP error in hand quotes, as it says itself, and its identifier if it is an ICMP query.
+    private static func quotedTuple(
+        _ packet: borrowing SimulatedPacket, _ isV6: Bool
+    ) -> (ConnectionTuple, UInt16?)? {
         let start = Int(packet.layout.transport) + 8
         let count = packet.bytes.byteCount
         guard packet.layout.transport != 0, count > start else { return nil }
@@ -124,6 +143,7 @@ extension Simulator {
             guard half(6) & 0x1fff == 0 else { return nil }
         }
         var ports: (UInt16, UInt16) = (0, 0)
+        var id: UInt16?
         switch ipProtocol {
         case IPProtocol.tcp, IPProtocol.udp, IPProtocol.sctp:
             guard count >= start + transport + 4 else { return nil }
@@ -131,11 +151,13 @@ extension Simulator {
         case IPProtocol.icmp, IPProtocol.icmpv6:
             guard count > start + transport, let known = queryPorts(byte(transport), isV6) else { return nil }
             ports = known
+            if count >= start + transport + 6 { id = half(transport + 4) }
         default: break
         }
-        return ConnectionTuple(
+        let tuple = ConnectionTuple(
             source: source, destination: destination, sourcePort: ports.0, destinationPort: ports.1,
             ipProtocol: ipProtocol)
+        return (tuple, id)
     }
 
     static func isError(_ type: UInt8, _ isV6: Bool) -> Bool {
@@ -146,7 +168,7 @@ extension Simulator {
 
     /// What stands for ports where somebody asks and another answers (RFC 792, 4443): the type of the question, on the side of
     /// who asked. So the answer belongs to the question, and a question the other way does not.
-    private static func queryPorts(_ type: UInt8, _ isV6: Bool) -> (UInt16, UInt16)? {
+    static func queryPorts(_ type: UInt8, _ isV6: Bool) -> (UInt16, UInt16)? {
         switch (type, isV6) {
         case (ICMP.echoRequest, false), (ICMP.timestampRequest, false), (ICMPv6.echoRequest, true): (UInt16(type), 0)
         case (ICMP.echoReply, false): (0, UInt16(ICMP.echoRequest))

@@ -18,6 +18,8 @@ public struct Applied: Sendable {
     var rows: [(key: RowKey, bytes: [UInt8]?)] = []
     /// Whether nodes, tokens, authorities, keys or members changed.
     public var changesCluster = false
+    /// Whether who holds which blocks changed.
+    public var changesLeases: Bool { rows.contains { if case .lease = $0.key { true } else { false } } }
 }
 
 extension ClusterState {
@@ -278,7 +280,7 @@ extension ClusterState {
         switch operation {
         case .put(let object): return put(object, &change)
         case .delete(let key, let cascade): return delete(key, cascade, &change)
-        case .lease(let pool, let size, let count, let node): return lease(pool, size, count, node, &change)
+        case .lease(let pool, let blocks, let count, let node): return lease(pool, blocks, count, node, &change)
         case .release(let pool, let blocks, let node): return release(pool, blocks, node, &change)
         default: return performOnCluster(operation, time, &change)
         }
@@ -348,7 +350,9 @@ extension ClusterState {
         case .bridge(let bridge):
             takenTunnelKeys.remove(bridge.floodKey)
             if cascade { deletePorts(of: bridge.path, &change) }
-        case .router(let router): if cascade { deletePorts(of: router.path, &change) }
+        case .router(let router):
+            releasePorts(of: router.path, &change)
+            if cascade { deletePorts(of: router.path, &change) }
         case .port(let port):
             deletePort(port, cascade, &change)
             return nil

@@ -81,8 +81,9 @@ public struct Transaction: Sendable, Equatable {
         case putKey(AccessKey)
         /// Takes one away.
         case deleteKey(String)
-        /// Gives a node blocks of a pool that has so many.
-        case lease(pool: String, size: UInt32, count: UInt32, NodeID)
+        /// Gives a node so many blocks of a pool that has these; fewer when there are not as many, and none at all is a
+        /// failure.
+        case lease(pool: String, blocks: Range<UInt32>, count: UInt32, NodeID)
         /// Takes blocks back.
         case release(pool: String, [UInt32], NodeID)
     }
@@ -220,10 +221,12 @@ extension Transaction.Operation {
         case .deleteKey(let name):
             out.number(UInt8(12))
             out.text(name)
-        case .lease(let pool, let size, let count, let node):
-            out.number(UInt8(13))
+        case .lease(let pool, let blocks, let count, let node):
+            // Pools that begin at 0 are written as the first versions wrote all.
+            out.number(UInt8(blocks.lowerBound == 0 ? 13 : 16))
             out.text(pool)
-            out.number(size)
+            if blocks.lowerBound != 0 { out.number(blocks.lowerBound) }
+            out.number(blocks.upperBound)
             out.number(count)
             out.number(node.value)
         case .release(let pool, let blocks, let node):
@@ -261,8 +264,14 @@ extension Transaction.Operation {
         case 12: self = .deleteKey(try reader.text())
         case 13:
             self = .lease(
-                pool: try reader.text(), size: try reader.number(), count: try reader.number(),
+                pool: try reader.text(), blocks: 0..<(try reader.number()), count: try reader.number(),
                 NodeID(try reader.number()))
+        case 16:
+            let pool = try reader.text()
+            let (first, end): (UInt32, UInt32) = (try reader.number(), try reader.number())
+            guard first <= end else { throw MalformedBytes("blocks that end before they begin") }
+            self = .lease(
+                pool: pool, blocks: first..<end, count: try reader.number(), NodeID(try reader.number()))
         case 14:
             self = .release(
                 pool: try reader.text(),

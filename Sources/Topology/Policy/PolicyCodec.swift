@@ -28,7 +28,7 @@ extension ByteWriter {
     }
 
     /// Which fields there are, which of them are inverted, then the fields in order.
-    private mutating func condition(_ condition: Condition) {
+    mutating func condition(_ condition: Condition) {
         var body = ByteWriter()
         var present: UInt32 = 0
         var inverted: UInt32 = 0
@@ -83,14 +83,14 @@ extension ByteWriter {
         number(mac.mask.bits)
     }
 
-    private mutating func ranges(_ ranges: Set<PortRange>) {
-        list(ranges.sorted()) { out, range in
-            out.number(range.first)
-            out.number(range.last)
-        }
+    private mutating func ranges(_ ranges: Set<PortRange>) { list(ranges.sorted()) { $0.range($1) } }
+
+    mutating func range(_ range: PortRange) {
+        number(range.first)
+        number(range.last)
     }
 
-    private mutating func optional<Value>(_ value: Value?, _ body: (inout ByteWriter, Value) -> Void) {
+    mutating func optional<Value>(_ value: Value?, _ body: (inout ByteWriter, Value) -> Void) {
         flag(value != nil)
         if let value { body(&self, value) }
     }
@@ -132,7 +132,7 @@ extension ByteReader {
         return chain
     }
 
-    private mutating func condition() throws(MalformedBytes) -> Condition {
+    mutating func condition() throws(MalformedBytes) -> Condition {
         let present: UInt32 = try number()
         let inverted: UInt32 = try number()
         guard present & 0x7fff_ffff < 1 << 23, inverted & ~present == 0 else {
@@ -201,14 +201,13 @@ extension ByteReader {
     }
 
     private mutating func ranges() throws(MalformedBytes) -> Set<PortRange> {
-        Set(
-            try list { reader throws(MalformedBytes) in
-                let range = PortRange(try reader.number(), try reader.number())
-                guard range.first <= range.last else {
-                    throw MalformedBytes("a range of ports that ends before it begins")
-                }
-                return range
-            })
+        Set(try list { reader throws(MalformedBytes) in try reader.range() })
+    }
+
+    mutating func range() throws(MalformedBytes) -> PortRange {
+        let range = PortRange(try number(), try number())
+        guard range.first <= range.last else { throw MalformedBytes("a range of ports that ends before it begins") }
+        return range
     }
 }
 

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+import Linux
+import Simulation
+import Topology
+import Wire
+
+/// Ports that this host may translate sources to: the agent says what it wants and what it has no use for, and is told what
+/// the cluster gave it.
+extension Agent {
+    /// Blocks of ports that are wanted.
+    public struct PortDemand: Sendable, Equatable {
+        /// The pool: an address of a router.
+        public var pool: String
+        /// Blocks that are of use.
+        public var blocks: Range<UInt32>
+        /// How many of them.
+        public var count: UInt32
+    }
+
+    /// What is wanted now; it counts as asked for.
+    public func takePortDemand() -> [PortDemand] {
+        let wanted = state.withPorts { $0.takeWanted() }
+        if wanted.isEmpty { return [] }
+        let (names, topology) = translators
+        return wanted.compactMap { key, count in
+            guard let router = names[key.zone], let blocks = Agent.blocks(of: key.address, topology.routers[router])
+            else { return nil }
+            return PortDemand(
+                pool: PortBlock.pool(key.address, of: router), blocks: blocks, count: UInt32(count))
+        }
+    }
+
+    /// These blocks are this host's now, by pool; all others are not.
+    public func setPortBlocks(_ blocks: [String: [UInt32]]) {
+        let now = monotonicNanoseconds()
+        var held: [TranslationPorts.Key: [UInt32]] = [:]
+        for (pool, list) in blocks { if let key = Agent.key(of: pool) { held[key] = list } }
+        let all = held
+        state.withPorts { ports in
+            for key in ports.pools.keys where all[key] == nil { ports.set(key, [], now: now) }
+            for (key, list) in all { ports.set(key, list, now: now) }
+        }
+    }
+
+    /// What was wanted of a pool could not be had: there is no more of it, or nobody to ask.
+    ///
+    /// - Parameter again: how many blocks to ask for again soon; `nil` when there are none.
+    public func notePortsMissing(_ pool: String, again: UInt32?) {
+        guard let key = Agent.key(of: pool) else { return }
+        let now = monotonicNanoseconds()
+        state.withPorts { ports in
+            if let again { ports.wantAgain(key, Int(again)) } else { ports.noteExhausted(key, now: now) }
+        }
+    }
+
+    /// Blocks that nobody used for a while, by pool: this host does without them from now on.
+    public func takeIdlePorts() -> [(pool: String, blocks: [UInt32])] {
+        let now = monotonicNanoseconds()
+        let needed = neededAddresses
+        let idle = state.withPorts { ports in
+            ports.forgetExhausted(before: now &- min(now, AgentLimits.exhaustedNanoseconds))
+            return ports.takeIdle(before: now &- min(now, AgentLimits.idlePortsNanoseconds)) { needed.contains($0) }
+        }
+        let names = translators.names
+        return idle.compactMap { key, blocks in
+            // Of a router that is gone the cluster takes the blocks back by itself.
+            names[key.zone].map { (PortBlock.pool(key.address, of: $0), blocks) }
+        }
+    }
+
+    private static func key(of pool: String) -> TranslationPorts.Key? {
+        PortBlock.read(pool: pool).map { TranslationPorts.Key(zone: .router($0.router), address: $0.address) }
+    }
+
+    /// Blocks of an address that rules of its router have use for.
+    private static func blocks(of address: IPAddress, _ router: Router?) -> Range<UInt32>? {
+        guard let router, !router.translation.isEmpty else { return nil }
+        var ranges: [PortRange] = []
+        for rule in router.translation.rules {
+            switch rule.action {
+            case .source(let target) where target.first.family == address.family && target.first <= address
+                && address <= target.last: ranges.append(target.ports ?? .translation)
+            case .masquerade(let ports): ranges.append(ports ?? .translation)
+            default: break
+            }
+        }
+        // What comes back by the port that it went is masqueraded by itself.
+        if ranges.isEmpty { ranges = [.translation] }
+        let all = ranges.map(PortBlock.blocks)
+        return (all.map(\.lowerBound).min() ?? 0)..<(all.map(\.upperBound).max() ?? PortBlock.count)
+    }
+
+    /// Addresses of a router that this host is likely to translate sources to.
+    static func likelyAddresses(of router: Router, in topology: Topology) -> Set<TranslationPorts.Key> {
+        var addresses: Set<IPAddress> = []
+        for rule in router.translation.rules {
+            switch rule.action {
+            case .source(let target):
+                for index in 0..<min(target.count, AgentLimits.preparedAddresses) {
+                    addresses.insert(target.address(index))
+                }
+            case .masquerade:
+                for port in topology.ports(of: router.path) {
+                    let name = "\(router.path.name)/\(port.path.name)"
+                    if let out = rule.condition.outPorts, out.value.contains(name) == out.isInverted { continue }
+                    addresses.formUnion(port.addresses.map(\.address))
+                }
+            case .destination, .accept: break
+            }
+        }
+        let zone = Tag.router(router.path)
+        return Set(addresses.map { TranslationPorts.Key(zone: zone, address: $0) })
+    }
+}

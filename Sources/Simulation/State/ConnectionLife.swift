@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+import Wire
+
+/// How long connections are known after their last packet, in nanoseconds.
+public struct ConnectionLifetimes: Sendable, Equatable {
+    private static let second: UInt64 = 1_000_000_000
+
+    /// TCP that nobody answered yet.
+    public var tcpOpening = 60 * second
+    /// TCP that is open. Longer than the two hours after which hosts ask whether the other is there (RFC 9293 section 3.8.4).
+    public var tcpEstablished = 8000 * second
+    /// TCP of which one side or both have said FIN.
+    public var tcpClosing = 60 * second
+    /// TCP that was reset.
+    public var tcpClosed = 10 * second
+    /// UDP and others without an answer.
+    public var unanswered = 30 * second
+    /// UDP with an answer (RFC 4787 section 4.3 asks for two minutes at least).
+    public var udp = 180 * second
+    /// ICMP queries with an answer.
+    public var icmp = 30 * second
+    /// Other protocols with an answer.
+    public var other = 600 * second
+
+    /// As above.
+    public init() {}
+}
+
+/// How far a connection has come.
+public enum ConnectionPhase: String, Sendable, CaseIterable {
+    /// TCP: nobody answered yet.
+    case opening
+    /// TCP: answered, and not ended by either side.
+    case open
+    /// TCP: a side has said FIN.
+    case closing
+    /// TCP: a side has said RST.
+    case closed
+    /// Nobody answered yet.
+    case unanswered
+    /// Packets came back.
+    case answered
+}
+
+/// What packets made of a connection so far.
+public struct ConnectionLife: Sendable {
+    /// IP protocol.
+    public var ipProtocol: UInt8
+    /// TCP flags seen from who began it, and back.
+    public var flags: (forward: UInt8, back: UInt8)
+    /// Whether a packet came back.
+    public var isAnswered = false
+    /// Last packet, nanoseconds of the clock that the caller keeps.
+    public var used: UInt64
+    /// When it began.
+    public var created: UInt64
+    /// When other hosts last heard of it.
+    public var told: UInt64
+
+    init(_ ipProtocol: UInt8, _ flags: UInt8, _ now: UInt64) {
+        self.ipProtocol = ipProtocol
+        self.flags = (flags, 0)
+        (used, created, told) = (now, now, now)
+    }
+
+    /// How far it has come.
+    public var phase: ConnectionPhase {
+        guard ipProtocol == IPProtocol.tcp else { return isAnswered ? .answered : .unanswered }
+        let both = flags.forward | flags.back
+        if both & 0x04 != 0 { return .closed }
+        if both & 0x01 != 0 { return .closing }
+        return isAnswered ? .open : .opening
+    }
+
+    /// A SYN on ports whose last connection is over begins another one (RFC 9293 section 3.6.1), from either side.
+    func isOver(for flags: UInt8) -> Bool {
+        ipProtocol == IPProtocol.tcp && flags & 0x16 == 0x02 && (self.flags.forward | self.flags.back) & 0x05 != 0
+    }
+
+    /// Takes note of a packet, or of the flags of several.
+    mutating func note(_ flags: UInt8, isReturn: Bool, now: UInt64) {
+        used = max(used, now)
+        if isReturn {
+            isAnswered = true
+            self.flags.back |= flags
+        } else {
+            self.flags.forward |= flags
+        }
+    }
+}
+
+extension ConnectionLifetimes {
+    /// When a connection's time is over.
+    public func expiry(of life: ConnectionLife) -> UInt64 {
+        let lifetime =
+            switch life.phase {
+            case .opening: tcpOpening
+            case .open: tcpEstablished
+            case .closing: tcpClosing
+            case .closed: tcpClosed
+            case .unanswered: unanswered
+            case .answered:
+                switch life.ipProtocol {
+                case IPProtocol.udp: udp
+                case IPProtocol.icmp, IPProtocol.icmpv6: icmp
+                default: other
+                }
+            }
+        return life.used &+ lifetime
+    }
+}
