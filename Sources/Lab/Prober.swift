@@ -2,6 +2,7 @@
 import Glibc
 import Linux
 import Manifest
+import Synchronization
 import Wire
 
 /// Tries to reach an address from inside a namespace: echo, TCP or UDP, with sockets as any program has them.
@@ -13,6 +14,15 @@ struct Prober: Sendable {
     let target: NetworkNamespace?
     let address: IPAddress
     let probe: Expectation.Probe
+    /// The port that the target listens on, where that is another than the one that is asked.
+    var listening: UInt16?
+    /// The address that the target must see.
+    var seenAs: IPAddress?
+
+    /// The target saw another address.
+    struct Stranger: Error {
+        var seen: IPAddress
+    }
 
     /// Tries until it works or the time is over; the round trip in milliseconds, or `nil`.
     func run(patienceMilliseconds: UInt64) throws -> Double? {
@@ -24,7 +34,13 @@ struct Prober: Sendable {
             repeat {
                 sequence += 1
                 let began = monotonicNanoseconds()
-                if try once(sequence) { return Double(monotonicNanoseconds() - began) / 1e6 }
+                if try once(sequence) {
+                    let took = Double(monotonicNanoseconds() - began) / 1e6
+                    guard let seenAs, let listener else { return took }
+                    let seen = listener.nextPeer()
+                    if let seen, seen != seenAs { throw Stranger(seen: seen) }
+                    return seen == nil ? nil : took
+                }
                 // A refusal comes at once: give the other side a moment before the next try.
                 let elapsed = (monotonicNanoseconds() - began) / 1_000_000
                 if elapsed < 50 { usleep(UInt32(50 - elapsed) * 1000) }
@@ -124,8 +140,10 @@ struct Prober: Sendable {
         guard let target else { return nil }
         switch probe {
         case .icmp: return nil
-        case .tcp(let port): return try Listener(in: target, family: address.family, port: port, isTCP: true)
-        case .udp(let port): return try Listener(in: target, family: address.family, port: port, isTCP: false)
+        case .tcp(let port):
+            return try Listener(in: target, family: address.family, port: listening ?? port, isTCP: true)
+        case .udp(let port):
+            return try Listener(in: target, family: address.family, port: listening ?? port, isTCP: false)
         }
     }
 }
@@ -151,6 +169,22 @@ private final class Listener: Sendable {
     private let socket: Descriptor
     private let stopper: (Int32, Int32)
     private let thread: NamedThread
+    private let peers: Peers
+
+    /// Who was seen, in order.
+    private final class Peers: Sendable {
+        let list = Mutex<[IPAddress]>([])
+    }
+
+    /// Who was seen and not told yet; waits a moment for it, `nil` when nobody was.
+    func nextPeer() -> IPAddress? {
+        for _ in 0..<100 {
+            let peer = peers.list.withLock { $0.isEmpty ? nil : $0.removeFirst() }
+            if let peer { return peer }
+            usleep(2000)
+        }
+        return nil
+    }
 
     init?(in namespace: NetworkNamespace, family: AddressFamily, port: UInt16, isTCP: Bool) throws {
         let number = try namespace.inside { () -> Int32 in
@@ -178,8 +212,10 @@ private final class Listener: Sendable {
         var ends: [Int32] = [0, 0]
         if pipe(&ends) < 0 { throw SystemError(errno, "make a pipe") }
         stopper = (ends[0], ends[1])
+        let peers = Peers()
+        self.peers = peers
         thread = try NamedThread("sel-listener") { [number, readEnd = ends[0]] in
-            Listener.serve(number, readEnd, isTCP)
+            Listener.serve(number, readEnd, isTCP, peers)
         }
     }
 
@@ -189,27 +225,42 @@ private final class Listener: Sendable {
         close(stopper.0)
     }
 
-    private static func serve(_ number: Int32, _ stop: Int32, _ isTCP: Bool) {
+    private static func serve(_ number: Int32, _ stop: Int32, _ isTCP: Bool, _ peers: Peers) {
         while true {
             var polls = [
                 pollfd(fd: number, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: stop, events: Int16(POLLIN), revents: 0),
             ]
             guard poll(&polls, 2, -1) > 0, polls[1].revents == 0 else { return }
-            if isTCP {
-                let connection = accept(number, nil, nil)
-                if connection >= 0 { close(connection) }
-                continue
-            }
             var buffer = [UInt8](repeating: 0, count: 2048)
             var address = sockaddr_storage()
             var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
             withUnsafeMutablePointer(to: &address) { storage in
                 storage.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer in
-                    let count = recvfrom(number, &buffer, buffer.count, 0, pointer, &length)
-                    if count >= 0 { _ = sendto(number, buffer, count, 0, pointer, length) }
+                    if isTCP {
+                        let connection = accept(number, pointer, &length)
+                        if connection >= 0 { close(connection) }
+                    } else {
+                        let count = recvfrom(number, &buffer, buffer.count, 0, pointer, &length)
+                        if count >= 0 { _ = sendto(number, buffer, count, 0, pointer, length) }
+                    }
                 }
             }
+            if let peer = read(address) { peers.list.withLock { $0.append(peer) } }
+        }
+    }
+}
+
+/// The address in a `struct sockaddr_in` or `sockaddr_in6`.
+private func read(_ storage: sockaddr_storage) -> IPAddress? {
+    withUnsafeBytes(of: storage) { bytes in
+        func word(_ offset: Int) -> UInt64 {
+            UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: offset, as: UInt64.self))
+        }
+        switch Int32(storage.ss_family) {
+        case AF_INET: return IPAddress(high: word(4) & 0xffff_ffff_0000_0000, low: 0, family: .ipv4)
+        case AF_INET6: return IPAddress(high: word(8), low: word(16), family: .ipv6)
+        default: return nil
         }
     }
 }

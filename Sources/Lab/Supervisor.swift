@@ -342,17 +342,25 @@ public final class Supervisor: Sendable {
             address = all.map(\.address).first { expectation.family == nil || $0.family == expectation.family }
             if let host = machine?.host, hosts.last != host { hosts.append(host) }
         }
+        if let answerer = expectation.answerer {
+            target = machines[answerer]
+            if let host = plan.machines[answerer]?.host, hosts.last != host { hosts.append(host) }
+        }
         guard let address else {
             result.note = "the machine has no such address"
             return result
         }
         result.packet = expectation.probe.packet(to: address)
-        let prober = Prober(source: source, target: target, address: address, probe: expectation.probe)
+        var prober = Prober(source: source, target: target, address: address, probe: expectation.probe)
+        prober.listening = expectation.listening
+        prober.seenAs = expectation.seenAs
         do {
             let milliseconds = try prober.run(patienceMilliseconds: expectation.reaches ? 4000 : 900)
             result.reached = milliseconds != nil
             result.milliseconds = milliseconds
             if milliseconds != nil { result.note = hosts.joined(separator: " -> ") }
+        } catch let error as Prober.Stranger {
+            result.note = "seen as \(error.seen)"
         } catch {
             result.note = "\(error)"
         }

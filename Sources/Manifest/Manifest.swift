@@ -103,11 +103,19 @@ public struct Expectation: Sendable, Hashable, CustomStringConvertible {
     public var family: AddressFamily?
     /// Whether it must work, or must not.
     public var reaches: Bool
+    /// The machine that answers in an address's place, behind a translation.
+    public var answerer: PortPath?
+    /// The port that the machine listens on, where that is another than the one that is asked.
+    public var listening: UInt16?
+    /// The address that whoever answers must see.
+    public var seenAs: IPAddress?
 
     /// As in a manifest.
     public var description: String {
         "\(from) \(reaches ? "reaches" : "cannot reach") \(to)"
             + (probe == .icmp ? "" : " \(probe)") + (family.map { $0 == .ipv4 ? " ipv4" : " ipv6" } ?? "")
+            + (answerer.map { " at \($0)" + (listening.map { " \($0)" } ?? "") } ?? "")
+            + (seenAs.map { " as \($0)" } ?? "")
     }
 }
 

@@ -116,12 +116,12 @@ extension ManifestReader {
         return result
     }
 
-    /// `A reaches B [icmp | tcp PORT | udp PORT] [ipv4 | ipv6]`, or `A cannot reach B ...`.
+    /// `A reaches B [icmp | tcp PORT | udp PORT] [ipv4 | ipv6] [at MACHINE [PORT]] [as ADDRESS]`, or `A cannot reach B ...`.
     private mutating func readExpectation(_ node: Node, _ plan: LabPlan) -> Expectation? {
         guard let text = yaml.text(node, "lab", "expect") else { return nil }
         var words = text.split(separator: " ").map(String.init)
         let usage =
-            "write \"a/b/vm1 reaches a/b/vm2\", \"... cannot reach ...\", with tcp 80, udp 53, ipv4 or ipv6 after it"
+            "write \"a/b/vm1 reaches a/b/vm2\", \"... cannot reach ...\", with tcp 80, udp 53, ipv4 or ipv6 after it, at a/b/vm3 8080 and as 203.0.113.5"
         func wrong(_ reason: String, _ remedy: String? = nil) -> Expectation? {
             yaml.mistake(node, "\"\(text)\"", reason, remedy ?? usage)
             return nil
@@ -167,8 +167,28 @@ extension ManifestReader {
                 }
                 words.removeFirst()
                 expectation.probe = word == "tcp" ? .tcp(port) : .udp(port)
+            case "at":
+                guard let name = words.first, let path = PortPath(name), plan.machines[path] != nil else {
+                    return wrong("at needs a machine")
+                }
+                words.removeFirst()
+                expectation.answerer = path
+                if let port = words.first.flatMap(UInt16.init), port > 0 {
+                    words.removeFirst()
+                    expectation.listening = port
+                }
+            case "as":
+                guard let address = words.first.flatMap({ IPAddress($0) }) else { return wrong("as needs an address") }
+                words.removeFirst()
+                expectation.seenAs = address
             default: return wrong("\"\(word)\" is not known here")
             }
+        }
+        if expectation.seenAs != nil, expectation.probe == .icmp {
+            return wrong("whose address is seen is known of tcp and udp only", "say tcp PORT or udp PORT")
+        }
+        if expectation.seenAs != nil, expectation.answerer == nil, case .address = target {
+            return wrong("says no machine that sees the address", "say at and the machine that answers")
         }
         return expectation
     }

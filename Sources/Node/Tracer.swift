@@ -54,7 +54,10 @@ struct Tracer {
         func owner(_ address: IPAddress) -> MACAddress? {
             for candidate in segment {
                 if case .peer(let other) = candidate.attachment, let far = topology.ports[other],
-                    far.kind == .router, far.addresses.contains(where: { $0.address == address })
+                    far.kind == .router,
+                    far.addresses.contains(where: { $0.address == address })
+                        || far.addresses.contains(where: { $0.network.contains(address) })
+                            && topology.routers[far.path.device]?.translation.answered.contains(address) == true
                 {
                     return far.mac
                 }

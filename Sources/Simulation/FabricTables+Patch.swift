@@ -26,12 +26,24 @@ extension FabricTables {
                 if near.count > 1 { joined.formUnion(near) }
             }
         }
+        // What a router answers for is declared at the bridge ports that lead to it.
+        var moving = touched
+        for path in difference.routers {
+            let (was, router) = (previous.topology.routers[path], topology.routers[path])
+            guard was?.translation.answered ?? [] != router?.translation.answered ?? [] else { continue }
+            for port in previous.topology.ports(of: path) + topology.ports(of: path) {
+                guard case .peer(let other) = port.attachment else { continue }
+                moving.insert(other)
+                let near = segments.bridges(near: port)
+                if near.count > 1 { joined.formUnion(near) }
+            }
+        }
         for path in joined {
             for index in old.indexOfBridge[path].map({ old.portsOfBridge[Int($0)] }) ?? [] {
                 removeStation(index, of: old)
             }
         }
-        for path in touched where !joined.contains(path.device) {
+        for path in moving where !joined.contains(path.device) {
             if let index = old.index(of: path) { removeStation(index, of: old) }
         }
 
@@ -59,15 +71,15 @@ extension FabricTables {
             guard let index = indexOfBridge[path] else { continue }
             if let bridge = topology.bridges[path] { fillBridge(index, bridge) } else { removeBridge(path, index) }
         }
-        for path in joined.sorted() {
-            for index in indexOfBridge[path].map({ portsOfBridge[Int($0)] }) ?? [] { addStation(index) }
-        }
-        for path in touched.sorted() where !joined.contains(path.device) {
-            if let index = index(of: path) { addStation(index) }
-        }
         for path in routersToFill {
             guard let index = indexOfRouter[path] else { continue }
             if let router = topology.routers[path] { fillRouter(index, router) } else { removeRouter(path, index) }
+        }
+        for path in joined.sorted() {
+            for index in indexOfBridge[path].map({ portsOfBridge[Int($0)] }) ?? [] { addStation(index) }
+        }
+        for path in moving.sorted() where !joined.contains(path.device) {
+            if let index = index(of: path) { addStation(index) }
         }
     }
 
@@ -129,6 +141,7 @@ extension FabricTables {
         waste += Int(routers[Int(index)].size)
         routers[Int(index)].isEnabled = false
         policy.removeTranslation(of: path)
+        answeredByRouter[index] = nil
         routers[Int(index)].translation = -1
         (routers[Int(index)].root4, routers[Int(index)].root6, routers[Int(index)].size) = (-1, -1, 0)
         portsOfRouter[Int(index)] = []

@@ -86,7 +86,10 @@ extension FabricTables {
     private func addresses(of owner: Int32) -> [IPAddress] {
         let port = ports[Int(owner)]
         var list = (0..<Int(port.addressCount)).map { addresses[Int(port.addressStart) + $0].address }
-        if port.isRouter { list.append(IPAddress(IPv6Address.linkLocal(for: port.mac))) }
+        if port.isRouter {
+            list.append(IPAddress(IPv6Address.linkLocal(for: port.mac)))
+            for address in answeredByRouter[port.device] ?? [] where isOnLink(address, port) { list.append(address) }
+        }
         return list
     }
 
@@ -95,7 +98,13 @@ extension FabricTables {
         let port = ports[Int(owner)]
         for offset in 0..<Int(port.addressCount)
         where addresses[Int(port.addressStart) + offset].address == address { return true }
-        return port.isRouter && address == IPAddress(IPv6Address.linkLocal(for: port.mac))
+        guard port.isRouter else { return false }
+        if address == IPAddress(IPv6Address.linkLocal(for: port.mac)) { return true }
+        return answeredByRouter[port.device]?.contains(address) == true && isOnLink(address, port)
+    }
+
+    private func isOnLink(_ address: IPAddress, _ port: PortRecord) -> Bool {
+        (0..<Int(port.addressCount)).contains { addresses[Int(port.addressStart) + $0].network.contains(address) }
     }
 
     /// Every (bridge, VLAN) from which a frame can reach a port, with the port that leads towards it.

@@ -38,6 +38,8 @@ struct FabricTables: Sendable {
     /// Ports of each device, in order of name.
     var portsOfBridge: [[Int32]] = []
     var portsOfRouter: [[Int32]] = []
+    /// Addresses that routers answer for besides their own, of those that translate.
+    var answeredByRouter: [Int32: Set<IPAddress>] = [:]
     /// Ports of each bridge that lead to other bridges: few, where a bridge has many.
     var linksOfBridge: [Int32: [Int32]] = [:]
     var freePorts: [Int32] = []
@@ -75,10 +77,10 @@ struct FabricTables: Sendable {
         }
         stations.reserve(paths.count)
         neighbors.reserve(paths.count)
-        for index in ports.indices { addStation(Int32(index)) }
         for index in routers.indices {
             if let router = topology.routers[routerPaths[index]] { fillRouter(Int32(index), router) }
         }
+        for index in ports.indices { addStation(Int32(index)) }
     }
 
     private mutating func addHosts(_ topology: Topology) {
@@ -313,6 +315,10 @@ struct FabricTables: Sendable {
                     addresses: Array(addresses[Int(port.addressStart)..<Int(port.addressStart + port.addressCount)]))
             })
         addTranslated(router.translation, own, &entries)
+        let answered = router.translation.answered
+        if answeredByRouter[index] != nil || !answered.isEmpty {
+            answeredByRouter[index] = answered.isEmpty ? nil : answered
+        }
         record.root4 = routing.add(entries.filter { $0.prefix.family == .ipv4 }, family: .ipv4)
         record.root6 = routing.add(entries.filter { $0.prefix.family == .ipv6 }, family: .ipv6)
         record.size = Int32(routing.size - before)

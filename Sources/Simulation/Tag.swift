@@ -74,7 +74,6 @@ extension TopologyDifference {
             // Whether floods are filtered port by port is a matter of the bridge.
             tags.insert(.flood(bridge: .bridge(path)))
         }
-        for path in routers { tags.insert(.router(path)) }
         for name in hosts { tags.insert(.host(name)) }
         for path in chains { tags.insert(.chain(path)) }
         for path in addressGroups { tags.insert(.addressGroup(path)) }
@@ -87,6 +86,18 @@ extension TopologyDifference {
         // A port's change also moves what lies behind it: its MAC, its addresses, the floods it takes part in and the
         // networks its router is connected to. Links between bridges carry all that to the bridges beyond.
         let segments = Segments(old, new)
+        for path in routers {
+            tags.insert(.router(path))
+            // What it translates moves what it answers for, and what it takes for its own.
+            let (was, now) = (old.routers[path]?.translation.answered, new.routers[path]?.translation.answered)
+            guard was ?? [] != now ?? [] else { continue }
+            for address in (was ?? []).symmetricDifference(now ?? []) {
+                Self.insertRouteTag(Prefix(address, length: address.family.width), router: .router(path), &tags)
+            }
+            for port in old.ports(of: path) + new.ports(of: path) {
+                for bridge in segments.bridges(near: port) { tags.insert(.stations(bridge: .bridge(bridge))) }
+            }
+        }
         for path in ports {
             tags.insert(.port(path))
             for port in [old.ports[path], new.ports[path]].compactMap(\.self) {

@@ -72,7 +72,6 @@ final class TranslationProgram: @unchecked Sendable {  // written in `init` only
         var returns: Set<Prefix> = []
         var redirected: Set<Prefix> = []
         var hidden: Set<Prefix> = []
-        var answered: Set<Prefix> = []
         for (place, rule) in translation.rules.enumerated() {
             var line = ChainSource.Line(
                 place: place, condition: rule.condition, action: .translate, target: Int32(targets.count))
@@ -85,14 +84,10 @@ final class TranslationProgram: @unchecked Sendable {  // written in `init` only
                 destinationLines.append(line)
                 targets.append(TargetRecord(target, place, rule.condition))
                 redirected.formUnion(target.prefixes)
-                if let match = rule.condition.destinations, !match.isInverted {
-                    answered.formUnion(match.value.filter { $0.length == $0.family.width })
-                }
             case .source(let target):
                 sourceLines.append(line)
                 targets.append(TargetRecord(target, .source, place))
                 returns.formUnion(target.prefixes)
-                answered.formUnion(target.prefixes)
             case .masquerade(let ports):
                 sourceLines.append(line)
                 // The address is found where the packet leaves.
@@ -112,12 +107,14 @@ final class TranslationProgram: @unchecked Sendable {  // written in `init` only
             let width = entry.address.family.width
             returns.insert(Prefix(entry.address, length: width))
             hidden.insert(Prefix(entry.target, length: width))
-            answered.insert(Prefix(entry.address, length: width))
             return FloatingRecord(address: entry.address, target: entry.target, port: port?.index ?? -1)
         }
         destinationList = ChainProgram(ChainSource(router.path, destinationLines, group: group), tag: .router(router.path))
         sourceList = ChainProgram(ChainSource(router.path, sourceLines, group: group), tag: .router(router.path))
-        let programs = [returns, redirected, hidden.union(redirected), answered].map { AddressGroupProgram(.router(router.path), $0) }
+        let programs = [
+            returns, redirected, hidden.union(redirected),
+            Set(translation.answered.map { Prefix($0, length: $0.family.width) }),
+        ].map { AddressGroupProgram(.router(router.path), $0) }
         var memory: [UnsafeMutableRawPointer] = []
         // Plain values without references.
         func keep<Element>(_ list: [Element]) -> UnsafePointer<Element> {

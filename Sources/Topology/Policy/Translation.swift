@@ -20,6 +20,24 @@ public struct Translation: Sendable, Hashable {
     /// Nothing.
     public init() {}
 
+    /// Addresses besides its own that the router answers for in its networks: those that sources become, those whose
+    /// ports it forwards, and floating ones.
+    public var answered: Set<IPAddress> {
+        var answered = Set(floating.map(\.address))
+        for rule in rules {
+            switch rule.action {
+            case .source(let target): answered.formUnion((0..<target.count).map(target.address))
+            case .destination:
+                guard let match = rule.condition.destinations, !match.isInverted, !rule.condition.isInverted else {
+                    continue
+                }
+                answered.formUnion(match.value.filter { $0.length == $0.family.width }.map(\.address))
+            case .masquerade, .accept: break
+            }
+        }
+        return answered
+    }
+
     /// Whether nothing is translated.
     public var isEmpty: Bool { rules.isEmpty && floating.isEmpty }
 }
