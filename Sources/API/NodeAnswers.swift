@@ -115,12 +115,70 @@ public struct StateAnswer: Codable, Sendable {
             self.leftSeconds = leftSeconds
         }
     }
+    /// A connection that a router translates.
+    public struct Translation: Codable, Sendable {
+        /// The router.
+        public var router: String
+        /// As its first packet came: `tcp 10.0.0.1:1025 > 10.0.0.2:80`.
+        public var connection: String
+        /// As the router sends it on.
+        public var becomes: String
+        /// As of a connection.
+        public var state: String
+        /// Seconds since its last packet.
+        public var idleSeconds: Double
+        /// Seconds since its first packet.
+        public var ageSeconds: Double
+        /// Seconds until it is forgotten, unless packets come.
+        public var leftSeconds: Double
+
+        /// Made by the node.
+        public init(
+            router: String, connection: String, becomes: String, state: String, idleSeconds: Double, ageSeconds: Double,
+            leftSeconds: Double
+        ) {
+            self.router = router
+            self.connection = connection
+            self.becomes = becomes
+            self.state = state
+            self.idleSeconds = idleSeconds
+            self.ageSeconds = ageSeconds
+            self.leftSeconds = leftSeconds
+        }
+    }
+    /// Ports of an address that the host may translate sources to.
+    public struct Ports: Codable, Sendable {
+        /// The router.
+        public var router: String
+        /// The address.
+        public var address: String
+        /// The ports, as in `1024-1151`.
+        public var ports: [String]
+        /// Connections that began here and have one of them.
+        public var used: Int
+
+        /// Made by the node.
+        public init(router: String, address: String, ports: [String], used: Int) {
+            self.router = router
+            self.address = address
+            self.ports = ports
+            self.used = used
+        }
+    }
     /// Some of them, latest used first.
     public var connections: [Connection]
     /// How many there are.
     public var count: Int
     /// How many found no room.
     public var refused: UInt64
+    /// Some translated connections, latest used first.
+    public var translations: [Translation]? = []
+    /// How many there are.
+    public var translationCount: Int? = 0
+    /// How many found no room.
+    public var translationsRefused: UInt64? = 0
+    /// Ports that the host may translate sources to.
+    public var ports: [Ports]? = []
 
     /// Made by the node.
     public init(connections: [Connection], count: Int, refused: UInt64) {

@@ -65,7 +65,8 @@ public final class Agent: Sendable {
             try datapath.start { index in
                 let thread = PacketThread(
                     index: index, epoch: epoch, state: state,
-                    installsStanding: index == 0 || !datapath.sharesFlows, broadcast: { announcer.broadcast($0) },
+                    installsStanding: index == 0 || !datapath.sharesFlows, installsReturns: datapath.sharesFlows,
+                    broadcast: { announcer.broadcast($0) },
                     logRule: logRule)
                 threads.append(thread)
                 return thread

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import Datapath
 import Simulation
+import Wire
 
 /// A flow of one or several connections.
 struct StatefulFlow {
@@ -21,6 +22,30 @@ extension PacketThread {
             stateful[id] = StatefulFlow(
                 uses: simulator.verdict.connections, translations: simulator.verdict.translations)
         }
+    }
+
+    /// Installs the way back of the connection that the last simulation was about, where its answers come in on this host:
+    /// what the answer will look like is known but for its TTL, which is that of most systems. A wrong guess is a flow that
+    /// is never used.
+    func installReturn(_ thread: any DatapathThread) {
+        guard flows.count < AgentLimits.flowsPerThread / 4, simulator.verdict.outputs.count == 1,
+            let output = simulator.verdict.outputs.first, case .local(let port) = output.destination,
+            let number = epoch.number(of: port), simulator.verdict.isCacheable, !simulator.verdict.beginsConnection
+        else { return }
+        let sent = simulator.verdict.headers[Int(output.header)].key
+        let carriers = [IPProtocol.tcp, IPProtocol.udp, IPProtocol.sctp]
+        guard carriers.contains(sent.ipProtocol), sent.ipFragment == FragmentKind.none else { return }
+        var key = sent
+        for word in 0..<7 { key.words[word] = 0 }
+        key.inPort = number.value
+        (key.etherSource, key.etherDestination) = (sent.etherDestination, sent.etherSource)
+        (key.ipSourceWords, key.ipDestinationWords) = (sent.ipDestinationWords, sent.ipSourceWords)
+        (key.sourcePort, key.destinationPort) = (sent.destinationPort, sent.sourcePort)
+        key.ipTTL = 64
+        // The answer to what opens a connection.
+        if sent.ipProtocol == IPProtocol.tcp { key.tcpFlags = 0x12 }
+        resimulate(key)
+        installKnown(key, thread)
     }
 
     /// Tells connections what their flows carried since the last time.

@@ -39,6 +39,8 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
 
     let index: Int
     let installsStanding: Bool
+    /// Whether flows of this thread serve packets of all ports.
+    let installsReturns: Bool
     let state: LocalState
     /// Gives all threads of this host a message.
     let broadcast: @Sendable (Message) -> Void
@@ -67,16 +69,19 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
     var nextExpiry: UInt64 = 0
     var now: UInt64 = 0
 
-    /// - Parameter installsStanding: whether this thread installs what may arrive by tunnel; one thread does where flows
-    ///   are shared, every thread where each has its own.
+    /// - Parameters:
+    ///   - installsStanding: whether this thread installs what may arrive by tunnel; one thread does where flows are shared,
+    ///     every thread where each has its own.
+    ///   - installsReturns: whether flows are shared.
     init(
-        index: Int, epoch: Epoch, state: LocalState, installsStanding: Bool,
+        index: Int, epoch: Epoch, state: LocalState, installsStanding: Bool, installsReturns: Bool = false,
         broadcast: @escaping @Sendable (Message) -> Void, logRule: @escaping @Sendable (RuleLog) -> Void = { _ in }
     ) {
         self.index = index
         self.epoch = epoch
         self.state = state
         self.installsStanding = installsStanding
+        self.installsReturns = installsReturns
         self.broadcast = broadcast
         self.logRule = logRule
         simulator = Simulator(fabric: epoch.fabric, state: state)
@@ -138,6 +143,7 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
         guard begins else { return }
         simulate(packet, at: port)
         installKnown(packet.key, thread)
+        if installsReturns { installReturn(thread) }
     }
 
     /// Installs what the last simulation came to, if it is a flow of connections that are known.

@@ -63,7 +63,7 @@ extension Node {
         }
         let (count, refused) = agent.state.connectionCount
         func seconds(_ from: UInt64, _ to: UInt64) -> Double { to > from ? Double(to - from) / 1e9 : 0 }
-        return StateAnswer(
+        var answer = StateAnswer(
             connections: records.sorted { $0.life.used > $1.life.used }.map { record in
                 .init(
                     zone: zones[record.zone] ?? "a device that is gone", connection: record.tuple.description,
@@ -71,6 +71,28 @@ extension Node {
                     ageSeconds: seconds(record.life.created, now),
                     leftSeconds: seconds(now, lifetimes.expiry(of: record.life)))
             }, count: count, refused: refused)
+        let translated = agent.state.translations(limit: Node.listedConnections) { record in
+            guard let text else { return true }
+            return "\(zones[record.zone] ?? "") \(record.original) \(record.reply.reversed)".contains(text)
+        }
+        answer.translations = translated.sorted { $0.life.used > $1.life.used }.map { record in
+            .init(
+                router: zones[record.zone] ?? "a router that is gone", connection: record.original.description,
+                becomes: record.reply.reversed.description, state: record.life.phase.rawValue,
+                idleSeconds: seconds(record.life.used, now), ageSeconds: seconds(record.life.created, now),
+                leftSeconds: seconds(now, lifetimes.expiry(of: record.life)))
+        }
+        (answer.translationCount, answer.translationsRefused) = agent.state.translationCount
+        answer.ports = agent.state.withPorts { $0.pools.map { ($0.key, $0.value) } }
+            .filter { !$0.1.blocks.isEmpty }
+            .map { key, pool in
+                .init(
+                    router: zones[key.zone] ?? "a router that is gone", address: key.address.description,
+                    ports: PortBlock.ranges(of: pool.blocks).map(\.description), used: pool.used)
+            }
+            .filter { ports in text.map { "\(ports.router) \(ports.address)".contains($0) } ?? true }
+            .sorted { ($0.router, $0.address) < ($1.router, $1.address) }
+        return answer
     }
 
     private func portNames() -> [UInt32: String] {
@@ -97,6 +119,9 @@ extension Node {
                 ("from unbound ports", counters.unbound),
                 ("connections", UInt64(agent.state.connectionCount.count)),
                 ("connections refused, full", agent.state.connectionCount.refused),
+                ("translations", UInt64(agent.state.translationCount.count)),
+                ("translations refused, full", agent.state.translationCount.refused),
+                ("ports not found at once", agent.state.withPorts { $0.missed }),
                 ("rules logged", counters.logged), ("rules not logged, too many", counters.unlogged),
             ]
             return .datapath(

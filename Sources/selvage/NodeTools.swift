@@ -139,8 +139,11 @@ struct FlowsCommand: AsyncParsableCommand {
 /// `selvage state`.
 struct StateCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "state", abstract: "List the connections that hosts know.",
-        discussion: "A connection is known where a rule asked for it, in the zone of the device that was filtered.")
+        commandName: "state", abstract: "List the connections that hosts know, and what routers translate.",
+        discussion: """
+            A connection is known where a rule asked for it, in the zone of the device that was filtered. A translated one is
+            known in its router. PORTS are those that a host may translate sources to; no other host has them meanwhile.
+            """)
 
     @OptionGroup var node: NodeOptions
     @Argument(help: "Only connections of whose line this is part: an address, a port as in :443, a device.")
@@ -158,19 +161,40 @@ struct StateCommand: AsyncParsableCommand {
                 print(
                     "\(host.isEmpty ? "" : "\(host)  ")\(answer.count) connection\(answer.count == 1 ? "" : "s")"
                         + (shown == answer.count ? "" : ", \(shown) shown"))
-                if answer.connections.isEmpty { continue }
-                LabPrinter.table(
-                    ["ZONE", "CONNECTION", "STATE", "IDLE", "AGE", "LEFT"],
-                    answer.connections.map { one in
-                        [
-                            one.zone, one.connection, one.state, "\(Int(one.idleSeconds)) s",
-                            "\(Int(one.ageSeconds)) s",
-                            "\(Int(one.leftSeconds)) s",
-                        ]
-                    })
+                if !answer.connections.isEmpty {
+                    LabPrinter.table(
+                        ["ZONE", "CONNECTION", "STATE", "IDLE", "AGE", "LEFT"],
+                        answer.connections.map { one in
+                            [one.zone, one.connection, one.state]
+                                + [one.idleSeconds, one.ageSeconds, one.leftSeconds].map { "\(Int($0)) s" }
+                        })
+                }
+                showTranslations(answer)
             }
         }
         if !isComplete { throw ExitCode(1) }
+    }
+}
+
+extension StateCommand {
+    private func showTranslations(_ answer: StateAnswer) {
+        let (list, count) = (answer.translations ?? [], answer.translationCount ?? 0)
+        if count > 0 {
+            print("\(count) translated" + (list.count == count ? "" : ", \(list.count) shown"))
+        }
+        if !list.isEmpty {
+            LabPrinter.table(
+                ["ROUTER", "CONNECTION", "BECOMES", "STATE", "IDLE", "AGE", "LEFT"],
+                list.map { one in
+                    [one.router, one.connection, one.becomes, one.state]
+                        + [one.idleSeconds, one.ageSeconds, one.leftSeconds].map { "\(Int($0)) s" }
+                })
+        }
+        if let ports = answer.ports, !ports.isEmpty {
+            LabPrinter.table(
+                ["ROUTER", "ADDRESS", "USED", "PORTS"],
+                ports.map { [$0.router, $0.address, "\($0.used)", $0.ports.joined(separator: " ")] })
+        }
     }
 }
 

@@ -11,5 +11,6 @@ SELVAGE_ENGINE=kernel run "$SELVAGE_TESTS" --testing-library swift-testing --fil
 run bash two-hosts.sh gre
 run bash two-hosts.sh vxlan
 run bash firewall.sh
+run bash nat.sh
 run bash restart.sh
 exit $failed

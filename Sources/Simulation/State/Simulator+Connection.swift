@@ -184,6 +184,13 @@ extension ConnectionTuple: CustomStringConvertible {
     public var description: String {
         let name = IPProtocol.name(of: ipProtocol)
         let isQuery = ipProtocol == IPProtocol.icmp || ipProtocol == IPProtocol.icmpv6
+        // Translators tell queries apart by their identifier.
+        let id =
+            !isQuery
+            ? nil
+            : destinationPort & TranslationForm.query != 0
+                ? sourcePort : sourcePort & TranslationForm.query != 0 ? destinationPort : nil
+        if let id { return "\(name) \(source) > \(destination) id \(id)" }
         if isQuery || sourcePort == 0 && destinationPort == 0 { return "\(name) \(source) > \(destination)" }
         func place(_ address: IPAddress, _ port: UInt16) -> String {
             address.family == .ipv6 ? "[\(address)]:\(port)" : "\(address):\(port)"

@@ -145,6 +145,21 @@ public enum PortBlock {
         UInt32(range.first) / UInt32(size)..<UInt32(range.last) / UInt32(size) + 1
     }
 
+    /// Ports of blocks, which are in ascending order.
+    public static func ranges(of blocks: [UInt32]) -> [PortRange] {
+        var ranges: [PortRange] = []
+        for block in blocks {
+            let (first, last) = (Int(block) * size, min(Int(block) * size + size - 1, 0xffff))
+            guard let first = UInt16(exactly: first), let last = UInt16(exactly: last) else { continue }
+            if let before = ranges.last, first > 0, before.last == first - 1 {
+                ranges[ranges.count - 1].last = last
+            } else {
+                ranges.append(PortRange(first, last))
+            }
+        }
+        return ranges
+    }
+
     /// The pool that an address of a router is.
     public static func pool(_ address: IPAddress, of router: DevicePath) -> String { "nat/\(router)/\(address)" }
 
