@@ -18,6 +18,8 @@ struct PolicyModel {
     let topology: Topology
     /// Connections that are known, as their first packets said them.
     var connections: [ConnectionTuple] = []
+    /// What the packet in hand quotes, when it is an ICMP error.
+    var quoted: ConnectionTuple?
     let tenant = "t"
 
     func run(_ name: String, _ key: FlowKey, _ context: Context) -> Decision {
@@ -37,7 +39,7 @@ struct PolicyModel {
         return .end
     }
 
-    private func holds(_ condition: Condition, _ key: FlowKey, _ context: Context) -> Bool {
+    func holds(_ condition: Condition, _ key: FlowKey, _ context: Context) -> Bool {
         let isIP = key.etherType == EtherType.ipv4 || key.etherType == EtherType.ipv6
         let isLater = key.ipFragment == FragmentKind.later
         let hasPorts = isIP && !isLater && [6, 17, 132].contains(key.ipProtocol)
@@ -130,7 +132,12 @@ struct PolicyModel {
         var mayBegin = true
         if key.ipProtocol == (isV6 ? 58 : 1) {
             let errors: [UInt16] = isV6 ? Array(0...127) : [3, 4, 5, 11, 12]
-            if errors.contains(key.sourcePort) { return (.invalid, nil) }
+            if errors.contains(key.sourcePort) {
+                guard let quoted else { return (.invalid, nil) }
+                // It goes the other way than what it tells of.
+                if connections.contains(quoted) { return (.related, .return) }
+                return connections.contains(quoted.reversed) ? (.related, .forward) : (.invalid, nil)
+            }
             let queries: [UInt16] = isV6 ? [128] : [8, 13]
             let replies: [UInt16] = isV6 ? [129] : [0, 14]
             if !(queries + replies).contains(key.sourcePort) { return (.new, .forward) }

@@ -40,7 +40,7 @@ import Wire
         let known = stations.flatMap(\.addresses).map(\.address)
         let literals = [
             "10.9.8.1", "10.10.1.1", "10.3.200.1", "8.8.8.8", "224.0.0.5", "169.254.1.1", "0.0.0.0", "10.0.2.99",
-            "10.0.2.255", "fd00:2::99", "fe80::1", "ff02::1", "::1",
+            "10.0.2.255", "fd00:2::99", "fe80::1", "ff02::1", "::1", "203.0.113.10", "203.0.113.20", "203.0.113.5",
         ].map(address)
         let source = (known + literals).randomElement(using: &random) ?? literals[0]
         let targets = (known + literals).filter { $0.family == source.family }
@@ -76,7 +76,7 @@ import Wire
         return frame
     }
 
-    @Test(arguments: [Drawings.bridge, Drawings.routers, Drawings.vlans])
+    @Test(arguments: [Drawings.bridge, Drawings.routers, Drawings.vlans, Drawings.translating])
     func `two packets that one flow holds get one verdict`(_ drawing: String) throws {
         let seed = SeededRandom.seed
         var random = SeededRandom(seed: seed)
@@ -85,9 +85,11 @@ import Wire
             if case .exterior("h1", _) = port.attachment { return true }
             return false
         }.map(\.path).sorted()
+        for name in ["203.0.113.5", "203.0.113.6", "203.0.113.1"] { host.state.lease("t/gw", address(name), [32, 33]) }
         // Some of what may be learned is.
-        for _ in 0..<20 {
-            let verdict = host.send(randomFrame(host, ports, &random), at: ports[0].description)
+        for _ in 0..<200 {
+            let place = ports.randomElement(using: &random) ?? ports[0]
+            let verdict = host.send(randomFrame(host, ports, &random), at: place.description)
             for learned in verdict.learned where Bool.random(using: &random) { host.state.learn(learned) }
         }
         var cacheable = 0
@@ -97,7 +99,7 @@ import Wire
             let index = try #require(host.fabric.port(path))
             let key = parse(frame)
             let verdict = host.decide(key, at: index)
-            guard verdict.isCacheable else { continue }
+            guard verdict.isCacheable, !verdict.beginsConnection else { continue }
             cacheable += 1
             let first = effect(verdict, key, host)
             for _ in 0..<4 {
@@ -160,7 +162,7 @@ import Wire
             ]
             return try Prefix(parsing: places.randomElement(using: &random) ?? "")
         }
-        let kind = Int.random(in: 0...8, using: &random)
+        let kind = Int.random(in: 0...10, using: &random)
         switch kind {
         case 0: topology.ports[path]?.isEnabled = false
         case 1: topology.ports[path]?.mac = MACAddress(bits: 0x0e77_0000_0000 | random.next() & 0xffff)
@@ -172,6 +174,20 @@ import Wire
         case 7:
             let index = Int.random(in: 0..<(topology.routers[gateway]?.routes.count ?? 1), using: &random)
             topology.routers[gateway]?.routes[index].weight = 7
+        case 8:
+            let places = ["8.8.8.8", "10.0.2.99", "10.0.1.99", "10.3.7.7"]
+            let target = address(["10.0.2.21", "10.0.1.11", "10.0.2.22"].randomElement(using: &random) ?? "")
+            let port = ["a", "b"].randomElement(using: &random)
+            topology.routers[gateway]?.translation.floating = [
+                FloatingAddress(address(places.randomElement(using: &random) ?? ""), target: target, port: port)
+            ]
+        case 9:
+            var condition = Condition()
+            condition.destinations = Match([try prefix()])
+            topology.routers[gateway]?.translation.rules = [
+                TranslationRule(
+                    id: "1", condition: condition, action: .source(TranslationTarget(address("10.3.7.7"))))
+            ]
         default:
             guard topology.ports[path]?.kind == .router else { break }
             topology.ports[path]?.addresses.append(try InterfaceAddress(parsing: "10.77.0.1/16"))

@@ -40,7 +40,7 @@ public struct TopologyChanges {
             }
             (topology.ports[one.path], topology.ports[two.path]) = (one, two)
         }
-        switch Int.random(in: 0...17, using: &random) {
+        switch Int.random(in: 0...19, using: &random) {
         case 0: topology.ports[path]?.isEnabled.toggle()
         case 1: topology.ports[path]?.mac = MACAddress(bits: 0x0e77_0000_0000 | UInt64(serial))
         case 2, 3:
@@ -98,6 +98,35 @@ public struct TopologyChanges {
             var group = AddressGroup(path: DevicePath(tenant: "t", name: "g"))
             for _ in 0..<Int.random(in: 0...3, using: &random) { group.members.insert(subnet(serial &+ 7).network) }
             topology.addressGroups[group.path] = group
+        case 17, 18:
+            var translation = topology.routers[router]?.translation ?? Translation()
+            let target = topology.ports[path]?.addresses.first?.address ?? subnet(serial).address
+            let own = topology.ports(of: router).first { !$0.addresses.isEmpty }
+            switch Int.random(in: 0...3, using: &random) {
+            case 0: translation = Translation()
+            case 1:
+                var condition = Condition()
+                condition.ipProtocol = Match(17)
+                condition.destinations = Match([Prefix(target, length: target.family.width)])
+                translation.rules.append(
+                    TranslationRule(
+                        id: "\(serial)", condition: condition,
+                        action: .destination(TranslationTarget(target, ports: PortRange(9, 9)))))
+            case 2:
+                let action: [TranslationRule.Action] = [
+                    .masquerade(nil), .source(TranslationTarget(subnet(serial).address)), .accept,
+                ]
+                translation.rules.append(
+                    TranslationRule(id: "\(serial)", action: action.randomElement(using: &random) ?? .accept))
+            default:
+                guard let own, let network = own.addresses.first?.network, network.family == target.family else { break }
+                let address =
+                    network.family == .ipv4
+                    ? IPAddress(high: network.address.high | 99 << 32, low: 0, family: .ipv4)
+                    : IPAddress(high: network.address.high, low: 99, family: .ipv6)
+                translation.floating.append(FloatingAddress(address, target: target, port: own.path.name))
+            }
+            topology.routers[router]?.translation = translation
         case 10:
             if topology.ports[path]?.addresses.popLast() == nil { topology.ports[path]?.addresses = [subnet(serial)] }
         case 11:

@@ -58,7 +58,7 @@ extension Simulator {
         }
         if isLater {
             guard lookUpFragment(place, packet) else { return true }
-        } else if mayReturn {
+        } else if mayReturn || isRedirected(view) {
             guard lookUp(place, packet) else { return false }
         }
         if let match = translating.match { return apply(match, place) }
@@ -73,6 +73,13 @@ extension Simulator {
         let target = view.targets[Int(index)]
         guard target.first.family == key.ipDestination.family else { return true }
         return redirect(to: target, place)
+    }
+
+    /// Whether the packet may be the answer of a machine that connections are redirected to.
+    private mutating func isRedirected(_ view: TranslationView) -> Bool {
+        let (isMember, bits) = view.redirected.holds(key.ipSource)
+        verdict.mask.includeSource(prefix: isMember ? 128 : rounded(bits, key.ipSource.family.width))
+        return isMember
     }
 
     private mutating func redirect(to target: TargetRecord, _ place: FilterPlace) -> Bool {
@@ -111,8 +118,6 @@ extension Simulator {
             setDestination(match.reply.source, port: match.reply.sourcePort)
         case .reply:
             setDestination(match.original.source, port: match.original.sourcePort)
-        // Nothing comes to a router as it sends it, but for a loop.
-        case .sent, .returned: return refuse(.noTranslation, place)
         }
         if isTracing {
             let text = match.side == .reply ? "return of" : "packet of"
@@ -143,10 +148,6 @@ extension Simulator {
         verdict.mask.includeSource(prefix: rounded(bits, key.ipSource.family.width))
         if isHidden {
             verdict.mask.includeSource(prefix: 128)
-            if !translating.isAsked, view.redirected.holds(key.ipSource).isMember {
-                guard lookUp(place, packet, isLate: true) else { return false }
-                if let match = translating.match { return finish(match, place) }
-            }
             if !translating.isRedirected, let floating = view.floating(of: key.ipSource, port: place.outPort) {
                 if isTracing {
                     noteTranslation("source \(key.ipSource) becomes \(floating.address), its floating address", place)
@@ -259,7 +260,6 @@ extension Simulator {
         switch match.side {
         case .original: setSource(match.reply.destination, port: match.reply.destinationPort)
         case .reply: setSource(match.original.destination, port: match.original.destinationPort)
-        case .sent, .returned: return refuse(.noTranslation, place)
         }
         return true
     }
@@ -280,25 +280,25 @@ extension Simulator {
             }
             setDestination(floating.target, port: nil)
             self.quoted = inner
-            translating.errorQuote = inner
+            translating.errorQuote = translatorForm(of: inner)
             return true
         }
-        guard let match = state.translation(asked, zone: place.device) else { return true }
+        // Who answered it would say the reverse.
+        guard let match = state.translation(asked.reversed, zone: place.device) else { return true }
         let real = ConnectionTuple(
             source: match.original.source, destination: match.reply.source, sourcePort: match.original.sourcePort,
             destinationPort: match.reply.sourcePort, ipProtocol: match.original.ipProtocol)
         switch match.side {
-        case .sent:
+        case .reply:
             setDestination(match.original.source, port: nil)
             set(quoted: real)
             translating.errorQuote = match.original
             if match.reply.source != match.original.destination { translating.errorSource = match.original.destination }
-        case .returned:
+        case .original:
             setDestination(match.reply.source, port: nil)
             set(quoted: real.reversed)
             translating.errorQuote = match.reply
             if match.reply.destination != match.original.source { translating.errorSource = match.reply.destination }
-        case .original, .reply: return true
         }
         if isTracing { noteTranslation("error about \(quoted), of \(match.original)", place) }
         return true

@@ -4,16 +4,12 @@ import Wire
 
 /// A translated connection as a packet finds it.
 public struct TranslationMatch: Sendable, Hashable {
-    /// Which of its four forms a packet says.
+    /// Which way a packet goes.
     public enum Side: UInt8, Sendable {
-        /// As its first packet came to the router.
+        /// As the first packet came to the router.
         case original
         /// As answers come to the router.
         case reply
-        /// As the router sends it on.
-        case sent
-        /// As the router sends answers back.
-        case returned
     }
     /// As its first packet came to the router.
     public var original: ConnectionTuple
@@ -33,8 +29,8 @@ public struct TranslationMatch: Sendable, Hashable {
 /// Translated connections by what packets say on either side of the router. A value that one owner steps, as
 /// ``ConnectionTable`` is.
 ///
-/// What packets say on one side says no other connection of the zone, in either direction: so the ports that sources
-/// become are free for one remote end when nobody else has them there, and may serve many remote ends.
+/// What packets say as they come to the router says no other connection of the zone: so the ports that sources become are
+/// free for one remote end when nobody else has them there, and may serve many remote ends.
 public struct TranslationTable: ~Copyable {
     /// One connection.
     public struct Record: Sendable {
@@ -89,7 +85,7 @@ public struct TranslationTable: ~Copyable {
     /// How many connections there are.
     public var count: Int { records.count - free.count }
 
-    private func hash(_ tuple: ConnectionTuple, _ zone: Tag) -> UInt64 { mix(tuple.hash(seed), zone.bits ^ seed) }
+    private func hash(_ tuple: ConnectionTuple, _ zone: Tag) -> UInt64 { mix(tuple.directedHash(seed), zone.bits ^ seed) }
 
     private func slot(_ tuple: ConnectionTuple, _ zone: Tag) -> Int? {
         index[hash(tuple, zone)].map { Int($0) }
@@ -98,8 +94,6 @@ public struct TranslationTable: ~Copyable {
     private func side(_ tuple: ConnectionTuple, _ record: Record) -> TranslationMatch.Side? {
         if tuple == record.original { return .original }
         if tuple == record.reply { return .reply }
-        if tuple == record.reply.reversed { return .sent }
-        if tuple == record.original.reversed { return .returned }
         return nil
     }
 
@@ -314,6 +308,6 @@ extension Tag {
     /// A translated connection, as packets say it on one side of the router.
     @inlinable
     public static func translation(_ tuple: ConnectionTuple, zone: Tag) -> Tag {
-        Tag(bits: mix(tuple.hash(0x4a70_0000_0000_0013), zone.bits))
+        Tag(bits: mix(tuple.directedHash(0x4a70_0000_0000_0013), zone.bits))
     }
 }

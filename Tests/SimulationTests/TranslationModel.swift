@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+import Simulation
+import TestSupport
+import Topology
+import Wire
+
+/// One translating router between three networks, as its documentation tells it: a list of connections, rules one by one.
+///
+/// Which port a source becomes is not told; what it may become is.
+struct TranslationModel {
+    /// A connection: as it begins, and what its machines are really called.
+    struct Connection: Equatable {
+        var original: ConnectionTuple
+        var reply: ConnectionTuple
+    }
+
+    /// What becomes of a packet.
+    enum Result: Equatable {
+        case sent(String, ConnectionTuple)
+        /// The same with another source, out of these addresses and ports.
+        case masked(String, ConnectionTuple, [IPAddress], PortRange)
+        case dropped
+        case own
+    }
+
+    let topology: Topology
+    var policy: PolicyModel
+    var connections: [Connection] = []
+    static let router = DevicePath(tenant: "t", name: "gw")
+    static let networks = [("a", "10.0.1.0/24"), ("b", "10.0.2.0/24"), ("out", "203.0.113.0/24")].map {
+        (name: $0.0, prefix: try! Prefix(parsing: $0.1))
+    }
+
+    init(_ topology: Topology) {
+        self.topology = topology
+        policy = PolicyModel(topology: topology)
+    }
+
+    private var translation: Translation { topology.routers[TranslationModel.router]?.translation ?? Translation() }
+
+    private func address(of network: String) -> IPAddress {
+        let path = PortPath(device: TranslationModel.router, name: network)
+        return topology.ports[path]?.addresses.first?.address ?? .init(high: 0, low: 0, family: .ipv4)
+    }
+
+    private func network(of address: IPAddress) -> String {
+        TranslationModel.networks.first { $0.prefix.contains(address) }?.name ?? "out"
+    }
+
+    /// The router port towards those who use a floating address.
+    private func port(of floating: FloatingAddress) -> String { floating.port ?? network(of: floating.address) }
+
+    /// Whether the router takes packets to an address for its own.
+    private func isOwn(_ address: IPAddress) -> Bool {
+        if TranslationModel.networks.contains(where: { self.address(of: $0.name) == address }) { return true }
+        return translation.rules.contains { rule in
+            switch rule.action {
+            case .source(let target): return target.first <= address && address <= target.last
+            case .destination:
+                guard let match = rule.condition.destinations, !match.isInverted else { return false }
+                let isOnLink = TranslationModel.networks.contains { $0.prefix.contains(address) }
+                return isOnLink && match.value.contains(Prefix(address, length: 32))
+            default: return false
+            }
+        }
+    }
+
+    private func holds(_ condition: Condition, _ key: FlowKey, _ from: String, _ out: String?) -> Bool {
+        func path(_ name: String) -> PortPath { PortPath(device: TranslationModel.router, name: name) }
+        return policy.holds(
+            condition, key,
+            .init(inPort: path(from), outPort: out.map(path), ingress: path(from), traversed: []))
+    }
+
+    private func passes(_ chain: String?, _ key: FlowKey, _ from: String, _ out: String?) -> Bool {
+        guard let chain else { return true }
+        func path(_ name: String) -> PortPath { PortPath(device: TranslationModel.router, name: name) }
+        let context = PolicyModel.Context(
+            inPort: path(from), outPort: out.map(path), ingress: path(from), traversed: [TranslationModel.router])
+        let decision = policy.run(chain, key, context)
+        return decision == .accept || decision == .end
+    }
+
+    /// A packet that comes in by a port.
+    ///
+    /// - Parameters:
+    ///   - key: its header; of an ICMP query the tuple has the identifier besides.
+    ///   - mayBegin: whether it may be the first of a connection.
+    mutating func send(_ key: FlowKey, _ tuple: ConnectionTuple, from: String, mayBegin: Bool) -> Result {
+        let filters = topology.routers[TranslationModel.router]?.filters ?? Filters()
+        var real = tuple
+        let rules = translation.rules
+        var known = connections.first { $0.original == tuple || $0.reply == tuple }
+        let floating = translation.floating.first { $0.address == tuple.destination }
+        let isStatic = floating.map { port(of: $0) == from } ?? false
+        var isRedirected = false
+        if let floating, isStatic {
+            real.destination = floating.target
+            known = nil
+        } else if let known {
+            if known.original == tuple {
+                (real.destination, real.destinationPort) = (known.reply.source, known.reply.sourcePort)
+            } else {
+                (real.destination, real.destinationPort) = (known.original.source, known.original.sourcePort)
+            }
+        } else if let floating {
+            guard mayBegin else { return .dropped }
+            real.destination = floating.target
+            isRedirected = true
+        } else {
+            let rule = rules.first { rule in
+                switch rule.action {
+                case .destination, .accept: holds(rule.condition, key, from, nil)
+                default: false
+                }
+            }
+            if case .destination(let target)? = rule?.action {
+                guard mayBegin else { return .dropped }
+                // One target: which of several is not told.
+                real.destination = target.first
+                if let ports = target.ports { real.destinationPort = ports.first }
+                isRedirected = true
+            }
+        }
+        func header(_ tuple: ConnectionTuple) -> FlowKey {
+            var key = key
+            key.ipSourceWords = (tuple.source.high, tuple.source.low)
+            key.ipDestinationWords = (tuple.destination.high, tuple.destination.low)
+            if [6, 17, 132].contains(key.ipProtocol) {
+                (key.sourcePort, key.destinationPort) = (tuple.sourcePort, tuple.destinationPort)
+            }
+            return key
+        }
+        let inner = header(real)
+        guard passes(filters.inbound, inner, from, nil) else { return .dropped }
+        if isOwn(real.destination) { return .own }
+        let out = network(of: real.destination)
+        guard passes(filters.outbound, inner, from, out) else { return .dropped }
+        func result(_ tuple: ConnectionTuple) -> Result {
+            remember(inner)
+            return .sent(out, tuple)
+        }
+        var sent = real
+        if isStatic { return result(sent) }
+        if let known {
+            if known.original == tuple {
+                (sent.source, sent.sourcePort) = (known.reply.destination, known.reply.destinationPort)
+            } else {
+                (sent.source, sent.sourcePort) = (known.original.destination, known.original.destinationPort)
+            }
+            return result(sent)
+        }
+        if !isRedirected,
+            let own = translation.floating.first(where: { $0.target == real.source && port(of: $0) == out })
+        {
+            sent.source = own.address
+            return result(sent)
+        }
+        let rule = rules.first { rule in
+            switch rule.action {
+            case .source, .masquerade, .accept: holds(rule.condition, inner, from, out)
+            default: false
+            }
+        }
+        var wish: ([IPAddress], PortRange)?
+        switch rule?.action {
+        case .source(let target)?:
+            wish = ((0..<target.count).map(target.address), target.ports ?? .translation)
+        case .masquerade(let ports)?: wish = ([address(of: out)], ports ?? .translation)
+        default: break
+        }
+        guard wish != nil || isRedirected else { return result(sent) }
+        guard mayBegin else { return .dropped }
+        if isRedirected, floating != nil, let own = translation.floating.first(where: { $0.target == real.source }),
+            from == out || wish == nil
+        {
+            sent.source = own.address
+            connections.append(Connection(original: tuple, reply: sent.reversed))
+            return result(sent)
+        }
+        if wish == nil, from == out { wish = ([address(of: out)], .translation) }
+        let hasPorts = [1, 6, 17, 132].contains(tuple.ipProtocol)
+        guard let wish else {
+            if isTaken(sent) {
+                // The client has the same towards the same machine by another name: only another port tells them apart.
+                guard hasPorts else { return .dropped }
+                remember(inner)
+                return .masked(out, sent, [sent.source], PortRange(1, 65_535))
+            }
+            connections.append(Connection(original: tuple, reply: sent.reversed))
+            return result(sent)
+        }
+        guard hasPorts else { return .dropped }
+        remember(inner)
+        return .masked(out, sent, wish.0, wish.1)
+    }
+
+    /// Whether answers to this belong to a connection already.
+    func isTaken(_ tuple: ConnectionTuple) -> Bool {
+        connections.contains { connection in
+            connection.original == tuple.reversed || connection.reply == tuple.reversed
+        }
+    }
+
+    /// Notes the connection that filters see, if there are any.
+    private mutating func remember(_ key: FlowKey) {
+        let filters = topology.routers[TranslationModel.router]?.filters ?? Filters()
+        guard !filters.isEmpty, policy.quoted == nil else { return }
+        let tuple = PolicyModel.tuple(of: key)
+        if !policy.connections.contains(tuple), !policy.connections.contains(tuple.reversed) {
+            policy.connections.append(tuple)
+        }
+    }
+
+    /// An error that quotes a packet, as it comes in by a port: where it goes, from whom to whom, and what it quotes then.
+    func error(_ key: FlowKey, quoting quoted: ConnectionTuple, from: String) -> (Result, ConnectionTuple) {
+        var model = self
+        let filters = topology.routers[TranslationModel.router]?.filters ?? Filters()
+        var (source, destination) = (key.ipSource, key.ipDestination)
+        var (inner, outer) = (quoted, quoted)
+        var finalSource: IPAddress?
+        if let floating = translation.floating.first(where: { $0.address == destination && port(of: $0) == from }) {
+            destination = floating.target
+            inner.source = floating.target
+            outer = inner
+        } else if let known = connections.first(where: { $0.reply.reversed == quoted }) {
+            destination = known.original.source
+            inner = known.original
+            (inner.destination, inner.destinationPort) = (known.reply.source, known.reply.sourcePort)
+            outer = known.original
+            if known.reply.source != known.original.destination { finalSource = known.original.destination }
+        } else if let known = connections.first(where: { $0.original.reversed == quoted }) {
+            destination = known.reply.source
+            inner = known.original
+            (inner.destination, inner.destinationPort) = (known.reply.source, known.reply.sourcePort)
+            inner = inner.reversed
+            outer = known.reply
+            if known.reply.destination != known.original.source { finalSource = known.reply.destination }
+        }
+        let isKnown = inner != quoted || outer != quoted
+        var header = key
+        header.ipDestinationWords = (destination.high, destination.low)
+        model.policy.quoted = TranslationModel.plain(inner)
+        guard model.passes(filters.inbound, header, from, nil) else { return (.dropped, outer) }
+        if isOwn(destination) { return (.own, outer) }
+        let out = network(of: destination)
+        guard model.passes(filters.outbound, header, from, out) else { return (.dropped, outer) }
+        if let finalSource {
+            source = finalSource
+        } else if !isKnown,
+            let own = translation.floating.first(where: { $0.target == quoted.destination && port(of: $0) == out })
+        {
+            outer.destination = own.address
+            source = own.address
+        }
+        let tuple = ConnectionTuple(
+            source: source, destination: destination, sourcePort: 0, destinationPort: 0, ipProtocol: 1)
+        return (.sent(out, tuple), outer)
+    }
+
+    /// A tuple as filters know it: queries by their type, without an identifier.
+    static func plain(_ tuple: ConnectionTuple) -> ConnectionTuple {
+        guard tuple.ipProtocol == 1 else { return tuple }
+        var tuple = tuple
+        if tuple.destinationPort & 0x8000 != 0 {
+            (tuple.sourcePort, tuple.destinationPort) = (tuple.destinationPort & 0x7fff, 0)
+        } else {
+            (tuple.sourcePort, tuple.destinationPort) = (0, tuple.sourcePort & 0x7fff)
+        }
+        return tuple
+    }
+}

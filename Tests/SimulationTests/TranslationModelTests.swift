@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: Apache-2.0
+import Foundation
+import Manifest
+import Simulation
+import Synchronization
+import TestSupport
+import Testing
+import Topology
+import Wire
+
+/// Random routers that translate and filter, random packets, answers and errors: the simulation and the model agree, and so
+/// do the flows that come of it. A case that fails is made small and printed as a manifest with commands that trace it.
+@Suite struct TranslationModelTests {
+    /// More cases than a run of all tests has time for: `SELVAGE_CASES=1000000`.
+    private static let cases = ProcessInfo.processInfo.environment["SELVAGE_CASES"].flatMap { Int($0) } ?? 30_000
+
+    /// One packet of a case, told so that it means something whatever else is taken out of the case.
+    struct Step {
+        enum Kind: Equatable {
+            case fresh
+            /// The answer to what came of an earlier step.
+            case reply(Int)
+            /// An error about it.
+            case error(Int)
+        }
+        var number: Int
+        var kind: Kind
+        var source: IPAddress
+        var destination: IPAddress
+        var ipProtocol: UInt8
+        var sourcePort: UInt16
+        var destinationPort: UInt16
+        var flags: UInt8
+    }
+
+    struct Case {
+        var topology: Topology
+        var steps: [Step]
+    }
+
+    private static let machines: [(port: String, address: String)] = [
+        ("t/a/one", "10.0.1.11"), ("t/a/two", "10.0.1.12"), ("t/b/web", "10.0.2.21"), ("t/out/client", "203.0.113.99"),
+        ("t/out/far", "203.0.113.254"),
+    ]
+
+    // MARK: - Making cases
+
+    private struct Generator {
+        var random: SeededRandom
+        mutating func pick<Element>(_ list: [Element]) -> Element {
+            list[Int.random(in: 0..<list.count, using: &random)]
+        }
+        mutating func chance(_ share: Int) -> Bool { Int.random(in: 0..<share, using: &random) == 0 }
+
+        mutating func condition(_ isSource: Bool) -> Condition {
+            var condition = Condition()
+            func prefix(_ text: String) -> Prefix { try! Prefix(parsing: text) }
+            if chance(2) {
+                let list = ["203.0.113.10/32", "203.0.113.0/24", "8.8.8.8/32", "10.0.2.0/24", "0.0.0.0/0"].map(prefix)
+                condition.destinations = Match([pick(list)], isInverted: chance(6))
+            }
+            if chance(3) {
+                let list = ["10.0.1.0/24", "10.0.1.11/32", "10.0.0.0/8", "203.0.113.99/32"].map(prefix)
+                condition.sources = Match([pick(list)], isInverted: chance(5))
+            }
+            if isSource, chance(2) {
+                condition.outPorts = Match([pick(["gw/out", "gw/out", "gw/b", "gw/a"])], isInverted: chance(6))
+            }
+            if chance(5) { condition.inPorts = Match([pick(["gw/out", "gw/a"])], isInverted: chance(3)) }
+            if chance(2) {
+                condition.ipProtocol = Match(pick([6, 17, 1]))
+                if condition.ipProtocol?.value != 1, chance(2) {
+                    condition.destinationPorts = Match([pick([PortRange(80, 80), PortRange(53, 99)])])
+                }
+            }
+            return condition
+        }
+
+        mutating func translation() -> Translation {
+            var translation = Translation()
+            for id in 0..<Int.random(in: 0...4, using: &random) {
+                let isSource = chance(2)
+                var condition = condition(isSource)
+                let action: TranslationRule.Action
+                if chance(7) {
+                    action = .accept
+                } else if isSource {
+                    action = pick([
+                        .masquerade(nil), .source(TranslationTarget(address("203.0.113.5"))),
+                        .source(TranslationTarget(address("203.0.113.5"), address("203.0.113.6"))),
+                        .masquerade(PortRange(2048, 2111)),
+                    ])
+                } else {
+                    var target = TranslationTarget(address(pick(["10.0.2.21", "10.0.1.11", "203.0.113.99"])))
+                    if let ip = condition.ipProtocol, ip.value != 1, chance(2) { target.ports = PortRange(8080, 8080) }
+                    action = .destination(target)
+                    condition.outPorts = nil
+                }
+                translation.rules.append(TranslationRule(id: "\(id)", condition: condition, action: action))
+            }
+            if chance(2) {
+                translation.floating.append(FloatingAddress(address("203.0.113.20"), target: address("10.0.1.12")))
+            }
+            if chance(3) {
+                translation.floating.append(FloatingAddress(address("203.0.113.21"), target: address("10.0.2.21")))
+            }
+            return translation
+        }
+
+        mutating func chain(_ name: String) -> Chain {
+            var chain = Chain(path: DevicePath(tenant: "t", name: name))
+            var states = Condition()
+            states.states = [.established, .related]
+            chain.rules.append(Rule(id: "known", condition: states, action: .accept))
+            var new = condition(false)
+            new.states = [.new]
+            chain.rules.append(Rule(id: "new", condition: new, action: pick([.accept, .accept, .drop])))
+            chain.rules.append(Rule(id: "rest", action: pick([.drop, .accept, .reject])))
+            return chain
+        }
+
+        mutating func step(_ number: Int) -> Step {
+            let source = address(pick(TranslationModelTests.machines).address)
+            let places = TranslationModelTests.machines.map(\.address) + [
+                "203.0.113.10", "203.0.113.10", "203.0.113.5", "203.0.113.1", "203.0.113.20", "203.0.113.21", "8.8.8.8",
+                "8.8.8.8",
+            ]
+            let kind: Step.Kind =
+                number > 0 && chance(2)
+                ? chance(3)
+                    ? .error(Int.random(in: 0..<number, using: &random))
+                    : .reply(Int.random(in: 0..<number, using: &random))
+                : .fresh
+            return Step(
+                number: number, kind: kind, source: source, destination: address(pick(places)),
+                ipProtocol: pick([6, 6, 17, 17, 1, 47]), sourcePort: pick([2048, 2050, 5000]),
+                destinationPort: pick([80, 53, 22]), flags: pick([2, 2, 2, 0x10, 4]))
+        }
+    }
+
+    private func makeCase(_ generator: inout Generator, _ base: Topology) -> Case {
+        var topology = base
+        let router = TranslationModel.router
+        topology.routers[router]?.translation = generator.translation()
+        if generator.chance(2) {
+            for name in ["in", "out"] where generator.chance(2) {
+                let chain = generator.chain(name)
+                topology.chains[chain.path] = chain
+                if name == "in" {
+                    topology.routers[router]?.filters.inbound = name
+                } else {
+                    topology.routers[router]?.filters.outbound = name
+                }
+            }
+        }
+        return Case(topology: topology, steps: (0..<30).map { generator.step($0) })
+    }
+
+    // MARK: - Running cases
+
+    /// What went out, for answers and errors.
+    private struct Sent {
+        var network: String
+        var frame: [UInt8]
+        var source: Step
+    }
+
+    private func machine(_ address: IPAddress) -> String? {
+        TranslationModelTests.machines.first { $0.address == "\(address)" }?.port
+    }
+
+    private func frame(_ step: Step, _ sent: [Int: Sent], _ host: Host) -> (frame: [UInt8], port: String)? {
+        func via(_ port: String) -> MACAddress { host.mac("t/gw/\(port.split(separator: "/")[1])") }
+        func make(_ port: String, _ source: IPAddress, _ destination: IPAddress, _ ports: (UInt16, UInt16), _ type: UInt8, _ flags: UInt8) -> [UInt8] {
+            let mac = host.mac(port)
+            switch step.ipProtocol {
+            case 6:
+                return Frame.tcp(
+                    etherSource: mac, etherDestination: via(port), source: source, destination: destination,
+                    sourcePort: ports.0, destinationPort: ports.1, flags: flags)
+            case 17:
+                return Frame.udp(
+                    etherSource: mac, etherDestination: via(port), source: source, destination: destination,
+                    sourcePort: ports.0, destinationPort: ports.1, data: [1, 2, 3])
+            case 1:
+                let id = type == 8 ? ports.0 : ports.1
+                return Frame.icmp(
+                    etherSource: mac, etherDestination: via(port), source: source, destination: destination,
+                    type: type, code: 0, rest: UInt32(id) << 16, data: [1, 2, 3])
+            default:
+                return Frame.ip(
+                    etherSource: mac, etherDestination: via(port), source: source, destination: destination,
+                    ipProtocol: step.ipProtocol, payload: [0, 0, 0, 0, 0, 0, 0, 0])
+            }
+        }
+        switch step.kind {
+        case .fresh:
+            guard let port = machine(step.source) else { return nil }
+            // Machines of one network do not ask their router for each other.
+            return (make(port, step.source, step.destination, (step.sourcePort, step.destinationPort), 8, step.flags), port)
+        case .reply(let number):
+            guard let before = sent[number] else { return nil }
+            let key = parse(before.frame)
+            var step = step
+            step.ipProtocol = key.ipProtocol
+            let port = machine(key.ipDestination) ?? "t/out/far"
+            let mac = host.mac(port)
+            switch key.ipProtocol {
+            case 6:
+                return (
+                    Frame.tcp(
+                        etherSource: mac, etherDestination: via(port), source: key.ipDestination, destination: key.ipSource,
+                        sourcePort: key.destinationPort, destinationPort: key.sourcePort, flags: 0x12), port
+                )
+            case 17:
+                return (
+                    Frame.udp(
+                        etherSource: mac, etherDestination: via(port), source: key.ipDestination, destination: key.ipSource,
+                        sourcePort: key.destinationPort, destinationPort: key.sourcePort, data: [1, 2, 3]), port
+                )
+            case 1:
+                let id = UInt32(before.frame[38]) << 8 | UInt32(before.frame[39])
+                guard key.sourcePort == 8 || key.sourcePort == 0 else { return nil }
+                return (
+                    Frame.icmp(
+                        etherSource: mac, etherDestination: via(port), source: key.ipDestination, destination: key.ipSource,
+                        type: key.sourcePort == 8 ? 0 : 8, code: 0, rest: id << 16, data: [1, 2, 3]), port
+                )
+            default:
+                return (
+                    Frame.ip(
+                        etherSource: mac, etherDestination: via(port), source: key.ipDestination, destination: key.ipSource,
+                        ipProtocol: key.ipProtocol, payload: [0, 0, 0, 0, 0, 0, 0, 0]), port
+                )
+            }
+        case .error(let number):
+            guard let before = sent[number] else { return nil }
+            let key = parse(before.frame)
+            guard key.ipProtocol != 1 || key.sourcePort == 8 || key.sourcePort == 0 else { return nil }
+            let port = machine(key.ipDestination) ?? "t/out/far"
+            return (
+                Frame.icmp(
+                    etherSource: host.mac(port), etherDestination: via(port),
+                    source: machine(key.ipDestination) == nil ? address("203.0.113.254") : key.ipDestination,
+                    destination: key.ipSource, type: 3, code: 1, data: Array(before.frame[14...].prefix(60))), port
+            )
+        }
+    }
+
+    /// What a frame says to a translator.
+    private func tuple(_ frame: [UInt8], at network: Int = 14) -> ConnectionTuple {
+        let key = parse(Array(frame[..<14]) + Array(frame[network...]))
+        var tuple = ConnectionTuple(
+            source: key.ipSource, destination: key.ipDestination, sourcePort: 0, destinationPort: 0,
+            ipProtocol: key.ipProtocol)
+        if key.ipProtocol == 6 || key.ipProtocol == 17 {
+            (tuple.sourcePort, tuple.destinationPort) = (key.sourcePort, key.destinationPort)
+        } else if key.ipProtocol == 1 {
+            let id = UInt16(frame[network + 24]) << 8 | UInt16(frame[network + 25])
+            if key.sourcePort == 8 {
+                (tuple.sourcePort, tuple.destinationPort) = (id, 0x8008)
+            } else if key.sourcePort == 0 {
+                (tuple.sourcePort, tuple.destinationPort) = (0x8008, id)
+            }
+        }
+        return tuple
+    }
+
+    private func network(_ place: String?) -> String { place.map { String($0.split(separator: "/")[1]) } ?? "" }
+
+    /// Runs a case to its first disagreement.
+    ///
+    /// - Parameter count: counts packets that were compared, and flows.
+    private func run(_ one: Case, _ random: inout SeededRandom, _ count: inout (packets: Int, flows: Int)) -> (step: Step, text: String, frame: [UInt8], port: String)? {
+        let host = Host(topology: one.topology, state: TableState())
+        for name in ["203.0.113.5", "203.0.113.6", "203.0.113.1", "10.0.1.1", "10.0.2.1"] {
+            host.state.lease("t/gw", address(name), [32, 50, 51])
+        }
+        // Whatever address of the outer network nobody has is behind one machine.
+        for name in ["203.0.113.10", "203.0.113.5", "203.0.113.6", "203.0.113.20", "203.0.113.21"] {
+            host.state.set(.at(host.mac("t/out/far")), address(name), port: .port(PortPath("t/gw/out")!))
+        }
+        var model = TranslationModel(one.topology)
+        var sent: [Int: Sent] = [:]
+        var decided: [(mask: FlowMask, key: FlowKey, port: String, effect: String, count: Int)] = []
+        for step in one.steps {
+            guard let (frame, port) = frame(step, sent, host) else { continue }
+            let key = parse(frame)
+            let from = network(port)
+            count.packets += 1
+            let carried = host.carry(frame, at: port)
+            func fault(_ text: String) -> (Step, String, [UInt8], String) {
+                (step, "\(text)\n\(carried.verdict.trace.map { "\($0.stage) \($0.object) \($0.text)" }.joined(separator: "\n"))", frame, port)
+            }
+            if let sentFrame = carried.place.map({ _ in carried.frame }) {
+                let faults = checksumFaults(sentFrame)
+                if !faults.isEmpty { return fault("checksums: \(faults)") }
+            }
+            let found: String
+            var wanted: String
+            if case .error = step.kind {
+                let quoted = tuple(frame, at: 42)
+                let (result, outer) = model.error(key, quoting: quoted, from: from)
+                found =
+                    carried.place.map { _ in
+                        "\(network(carried.place)) \(carried.talk) quoting \(tuple(carried.frame, at: 42))"
+                    } ?? (carried.drop == .consumed ? "own" : "dropped")
+                switch result {
+                case .sent(let out, let tuple):
+                    wanted = "\(out) \(tuple.source) > \(tuple.destination) quoting \(outer)"
+                case .own: wanted = "own"
+                default: wanted = "dropped"
+                }
+            } else {
+                let own = tuple(frame)
+                let mayBegin = !(key.ipProtocol == 6 && key.tcpFlags & 4 != 0) && !(key.ipProtocol == 1 && key.sourcePort != 8)
+                let result = model.send(key, own, from: from, mayBegin: mayBegin)
+                let out = carried.place.map { _ in tuple(carried.frame) }
+                found = out.map { "\(network(carried.place)) \($0)" } ?? (carried.drop == .consumed ? "own" : "dropped")
+                switch result {
+                case .sent(let network, let tuple): wanted = "\(network) \(tuple)"
+                case .own: wanted = "own"
+                case .dropped: wanted = "dropped"
+                case .masked(let network, let tuple, let addresses, let ports):
+                    // Which it became is not told; that nobody else has it is.
+                    wanted = "\(network) \(tuple) masked as \(addresses) \(ports)"
+                    guard let out else { return fault("dropped (\(carried.talk)), not \(wanted)") }
+                    var masked = tuple
+                    (masked.source, masked.sourcePort) = (out.source, out.sourcePort)
+                    let isTaken = model.isTaken(out)
+                    guard masked == out, addresses.contains(out.source), ports.contains(out.sourcePort), !isTaken else {
+                        return fault("\(found), not \(wanted)\(isTaken ? ", which another has" : "")")
+                    }
+                    model.connections.append(.init(original: own, reply: out.reversed))
+                    wanted = found
+                }
+            }
+            if found != wanted { return fault("\(found) (\(carried.talk)), not \(wanted)") }
+            if carried.place != nil { sent[step.number] = Sent(network: network(carried.place), frame: carried.frame, source: step) }
+            // Flows: any packet that one holds is decided in the same way, as long as nothing was learned since.
+            guard let index = PortPath(port).flatMap({ host.fabric.port($0) }) else { continue }
+            let verdict = host.decide(key, at: index)
+            guard verdict.isCacheable, !verdict.beginsConnection else { continue }
+            count.flows += 1
+            let first = effect(verdict, host)
+            for _ in 0..<2 {
+                let stranger = parse(frameOfStranger(&random, host))
+                var mask = verdict.mask
+                mask.include(.etherType)
+                mask.include(.ipFragment)
+                var other = key
+                for word in 7..<16 {
+                    other.words[word] = key.words[word] & mask.bits.words[word] | stranger.words[word] & ~mask.bits.words[word]
+                }
+                let second = effect(host.decide(other, at: index), host)
+                if first != second {
+                    return fault(
+                        "the flow \(verdict.mask.describe(key)) does \(first), its packet \(FlowMask.exact.describe(other)) \(second)")
+                }
+            }
+            decided.append((verdict.mask, key, port, first, sent.count))
+        }
+        return nil
+    }
+
+    private func frameOfStranger(_ random: inout SeededRandom, _ host: Host) -> [UInt8] {
+        var generator = Generator(random: random)
+        let step = generator.step(0)
+        random = generator.random
+        return frame(step, [:], host)?.frame ?? []
+    }
+
+    private func effect(_ verdict: Verdict, _ host: Host) -> String {
+        zip(host.outputs(verdict), verdict.outputs).map { name, output in
+            let header = verdict.headers[Int(output.header)]
+            return name + (0..<FlowKey.wordCount).filter { header.written.bits.words[$0] != 0 }
+                .map { " \($0):\(header.written.bits.words[$0] & header.key.words[$0])" }.joined()
+        }.joined(separator: ", ") + " \(verdict.isCacheable)"
+    }
+
+    // MARK: - The test
+
+    /// Takes out of a failing case whatever it fails without.
+    private func shrink(_ one: Case, _ seed: UInt64) -> Case {
+        var small = one
+        func fails(_ candidate: Case) -> Bool {
+            guard candidate.topology.problems().isEmpty else { return false }
+            var random = SeededRandom(seed: seed)
+            var count = (packets: 0, flows: 0)
+            return run(candidate, &random, &count) != nil
+        }
+        var changed = true
+        while changed {
+            changed = false
+            for index in small.steps.indices.reversed() {
+                var candidate = small
+                candidate.steps.remove(at: index)
+                if fails(candidate) { (small, changed) = (candidate, true) }
+            }
+            let router = TranslationModel.router
+            for index in (small.topology.routers[router]?.translation.rules ?? []).indices.reversed() {
+                var candidate = small
+                candidate.topology.routers[router]?.translation.rules.remove(at: index)
+                if fails(candidate) { (small, changed) = (candidate, true) }
+            }
+            for index in (small.topology.routers[router]?.translation.floating ?? []).indices.reversed() {
+                var candidate = small
+                candidate.topology.routers[router]?.translation.floating.remove(at: index)
+                if fails(candidate) { (small, changed) = (candidate, true) }
+            }
+            for word in ["in", "out"] {
+                var candidate = small
+                if word == "in" { candidate.topology.routers[router]?.filters.inbound = nil } else {
+                    candidate.topology.routers[router]?.filters.outbound = nil
+                }
+                if candidate.topology != small.topology, fails(candidate) { (small, changed) = (candidate, true) }
+            }
+        }
+        return small
+    }
+
+    private func packetText(_ step: Step) -> String {
+        switch step.ipProtocol {
+        case 6, 17:
+            "\(step.ipProtocol == 6 ? "tcp" : "udp") \(step.source):\(step.sourcePort) > \(step.destination):\(step.destinationPort)"
+        default: "icmp to \(step.destination) from \(step.source)"
+        }
+    }
+
+    private func describe(_ one: Case, _ seed: UInt64) -> String {
+        var random = SeededRandom(seed: seed)
+        var count = (packets: 0, flows: 0)
+        let failure = run(one, &random, &count)
+        let host = Host(topology: one.topology, state: TableState())
+        let steps = one.steps.map { step -> String in
+            switch step.kind {
+            case .fresh:
+                let frame = self.frame(step, [:], host)
+                return "selvage trace \(frame?.port ?? "?") '\(packetText(step))'"
+            case .reply(let number): return "the answer to what came of \(number)"
+            case .error(let number): return "an error about what came of \(number)"
+            }
+        }
+        return "seed \(seed): \(failure?.text ?? "gone")\n"
+            + zip(one.steps, steps).map { "\($0.number): \($1)" }.joined(separator: "\n")
+            + "\n" + ManifestWriter.write(one.topology)
+    }
+
+    @Test func `translation and filters do as the model says, and so do the flows that come of it`() throws {
+        let seed = SeededRandom.seed
+        var random = SeededRandom(seed: seed)
+        var base = try draw(Drawings.translating)
+        base.routers[TranslationModel.router]?.translation = Translation()
+        var count = (packets: 0, flows: 0)
+        while count.packets < TranslationModelTests.cases {
+            var generator = Generator(random: random)
+            let one = makeCase(&generator, base)
+            random = generator.random
+            guard one.topology.problems().isEmpty else { continue }
+            let own = random.next()
+            var steps = SeededRandom(seed: own)
+            if run(one, &steps, &count) != nil {
+                let small = shrink(one, own)
+                Issue.record("test seed \(seed)\n\(describe(small, own))")
+                return
+            }
+        }
+        #expect(count.flows > count.packets / 10, "\(count)")
+    }
+}
