@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import Simulation
+import Synchronization
 import TestSupport
 import Testing
+import Topology
 import Wire
 
 @testable import Agent
@@ -14,6 +16,11 @@ import Wire
             .mac(mac, vlan: 77, bridge: Simulation.Tag(bits: 1), port: Simulation.Tag(bits: UInt64.max)),
             .neighbor(IPAddress(IPv4Address(bits: 0x0a00_0001)), mac: mac, port: Simulation.Tag(bits: 3)),
             .neighbor(IPAddress(IPv6Address(high: 5, low: 6)), mac: mac, port: Simulation.Tag(bits: 4)),
+            .translation(use(4000), flags: 0x12),
+            .translation(
+                TranslationUse(
+                    zone: Simulation.Tag(bits: 9), original: tuple(IPAddress(IPv6Address(high: 5, low: 6)), 7),
+                    reply: tuple(IPAddress(IPv6Address(high: 8, low: 6)), 9), isNew: false, isReturn: true), flags: 0),
         ]
         for learned in samples {
             let frame = StateMessage.encode(.learned(learned))
@@ -22,6 +29,78 @@ import Wire
                 #expect(frame[..<length].withUnsafeBytes { StateMessage.decode($0) } == nil || length >= 48)
             }
         }
+    }
+
+    private func tuple(_ address: IPAddress, _ port: UInt16) -> ConnectionTuple {
+        ConnectionTuple(
+            source: address, destination: address, sourcePort: port, destinationPort: 80, ipProtocol: IPProtocol.tcp)
+    }
+
+    /// A connection whose source becomes 10.0.0.9 with a port.
+    private func use(_ port: UInt16, from source: UInt16 = 1) -> TranslationUse {
+        let (own, other) = (IPAddress(IPv4Address(bits: 0x0a00_0001)), IPAddress(IPv4Address(bits: 0x0808_0808)))
+        let original = ConnectionTuple(
+            source: own, destination: other, sourcePort: source, destinationPort: 80, ipProtocol: IPProtocol.tcp)
+        var reply = original.reversed
+        (reply.destination, reply.destinationPort) = (IPAddress(IPv4Address(bits: 0x0a00_0009)), port)
+        return TranslationUse(
+            zone: Simulation.Tag(bits: 9), original: original, reply: reply, isNew: false, isReturn: false)
+    }
+
+    @Test func `two packets that were to have one port: the first has it, the other is told so`() {
+        let state = LocalState()
+        #expect(state.learn(.translation(use(4000, from: 1), flags: 2), now: 1) == .news)
+        #expect(state.learn(.translation(use(4000, from: 2), flags: 2), now: 1) == .conflict)
+        #expect(state.learn(.translation(use(4001, from: 2), flags: 2), now: 1) == .news)
+        #expect(state.learn(.translation(use(4000, from: 1), flags: 0x10), now: 2) == .known(isDue: false))
+        #expect(state.translationCount.count == 2)
+        // What nobody uses any more is anybody's.
+        let late = 100 * UInt64(1_000_000_000)
+        #expect(state.learn(.translation(use(4000, from: 3), flags: 2), now: late) == .news)
+        #expect(state.translation(use(4000, from: 1).original, zone: Simulation.Tag(bits: 9)) == nil)
+        #expect(state.translation(use(4000, from: 3).reply, zone: Simulation.Tag(bits: 9))?.side == .reply)
+    }
+
+    @Test func `ports are wanted once, used by halves before more are, and idle ones go back`() {
+        let calls = Mutex(0)
+        let state = LocalState { calls.withLock { $0 += 1 } }
+        let key = TranslationPorts.Key(zone: Simulation.Tag(bits: 9), address: IPAddress(IPv4Address(bits: 0x0a00_0009)))
+        func wish(_ source: UInt16) -> SourceWish {
+            SourceWish(
+                zone: key.zone, tuple: use(0, from: source).original, first: key.address, count: 1,
+                ports: .translation)
+        }
+        #expect(state.source(for: wish(1)) == .pending)
+        #expect(state.withPorts { $0.takeWanted().map(\.count) } == [1])
+        #expect(calls.withLock { $0 } == 1)
+        state.withPorts { $0.set(key, [16], now: 1) }
+        for source in UInt16(1)...32 {
+            guard case .found(_, let port) = state.source(for: wish(source)) else {
+                Issue.record("no port for \(source)")
+                return
+            }
+            #expect((1024...1087).contains(port))
+            #expect(state.learn(.translation(use(port, from: source), flags: 2), now: 1) == .news)
+        }
+        #expect(state.withPorts { $0.takeWanted().isEmpty })
+        guard case .found(_, let port) = state.source(for: wish(33)) else { return }
+        #expect(state.learn(.translation(use(port, from: 33), flags: 2), now: 1) == .news)
+        #expect(state.withPorts { $0.takeWanted().map(\.count) } == [1], "more than half are used")
+        state.withPorts { $0.set(key, [16, 40], now: 2) }
+        // The unused block goes when its time has come, the used one stays.
+        #expect(state.withPorts { $0.takeIdle(before: 2, keeping: { _ in true }).isEmpty })
+        #expect(state.withPorts { $0.takeIdle(before: 3, keeping: { _ in true }).map(\.blocks) } == [[40]])
+        #expect(state.withPorts { $0.pools[key]?.blocks } == [16])
+        // All blocks taken: there is no asking for a while.
+        state.withPorts { $0.noteExhausted(key, now: 5) }
+        for source in UInt16(34)...64 {
+            if case .found(_, let port) = state.source(for: wish(source)) {
+                _ = state.learn(.translation(use(port, from: source), flags: 2), now: 1)
+            }
+        }
+        #expect(state.source(for: wish(65)) == .exhausted)
+        state.withPorts { $0.forgetExhausted(before: 6) }
+        #expect(state.source(for: wish(65)) == .pending)
     }
 
     @Test func `news is told once, believed for its time, and its end names who depended on it`() {

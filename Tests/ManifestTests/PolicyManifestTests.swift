@@ -96,6 +96,83 @@ import Topology
         ] { #expect(text.contains(part), "no word of \(part) in \(text)") }
     }
 
+    private func router(_ text: String) -> String {
+        """
+        tenants:
+          t:
+            bridges: { a: { subnet: 10.0.1.0/24, ports: [vm] }, out: { ports: [up] } }
+            routers:
+              gw:
+                links: [{ bridge: a }, { bridge: out, address: 203.0.113.1/24 }]
+        \(text.split(separator: "\n").map { "        " + $0 }.joined(separator: "\n"))
+        """
+    }
+
+    @Test func `what a router translates says a manifest, and writes it as it was`() throws {
+        let topology = try ManifestReader.read(
+            router(
+                """
+                nat:
+                  - { id: web, protocol: tcp, destination: 203.0.113.10, destinationPort: 80, action: dnat 10.0.1.11 port 8080 }
+                  - { source: 10.0.1.0/24, outPort: gw/out, action: snat 203.0.113.5-203.0.113.6 port 2000-2999 }
+                  - { action: masquerade port 1024-2047 }
+                  - { action: "snat 2001:db8::5", source: "fd00::/8" }
+                floating:
+                  203.0.113.20: 10.0.1.12
+                  198.51.100.7: { target: 10.0.1.13, port: out }
+                """), file: "m"
+        ).topology
+        let translation = try #require(topology.routers[DevicePath(tenant: "t", name: "gw")]?.translation)
+        #expect(
+            translation.rules.map(\.description) == [
+                "dnat 10.0.1.11 port 8080 protocol tcp, destination 203.0.113.10/32, destinationPort 80",
+                "snat 203.0.113.5-203.0.113.6 port 2000-2999 outPort gw/out, source 10.0.1.0/24",
+                "masquerade port 1024-2047", "snat 2001:db8::5 source fd00::/8",
+            ])
+        #expect(translation.rules.map(\.id) == ["web", "2", "3", "4"])
+        #expect(
+            translation.floating.map(\.description) == [
+                "198.51.100.7 -> 10.0.1.13 behind out", "203.0.113.20 -> 10.0.1.12",
+            ])
+        let again = try ManifestReader.read(ManifestWriter.write(topology), file: "w").topology
+        #expect(again == topology)
+    }
+
+    @Test func `translations that can't work are refused together, by name, with a remedy`() {
+        let text: String
+        do {
+            _ = try ManifestReader.read(
+                router(
+                    """
+                    nat:
+                      - { id: back, action: snat 203.0.113.6-203.0.113.5 }
+                      - { id: family, source: 10.0.0.0/8, action: "snat 2001:db8::5" }
+                      - { id: ports, action: dnat 10.0.1.11 port 80 }
+                      - { id: where, outPort: gw/out, action: dnat 10.0.1.11 }
+                      - { id: state, state: new, action: masquerade }
+                      - { id: many, action: snat 203.0.0.0-203.0.9.0 }
+                      - { id: range, action: masquerade port 90-80 }
+                      - { id: group, sourceGroup: nobody, action: masquerade }
+                      - { id: group, action: accept }
+                    floating:
+                      203.0.113.1: 10.0.1.12
+                      198.51.100.7: 10.0.1.13
+                      203.0.113.21: "fd00::1"
+                      203.0.113.22: { target: 10.0.1.14, port: nowhere }
+                    """), file: "m")
+            text = "none"
+        } catch { text = "\(error)" }
+        for part in [
+            "t/gw nat rule back: range 203.0.113.6-203.0.113.5 ends before it begins",
+            "rule family: translates IPv4 to IPv6", "rule ports: translates ports without a protocol",
+            "rule where: asks where a packet leaves", "rule state: asks for state", "rule many: has more than 256 addresses",
+            "rule range: range 90-80 ends before it begins", "address group nobody does not exist",
+            "rule group: is there twice", "t/gw floating address 203.0.113.1: is the router's own",
+            "198.51.100.7: is in no network of the router", "203.0.113.21: stands for fd00::1, of the other family",
+            "port nowhere does not exist",
+        ] { #expect(text.contains(part), "no word of \(part) in \(text)") }
+    }
+
     @Test func `one chain may be jumped to again and again, and deep chains are refused`() throws {
         let twice = mistakes("chains: { a: [{ action: jump b }, { action: jump b }], b: [] }")
         #expect(twice == "none")

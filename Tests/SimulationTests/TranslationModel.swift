@@ -206,6 +206,8 @@ struct TranslationModel {
     private mutating func remember(_ key: FlowKey) {
         let filters = topology.routers[TranslationModel.router]?.filters ?? Filters()
         guard !filters.isEmpty, policy.quoted == nil else { return }
+        // A reset and an answer begin nothing.
+        if key.ipProtocol == 6 && key.tcpFlags & 4 != 0 || key.ipProtocol == 1 && key.sourcePort != 8 { return }
         let tuple = PolicyModel.tuple(of: key)
         if !policy.connections.contains(tuple), !policy.connections.contains(tuple.reversed) {
             policy.connections.append(tuple)
@@ -219,6 +221,7 @@ struct TranslationModel {
         var (source, destination) = (key.ipSource, key.ipDestination)
         var (inner, outer) = (quoted, quoted)
         var finalSource: IPAddress?
+        var isKnown = true
         if let floating = translation.floating.first(where: { $0.address == destination && port(of: $0) == from }) {
             destination = floating.target
             inner.source = floating.target
@@ -236,8 +239,9 @@ struct TranslationModel {
             inner = inner.reversed
             outer = known.reply
             if known.reply.destination != known.original.source { finalSource = known.reply.destination }
+        } else {
+            isKnown = false
         }
-        let isKnown = inner != quoted || outer != quoted
         var header = key
         header.ipDestinationWords = (destination.high, destination.low)
         model.policy.quoted = TranslationModel.plain(inner)
