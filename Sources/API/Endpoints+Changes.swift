@@ -56,6 +56,7 @@ struct ChangeEndpoints {
             var chain: ChainResource?
             var portGroup: PortGroupResource?
             var addressGroup: AddressGroupResource?
+            var securityGroup: SecurityGroupResource?
         }
         var preconditions: [Condition]?
         var operations: [Operation]
@@ -113,6 +114,7 @@ struct ChangeEndpoints {
         case .chain(let path): if let chain = operation.chain { return .put(try chain.object(path)) }
         case .portGroup(let path): if let group = operation.portGroup { return .put(try group.object(path)) }
         case .addressGroup(let path): if let group = operation.addressGroup { return .put(try group.object(path)) }
+        case .securityGroup(let path): if let group = operation.securityGroup { return .put(try group.object(path)) }
         }
         throw .invalid(
             key.name, "there is nothing to put", "say \(key.kind.rawValue): {...} beside kind, name and action")

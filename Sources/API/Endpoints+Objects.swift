@@ -154,6 +154,7 @@ struct ObjectEndpoints {
         case .chain: keys = topology.chains.keys.filter(isWanted).map(ObjectKey.chain)
         case .portGroup: keys = topology.portGroups.keys.filter(isWanted).map(ObjectKey.portGroup)
         case .addressGroup: keys = topology.addressGroups.keys.filter(isWanted).map(ObjectKey.addressGroup)
+        case .securityGroup: keys = topology.securityGroups.keys.filter(isWanted).map(ObjectKey.securityGroup)
         case .port:
             let paths: [PortPath]
             if let host = call.query["host"] {
@@ -267,6 +268,7 @@ struct ObjectEndpoints {
         case .chain(let path): try call.decode(ChainResource.self).object(path)
         case .portGroup(let path): try call.decode(PortGroupResource.self).object(path)
         case .addressGroup(let path): try call.decode(AddressGroupResource.self).object(path)
+        case .securityGroup(let path): try call.decode(SecurityGroupResource.self).object(path)
         }
     }
 

@@ -129,6 +129,15 @@ extension PortResource {
         try readVLAN(&port, reader)
         port.filters = try reader.filters(inbound, outbound)
         for group in groups ?? [] { port.groups.insert(try reader.name(group, "group")) }
+        for group in security ?? [] { port.security.insert(try reader.name(group, "security group")) }
+        for text in allowed ?? [] {
+            guard let address = AllowedAddress(text) else {
+                throw .invalid(
+                    reader.object, "allowed \"\(text)\" is no address",
+                    "write 10.0.0.9, 10.0.9.0/24 or 10.0.0.9 02:00:00:00:00:09")
+            }
+            port.allowed.insert(address)
+        }
         switch (host, interface, peer) {
         case (nil, nil, nil): break
         case (let host?, let interface?, nil):

@@ -89,6 +89,11 @@ public struct PortResource: Codable, Sendable, Equatable {
     public var outbound: String?
     /// Port groups that it is in.
     public var groups: [String]?
+    /// Security groups that it is in.
+    public var security: [String]?
+    /// What its machine may send as besides its MAC and addresses: addresses or networks, each with a MAC behind it where that
+    /// is another.
+    public var allowed: [String]?
     /// Its key in tunnels; given by the cluster.
     public var tunnelKey: UInt32?
     /// The revision that made it.
@@ -149,6 +154,8 @@ public enum Resource: Sendable, Equatable, Encodable {
     case portGroup(PortGroupResource)
     /// A group of addresses.
     case addressGroup(AddressGroupResource)
+    /// A security group.
+    case securityGroup(SecurityGroupResource)
 
     /// The object alone, without its kind.
     public func encode(to encoder: any Encoder) throws {
@@ -161,6 +168,7 @@ public enum Resource: Sendable, Equatable, Encodable {
         case .chain(let resource): try resource.encode(to: encoder)
         case .portGroup(let resource): try resource.encode(to: encoder)
         case .addressGroup(let resource): try resource.encode(to: encoder)
+        case .securityGroup(let resource): try resource.encode(to: encoder)
         }
     }
 
@@ -198,6 +206,7 @@ public enum Resource: Sendable, Equatable, Encodable {
         case .chain(let chain): self = .chain(ChainResource(chain, version))
         case .portGroup(let group): self = .portGroup(PortGroupResource(group, version))
         case .addressGroup(let group): self = .addressGroup(AddressGroupResource(group, version))
+        case .securityGroup(let group): self = .securityGroup(SecurityGroupResource(group, version))
         }
     }
 }
@@ -222,6 +231,8 @@ extension PortResource {
             name: port.path.description, kind: port.kind == .bridge ? "bridge" : "router", enabled: port.isEnabled,
             mac: port.mac.description, addresses: port.addresses.map(\.description), inbound: port.filters.inbound,
             outbound: port.filters.outbound, groups: port.groups.isEmpty ? nil : port.groups.sorted(),
+            security: port.security.isEmpty ? nil : port.security.sorted(),
+            allowed: port.allowed.isEmpty ? nil : port.allowed.sorted().map(\.description),
             tunnelKey: port.tunnelKey,
             created: version?.created, revision: version?.modified)
         switch port.vlan {

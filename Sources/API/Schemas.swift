@@ -57,6 +57,11 @@ enum Schemas {
                     Property("inbound", .name(1), "The chain that filters what comes into the device by it."),
                     Property("outbound", .name(1), "The chain that filters what leaves the device by it."),
                     Property("groups", .array(.name(1)), "Port groups that it is in."),
+                    Property("security", .array(.name(1)), "Security groups that it is in."),
+                    Property(
+                        "allowed", .array(.string()),
+                        "What its machine may send as besides its MAC and addresses: addresses or networks, each with a MAC behind it where that is another."
+                    ),
                     Property("tunnelKey", .integer(0...0xff_ffff), "Its key in tunnels. Not read."),
                 ] + versions())
         case .chain:
@@ -73,6 +78,14 @@ enum Schemas {
                 [
                     Property("name", .name(2), "`tenant/group`."),
                     Property("addresses", .array(.string()), "Its members: addresses and networks."),
+                ] + versions())
+        case .securityGroup:
+            .named(
+                "SecurityGroup",
+                [
+                    Property("name", .name(2), "`tenant/group`."),
+                    Property("in", .array(securityRule), "What its machines may get."),
+                    Property("out", .array(securityRule), "What its machines may send; anything unless said."),
                 ] + versions())
         case .host:
             .named(
@@ -105,6 +118,14 @@ enum Schemas {
                 "Which packets, as in a manifest: field and values, `not` before a field that is inverted."),
         ])
 
+    private static let securityRule = Schema.named(
+        "SecurityRule",
+        [
+            Property("id", .name(1), "Names the rule in its list; its place unless said."),
+            Property(
+                "match", .map(.array(.string())),
+                "What it lets pass, as in a manifest: protocol, port, icmp, and one of network, group, addressGroup."),
+        ])
     private static let translation = Schema.named(
         "TranslationRule",
         [
@@ -201,6 +222,7 @@ enum Schemas {
                             Property("chain", object(.chain), "The chain to put."),
                             Property("portGroup", object(.portGroup), "The port group to put."),
                             Property("addressGroup", object(.addressGroup), "The address group to put."),
+                            Property("securityGroup", object(.securityGroup), "The security group to put."),
                         ]))), required: true, "What to do, in order: all of it, or nothing."),
         ])
 

@@ -22,6 +22,64 @@ extension ManifestReader {
         }
     }
 
+    mutating func readSecurityGroups(_ tenant: String, _ node: Node) {
+        for entry in yaml.entries(node, tenant) where yaml.name(entry.key, entry.node, "security group") {
+            var group = SecurityGroup(path: DevicePath(tenant: tenant, name: entry.key))
+            let object = "security group \(group.path)"
+            yaml.note(object, at: entry.node)
+            for list in yaml.entries(entry.value, object, known: ["in", "out"]) {
+                for (place, item) in yaml.items(list.value).enumerated() {
+                    guard let rule = readSecurityRule(item, "\(object) \(list.key)", place + 1) else { continue }
+                    if list.key == "in" { group.inward.append(rule) } else { group.outward.append(rule) }
+                }
+            }
+            topology.securityGroups[group.path] = group
+        }
+    }
+
+    private mutating func readSecurityRule(_ node: Node, _ list: String, _ place: Int) -> SecurityRule? {
+        var object = "\(list) rule \(place)"
+        var id = "\(place)"
+        var fields: [(name: String, values: [String])] = []
+        var nodes: [String: Node] = [:]
+        for field in yaml.entries(node, object, known: SecurityRule.names) {
+            if field.key == "id" {
+                guard let text = yaml.text(field.value, object, "id"), yaml.name(text, field.value, "rule") else {
+                    continue
+                }
+                id = text
+                object = "\(list) rule \(id)"
+                continue
+            }
+            nodes[field.key] = field.value
+            var values: [String] = []
+            for item in yaml.items(field.value) {
+                if let text = yaml.text(item, object, field.key) { values.append(text) }
+            }
+            fields.append((field.key, values))
+        }
+        yaml.note(object, at: node)
+        do throws(RuleMistake) { return try SecurityRule(reading: fields, id: id) } catch {
+            yaml.mistake(nodes[error.field] ?? node, object, "\(error.field) \(error.reason)", error.remedy)
+            return nil
+        }
+    }
+
+    mutating func readAllowed(_ node: Node, _ object: String) -> Set<AllowedAddress> {
+        var list: Set<AllowedAddress> = []
+        for item in yaml.items(node) {
+            guard let text = yaml.text(item, object, "allowed") else { continue }
+            if let address = AllowedAddress(text) {
+                list.insert(address)
+            } else {
+                yaml.mistake(
+                    item, object, "allowed \"\(text)\" is no address",
+                    "write 10.0.0.9, 10.0.9.0/24 or \"10.0.0.9 02:00:00:00:00:09\"")
+            }
+        }
+        return list
+    }
+
     mutating func readPortGroups(_ tenant: String, _ node: Node) {
         for item in yaml.items(node) {
             guard let name = yaml.text(item, tenant, "portGroups"), yaml.name(name, item, "port group") else {

@@ -124,7 +124,7 @@ public struct ManifestReader {
     }
 
     private mutating func readTenant(_ tenant: String, _ node: Node) {
-        let known = ["bridges", "routers", "chains", "portGroups", "addressGroups"]
+        let known = ["bridges", "routers", "chains", "portGroups", "addressGroups", "securityGroups"]
         for kind in yaml.entries(node, tenant, known: known) {
             switch kind.key {
             case "chains":
@@ -132,6 +132,9 @@ public struct ManifestReader {
                 continue
             case "portGroups":
                 readPortGroups(tenant, kind.value)
+                continue
+            case "securityGroups":
+                readSecurityGroups(tenant, kind.value)
                 continue
             case "addressGroups":
                 readAddressGroups(tenant, kind.value)
@@ -210,7 +213,7 @@ public struct ManifestReader {
     private mutating func readPort(_ port: inout Port, _ node: Node) {
         let object = port.path.description
         var known = ["mac", "address", "enabled", "host", "interface", "peer", "inbound", "outbound", "groups"]
-        if port.kind == .bridge { known += ["vlan", "trunk", "native"] }
+        if port.kind == .bridge { known += ["vlan", "trunk", "native", "security", "allowed"] }
         var host: String?
         var interface: String?
         var trunk: Node?
@@ -226,6 +229,8 @@ public struct ManifestReader {
             case "peer": peer = field.value
             case "inbound", "outbound": readFilter(field.key, field.value, object, &port.filters)
             case "groups": port.groups = readGroups(field.value, object)
+            case "security": port.security = readGroups(field.value, object)
+            case "allowed": port.allowed = readAllowed(field.value, object)
             case "vlan":
                 if let id = yaml.number(field.value, object, "vlan", 1...4094) { port.vlan = .access(UInt16(id)) }
             case "trunk": trunk = field.value

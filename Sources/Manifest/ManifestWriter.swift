@@ -153,6 +153,19 @@ public enum ManifestWriter {
             }
             let names = topology.portGroups.values(of: tenant).map(\.path.name).sorted()
             if !names.isEmpty { line(2, "portGroups: [\(names.map(quoted).joined(separator: ", "))]") }
+            let security = topology.securityGroups.values(of: tenant).sorted { $0.path < $1.path }
+            if !security.isEmpty { line(2, "securityGroups:") }
+            for group in security {
+                line(3, "\(quoted(group.path.name)):\(group.inward.isEmpty && group.outward.isEmpty ? " {}" : "")")
+                for (word, rules) in [("in", group.inward), ("out", group.outward)] where !rules.isEmpty {
+                    line(4, "\(word):")
+                    for (place, rule) in rules.enumerated() {
+                        var parts = rule.id == "\(place + 1)" ? [] : ["id: \(quoted(rule.id))"]
+                        parts += rule.written.map { "\($0.name): [\($0.values.map { "\"\($0)\"" }.joined(separator: ", "))]" }
+                        line(5, "- {\(parts.isEmpty ? "" : " \(parts.joined(separator: ", ")) ")}")
+                    }
+                }
+            }
             let chains = topology.chains.values(of: tenant).sorted { $0.path < $1.path }
             if !chains.isEmpty { line(2, "chains:") }
             for chain in chains {
@@ -200,6 +213,12 @@ public enum ManifestWriter {
             if let chain = port.filters.outbound { parts.append("outbound: \(quoted(chain))") }
             if !port.groups.isEmpty {
                 parts.append("groups: [\(port.groups.sorted().map(quoted).joined(separator: ", "))]")
+            }
+            if !port.security.isEmpty {
+                parts.append("security: [\(port.security.sorted().map(quoted).joined(separator: ", "))]")
+            }
+            if !port.allowed.isEmpty {
+                parts.append("allowed: [\(port.allowed.sorted().map { "\"\($0)\"" }.joined(separator: ", "))]")
             }
             return parts
         }

@@ -44,14 +44,23 @@ struct PortRecord {
     /// Chains that filter what comes in by it and what goes out; -1: none.
     var inbound: Int32
     var outbound: Int32
+    /// Chains of its security groups: what its machine sends and gets; -1: it is in none.
+    var sends: Int32
+    var gets: Int32
+    /// What its machine may send as besides, in ``FabricTables/allowed``.
+    var allowedStart: Int32
+    var allowedCount: Int32
     var mac: MACAddress
     var tag: Tag
+
+    /// Whether what leaves by it is filtered for it alone: then it takes no part in floods.
+    var isFilteredOut: Bool { outbound >= 0 || gets >= 0 }
 
     /// A place where no port is.
     static let none = PortRecord(
         isRouter: false, isEnabled: false, attachment: .none, vlanKind: .access, vlan: 0, trunkSet: -1, device: -1,
         peer: -1, host: -1, tunnelKey: 0, addressStart: -1, addressCount: 0, groupStart: 0, groupCount: 0, inbound: -1,
-        outbound: -1, mac: .zero, tag: Tag(bits: 0))
+        outbound: -1, sends: -1, gets: -1, allowedStart: 0, allowedCount: 0, mac: .zero, tag: Tag(bits: 0))
 }
 
 struct BridgeRecord {

@@ -15,6 +15,8 @@ extension FabricTables {
         else { return nil }
         self = old
         policy.update(topology, chains: difference.chains, groups: difference.addressGroups)
+        policy.updateSecurity(topology, difference.securityGroups)
+        policy.updateMembers(difference.ports, topology)
         let segments = Segments(previous.topology, topology)
 
         // What is declared at ports that change, and on all bridges that links join to theirs, is found again.
@@ -84,7 +86,7 @@ extension FabricTables {
     }
 
     private var sizeOfRuns: Int {
-        addresses.count + portGroups.count + floodPorts.count + floodHosts.count + trunkSets.count + routing.size
+        addresses.count + portGroups.count + allowed.count + floodPorts.count + floodHosts.count + trunkSets.count + routing.size
     }
 
     /// Enters a port in its device's list, in order of name.
@@ -117,7 +119,7 @@ extension FabricTables {
                 portsOfBridge[Int(record.device)].removeAll { $0 == index }
             }
         }
-        waste += Int(record.addressCount + record.groupCount) + (record.trunkSet >= 0 ? 64 : 0)
+        waste += Int(record.addressCount + record.groupCount + record.allowedCount) + (record.trunkSet >= 0 ? 64 : 0)
         indexOfTag.remove(record.tag.bits, index)
         if record.tunnelKey != 0 { portOfKey.remove(UInt64(record.tunnelKey), index) }
         ports[Int(index)] = .none

@@ -23,6 +23,8 @@ struct FabricTables: Sendable {
     var routing = RoutingTable()
     /// Tags of the groups of ports, by port in runs.
     var portGroups: [UInt64] = []
+    /// What machines in security groups may send as, port by port.
+    var allowed: [AllowedAddress] = []
     var policy = PolicyTables()
     /// Declared MACs and declared addresses.
     var stations = StationTable()
@@ -54,6 +56,7 @@ struct FabricTables: Sendable {
         self.localHost = localHost
         addHosts(topology)
         policy.update(topology, chains: Set(topology.chains.keys), groups: Set(topology.addressGroups.keys))
+        policy.updateSecurity(topology, Set(topology.securityGroups.keys))
         for path in topology.bridges.keys.sorted() { placeBridge(path) }
         for path in topology.routers.keys.sorted() { placeRouter(path) }
         let paths = topology.ports.keys.sorted()
@@ -183,7 +186,15 @@ struct FabricTables: Sendable {
         let tenant = port.path.device.tenant
         record.inbound = policy.chain(port.filters.inbound, of: tenant)
         record.outbound = policy.chain(port.filters.outbound, of: tenant)
-        let groups = port.groups.sorted().map { Tag.portGroup(DevicePath(tenant: tenant, name: $0)).bits }
+        if port.security.isEmpty {
+            (record.sends, record.gets) = (-1, -1)
+        } else {
+            (record.gets, record.sends) = policy.security(of: port.security, tenant: tenant)
+        }
+        (record.allowedStart, record.allowedCount) = (old.allowedStart, old.allowedCount)
+        waste += Self.put(port.allowed.sorted(), &allowed, &record.allowedStart, &record.allowedCount)
+        // Security groups are groups of ports, too.
+        let groups = port.groups.union(port.security).sorted().map { Tag.portGroup(DevicePath(tenant: tenant, name: $0)).bits }
         (record.groupStart, record.groupCount) = (old.groupStart, old.groupCount)
         waste += Self.put(groups, &portGroups, &record.groupStart, &record.groupCount)
         switch port.attachment {
@@ -244,7 +255,7 @@ struct FabricTables: Sendable {
             switch port.attachment {
             case .local, .peer: near.append(number)
             // What is filtered on its way out is decided here, and sent to the port alone.
-            case .remote where port.outbound >= 0 || record.outbound >= 0: near.append(number)
+            case .remote where port.isFilteredOut || record.outbound >= 0: near.append(number)
             case .remote where port.host >= 0:
                 if port.vlanKind == .access {
                     remote.append(FloodHost(host: port.host, vlan: port.vlan))

@@ -48,7 +48,7 @@ extension Simulator {
             let port = fabric.ports[Int(out)]
             verdict.tags.append(port.tag)
             // What is filtered on its way out comes under the port's own key, from where that was decided.
-            guard port.attachment == .local, port.outbound < 0, bridge.outbound < 0, setTag(for: port, vlan) else {
+            guard port.attachment == .local, !port.isFilteredOut, bridge.outbound < 0, setTag(for: port, vlan) else {
                 continue
             }
             if isTracing { note("out", Int(out), "here") }

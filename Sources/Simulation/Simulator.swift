@@ -208,6 +208,11 @@ public struct Simulator: ~Copyable {
         traversed[traversedCount] = device.bits
         traversedCount += 1
         if port.isRouter { (arrivalKey, arrivalID) = (key, queryID) }
+        if port.sends >= 0 {
+            let place = FilterPlace(inPort: index, outPort: -1, device: device)
+            noteGroups(port)
+            guard passesGuard(port, at: index, packet), passes(port.sends, place, at: index, packet) else { return }
+        }
         guard passes(port.inbound, FilterPlace(inPort: index, outPort: -1, device: device), at: index, packet) else {
             return
         }
@@ -230,6 +235,11 @@ public struct Simulator: ~Copyable {
             let place = FilterPlace(inPort: from, outPort: index, device: device)
             guard passes(port.outbound, place, at: index, packet) else { return }
         }
+        if port.gets >= 0 {
+            let place = FilterPlace(inPort: from, outPort: index, device: fabric.bridges[Int(port.device)].tag)
+            noteGroups(port)
+            guard passes(port.gets, place, at: index, packet) else { return }
+        }
         switch port.attachment {
         case .none: drop(.unplugged, at: index)
         case .peer: enter(port.peer, packet)
@@ -237,6 +247,13 @@ public struct Simulator: ~Copyable {
             if isTracing { note("out", Int(index), "here") }
             emit(.local(PortIndex(index)))
         case .remote: sendRemote(port.host, key: port.tunnelKey, from: index, packet)
+        }
+    }
+
+    /// What a port's security groups say is a matter of all of them.
+    private mutating func noteGroups(_ port: PortRecord) {
+        for offset in 0..<Int(port.groupCount) {
+            verdict.tags.append(Tag(bits: fabric.tables.portGroups[Int(port.groupStart) + offset]))
         }
     }
 

@@ -24,7 +24,7 @@ public struct Tag: Hashable, Sendable {
     public static func chain(_ path: DevicePath) -> Tag { Tag(bits: stableHash("chain \(path)")) }
     /// A group of addresses.
     public static func addressGroup(_ path: DevicePath) -> Tag { Tag(bits: stableHash("address group \(path)")) }
-    /// A group of ports. Which ports are in it, the ports say: no flow has this tag.
+    /// A group of ports. Which ports are in it, the ports say; of a security group, its rules.
     static func portGroup(_ path: DevicePath) -> Tag { Tag(bits: stableHash("port group \(path)")) }
     /// A host and how to reach it.
     public static func host(_ name: String) -> Tag { Tag(bits: stableHash("host \(name)")) }
@@ -77,6 +77,7 @@ extension TopologyDifference {
         for name in hosts { tags.insert(.host(name)) }
         for path in chains { tags.insert(.chain(path)) }
         for path in addressGroups { tags.insert(.addressGroup(path)) }
+        tags.formUnion(securityTags(from: old, to: new))
         if !zones.isEmpty {
             for name in Set(old.hosts.keys).union(new.hosts.keys) { tags.insert(.host(name)) }
         }

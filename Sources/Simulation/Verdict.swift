@@ -223,6 +223,12 @@ public enum DropReason: String, Sendable, CaseIterable {
     case filtered = "dropped by a rule"
     /// A rule says so, and the sender is told.
     case filterRejected = "rejected by a rule"
+    /// A machine in a security group sends from a MAC that is not its port's.
+    case spoofedMAC = "source MAC not the port's"
+    /// A machine in a security group sends from an address that is not its port's.
+    case spoofedAddress = "source address not the port's"
+    /// A machine in a security group plays DHCP server or router.
+    case rogueServer = "machine plays DHCP server or router"
     /// There is no port left that a source could become, or this host has none yet.
     case portsExhausted = "no port left to translate to"
     /// Only protocols with ports, and ICMP queries, have something to tell their connections apart by.

@@ -117,6 +117,11 @@ public struct Port: Sendable, Equatable {
     public var filters = Filters()
     /// Port groups of its tenant that it is in.
     public var groups: Set<String> = []
+    /// Security groups of its tenant that it is in: its machine gets and sends what they allow. Without any it gets and sends
+    /// everything.
+    public var security: Set<String> = []
+    /// What its machine may send as besides ``mac`` and ``addresses``, where it is in security groups.
+    public var allowed: Set<AllowedAddress> = []
 
     /// A port with a MAC made of its name, see ``derivedMAC(for:)``.
     public init(path: PortPath, kind: Kind) {

@@ -21,6 +21,8 @@ public struct TopologyDifference: Sendable, Equatable {
     public var portGroups: Set<DevicePath> = []
     /// Groups of addresses.
     public var addressGroups: Set<DevicePath> = []
+    /// Security groups whose rules changed.
+    public var securityGroups: Set<DevicePath> = []
 
     /// Ports that were linked to a port that changed, before or after.
     public var neighbors: Set<PortPath> = []
@@ -32,6 +34,7 @@ public struct TopologyDifference: Sendable, Equatable {
     public var isEmpty: Bool {
         bridges.isEmpty && routers.isEmpty && routes.isEmpty && ports.isEmpty && hosts.isEmpty && zones.isEmpty
             && chains.isEmpty && portGroups.isEmpty && addressGroups.isEmpty
+            && securityGroups.isEmpty
     }
 
     /// Compares two snapshots.
@@ -43,6 +46,7 @@ public struct TopologyDifference: Sendable, Equatable {
         chains = old.chains.changes(to: new.chains)
         portGroups = old.portGroups.changes(to: new.portGroups)
         addressGroups = old.addressGroups.changes(to: new.addressGroups)
+        securityGroups = old.securityGroups.changes(to: new.securityGroups)
         for path in changed(old.routers, new.routers) { compareRouter(path, old.routers[path], new.routers[path]) }
         findNeighbors(old, new)
     }
@@ -64,6 +68,7 @@ public struct TopologyDifference: Sendable, Equatable {
             case .chain(let path): chains.insert(path)
             case .portGroup(let path): portGroups.insert(path)
             case .addressGroup(let path): addressGroups.insert(path)
+            case .securityGroup(let path): securityGroups.insert(path)
             case .router(let path): compareRouter(path, change.before?.router, change.after?.router)
             }
         }

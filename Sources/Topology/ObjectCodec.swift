@@ -12,7 +12,8 @@ extension TopologyObject {
         switch self {
         case .bridge(let bridge): bridge.filters.isEmpty ? 1 : 2
         case .router(let router): router.translation.isEmpty ? router.filters.isEmpty ? 1 : 2 : 3
-        case .port(let port): port.filters.isEmpty && port.groups.isEmpty ? 1 : 2
+        case .port(let port): 
+            port.security.isEmpty && port.allowed.isEmpty ? port.filters.isEmpty && port.groups.isEmpty ? 1 : 2 : 3
         default: 1
         }
     }
@@ -41,6 +42,10 @@ extension TopologyObject {
                 out.filters(port.filters)
                 out.list(port.groups.sorted()) { $0.text($1) }
             }
+            if format > 2 {
+                out.list(port.security.sorted()) { $0.text($1) }
+                out.list(port.allowed.sorted()) { $0.allowed($1) }
+            }
         case .host(let host):
             out.text(host.name)
             out.list(host.tunnelAddresses.sorted { $0.key < $1.key }) { out, entry in
@@ -53,6 +58,7 @@ extension TopologyObject {
             out.count(zone.underlayMTU)
         case .chain(let chain): out.chain(chain)
         case .portGroup(let group): out.path(group.path)
+        case .securityGroup(let group): out.securityGroup(group)
         case .addressGroup(let group):
             out.path(group.path)
             out.list(group.members.sorted()) { $0.prefix($1) }
@@ -87,6 +93,10 @@ extension TopologyObject {
                 port.filters = try reader.filters()
                 port.groups = Set(try reader.list { reader throws(MalformedBytes) in try reader.name() })
             }
+            if format > 2 {
+                port.security = Set(try reader.list { reader throws(MalformedBytes) in try reader.name() })
+                port.allowed = Set(try reader.list { reader throws(MalformedBytes) in try reader.allowed() })
+            }
             self = .port(port)
         case .host:
             var host = Host(name: try reader.name())
@@ -102,6 +112,7 @@ extension TopologyObject {
             self = .zone(zone)
         case .chain: self = .chain(try reader.chain())
         case .portGroup: self = .portGroup(PortGroup(path: try reader.devicePath()))
+        case .securityGroup: self = .securityGroup(try reader.securityGroup())
         case .addressGroup:
             var group = AddressGroup(path: try reader.devicePath())
             group.members = Set(try reader.list { reader throws(MalformedBytes) in try reader.prefix() })
@@ -137,6 +148,7 @@ extension ObjectKey.Kind {
         case .chain: 6
         case .portGroup: 7
         case .addressGroup: 8
+        case .securityGroup: 9
         }
     }
 

@@ -18,6 +18,8 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
     case portGroup(DevicePath)
     /// A group of addresses.
     case addressGroup(DevicePath)
+    /// A security group.
+    case securityGroup(DevicePath)
 
     /// The kinds of objects.
     public enum Kind: String, Sendable, CaseIterable {
@@ -37,6 +39,8 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         case portGroup = "port-group"
         /// Groups of addresses.
         case addressGroup = "address-group"
+        /// Security groups.
+        case securityGroup = "security-group"
 
         /// How names of the kind are made.
         public enum Naming: Sendable {
@@ -52,7 +56,7 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         public var naming: Naming {
             switch self {
             case .host, .zone: .plain
-            case .bridge, .router, .chain, .portGroup, .addressGroup: .ofTenant
+            case .bridge, .router, .chain, .portGroup, .addressGroup, .securityGroup: .ofTenant
             case .port: .ofDevice
             }
         }
@@ -99,6 +103,9 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         case .addressGroup:
             guard let path = DevicePath(name) else { return nil }
             self = .addressGroup(path)
+        case .securityGroup:
+            guard let path = DevicePath(name) else { return nil }
+            self = .securityGroup(path)
         }
     }
 
@@ -113,13 +120,15 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         case .chain: .chain
         case .portGroup: .portGroup
         case .addressGroup: .addressGroup
+        case .securityGroup: .securityGroup
         }
     }
 
     /// Its name, as in `acme/web/vm1`.
     public var name: String {
         switch self {
-        case .bridge(let path), .router(let path), .chain(let path), .portGroup(let path), .addressGroup(let path):
+        case .bridge(let path), .router(let path), .chain(let path), .portGroup(let path), .addressGroup(let path),
+            .securityGroup(let path):
             path.description
         case .port(let path): path.description
         case .host(let name), .zone(let name): name
@@ -129,7 +138,8 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
     /// The tenant that it belongs to; hosts and zones belong to the operator.
     public var tenant: String? {
         switch self {
-        case .bridge(let path), .router(let path), .chain(let path), .portGroup(let path), .addressGroup(let path):
+        case .bridge(let path), .router(let path), .chain(let path), .portGroup(let path), .addressGroup(let path),
+            .securityGroup(let path):
             path.tenant
         case .port(let path): path.device.tenant
         case .host, .zone: nil
@@ -144,7 +154,8 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         switch (a, b) {
         case (.port(let a), .port(let b)): a < b
         case (.bridge(let a), .bridge(let b)), (.router(let a), .router(let b)), (.chain(let a), .chain(let b)),
-            (.portGroup(let a), .portGroup(let b)), (.addressGroup(let a), .addressGroup(let b)):
+            (.portGroup(let a), .portGroup(let b)), (.addressGroup(let a), .addressGroup(let b)),
+            (.securityGroup(let a), .securityGroup(let b)):
             a < b
         case (.host(let a), .host(let b)), (.zone(let a), .zone(let b)): a < b
         default: a.order < b.order
@@ -159,6 +170,7 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         case .router: 3
         case .port: 4
         case .addressGroup: 5
+        case .securityGroup: 8
         case .portGroup: 6
         case .chain: 7
         }
@@ -183,6 +195,8 @@ public enum TopologyObject: Sendable, Equatable {
     case portGroup(PortGroup)
     /// A group of addresses.
     case addressGroup(AddressGroup)
+    /// A security group.
+    case securityGroup(SecurityGroup)
 
     /// Its key.
     public var key: ObjectKey {
@@ -195,6 +209,7 @@ public enum TopologyObject: Sendable, Equatable {
         case .chain(let chain): .chain(chain.path)
         case .portGroup(let group): .portGroup(group.path)
         case .addressGroup(let group): .addressGroup(group.path)
+        case .securityGroup(let group): .securityGroup(group.path)
         }
     }
 }
@@ -212,6 +227,7 @@ extension Topology {
             case .chain(let path): chains[path].map(TopologyObject.chain)
             case .portGroup(let path): portGroups[path].map(TopologyObject.portGroup)
             case .addressGroup(let path): addressGroups[path].map(TopologyObject.addressGroup)
+            case .securityGroup(let path): securityGroups[path].map(TopologyObject.securityGroup)
             }
         }
         set {
@@ -224,6 +240,7 @@ extension Topology {
             case (.chain(let path), .chain(let chain)?): chains[path] = chain
             case (.portGroup(let path), .portGroup(let group)?): portGroups[path] = group
             case (.addressGroup(let path), .addressGroup(let group)?): addressGroups[path] = group
+            case (.securityGroup(let path), .securityGroup(let group)?): securityGroups[path] = group
             case (.bridge(let path), nil): bridges[path] = nil
             case (.router(let path), nil): routers[path] = nil
             case (.port(let path), nil): ports[path] = nil
@@ -232,6 +249,7 @@ extension Topology {
             case (.chain(let path), nil): chains[path] = nil
             case (.portGroup(let path), nil): portGroups[path] = nil
             case (.addressGroup(let path), nil): addressGroups[path] = nil
+            case (.securityGroup(let path), nil): securityGroups[path] = nil
             default: preconditionFailure("an object under a key of another kind")
             }
         }
@@ -242,5 +260,6 @@ extension Topology {
         zones.keys.map(ObjectKey.zone) + hosts.keys.map(ObjectKey.host) + bridges.keys.map(ObjectKey.bridge)
             + routers.keys.map(ObjectKey.router) + ports.keys.map(ObjectKey.port) + chains.keys.map(ObjectKey.chain)
             + portGroups.keys.map(ObjectKey.portGroup) + addressGroups.keys.map(ObjectKey.addressGroup)
+            + securityGroups.keys.map(ObjectKey.securityGroup)
     }
 }

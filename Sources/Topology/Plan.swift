@@ -71,6 +71,7 @@ public struct Plan: Sendable, Equatable {
             let named =
                 current.chains.keys.map(ObjectKey.chain) + current.portGroups.keys.map(ObjectKey.portGroup)
                 + current.addressGroups.keys.map(ObjectKey.addressGroup)
+                + current.securityGroups.keys.map(ObjectKey.securityGroup)
             for key in named where key.tenant.map(tenants.contains) == true && wanted[key] == nil {
                 items.append(Item(action: .delete, key: key, object: nil, changes: []))
             }
@@ -138,7 +139,11 @@ extension TopologyObject {
                 ("enabled", port.isEnabled ? "true" : "false"), ("mac", port.mac.description),
                 ("address", port.addresses.map(\.description).joined(separator: ", ")), ("vlan", port.vlan.description),
                 ("host", attached.0), ("interface", attached.1), ("peer", attached.2),
-            ] + port.filters.fields + [("groups", port.groups.sorted().joined(separator: ", "))]
+            ] + port.filters.fields + [
+                ("groups", port.groups.sorted().joined(separator: ", ")),
+                ("security", port.security.sorted().joined(separator: ", ")),
+                ("allowed", port.allowed.map(\.description).sorted().joined(separator: ", ")),
+            ]
         case .host(let host):
             return [
                 (
@@ -150,6 +155,7 @@ extension TopologyObject {
         case .zone(let zone): return [("tunnel", zone.encapsulation.rawValue), ("mtu", "\(zone.underlayMTU)")]
         case .chain(let chain): return chain.rules.map { ("rule \($0.id)", $0.description) }
         case .portGroup: return []
+        case .securityGroup(let group): return group.fields
         case .addressGroup(let group):
             return [("addresses", group.members.sorted().map(\.description).joined(separator: ", "))]
         }

@@ -21,6 +21,8 @@ public struct Topology: Sendable, Equatable {
     public var portGroups = NamedTable<PortGroup>()
     /// Groups of addresses by name.
     public var addressGroups = NamedTable<AddressGroup>()
+    /// Groups of ports with what their machines may send and get, by name.
+    public var securityGroups = NamedTable<SecurityGroup>()
 
     /// Addresses of one port, at most.
     public static let addressesPerPort = 64
@@ -36,6 +38,7 @@ public struct Topology: Sendable, Equatable {
         names.formUnion(chains.keys.lazy.map(\.tenant))
         names.formUnion(portGroups.keys.lazy.map(\.tenant))
         names.formUnion(addressGroups.keys.lazy.map(\.tenant))
+        names.formUnion(securityGroups.keys.lazy.map(\.tenant))
         return names.sorted()
     }
 

@@ -23,7 +23,7 @@ extension Topology {
     public func problems() -> [Problem] {
         problems(
             ports: Set(ports.keys), routers: Set(routers.keys), bridges: Set(bridges.keys), chains: Set(chains.keys),
-            addressGroups: Set(addressGroups.keys), hosts: true)
+            addressGroups: Set(addressGroups.keys), securityGroups: Set(securityGroups.keys), hosts: true)
     }
 
     /// What a change may have made wrong: the ports and devices that it touched, their neighbors, and hosts. Takes no walk
@@ -45,10 +45,18 @@ extension Topology {
         for path in change.portGroups where portGroups[path] == nil {
             addUsers(of: path.tenant, &touched, &routers, &bridges, &chains)
         }
+        var securityGroups = change.securityGroups
         for path in change.addressGroups where addressGroups[path] == nil {
             chains.formUnion(self.chains.values(of: path.tenant).map(\.path))
             routers.formUnion(self.routers.keys.lazy.filter { $0.tenant == path.tenant })
+            securityGroups.formUnion(self.securityGroups.values(of: path.tenant).map(\.path))
         }
+        for path in change.securityGroups where self.securityGroups[path] == nil {
+            addUsers(of: path.tenant, &touched, &routers, &bridges, &chains)
+            securityGroups.formUnion(self.securityGroups.values(of: path.tenant).map(\.path))
+        }
+        // Both kinds of groups of ports share one set of names.
+        securityGroups.formUnion(change.portGroups)
         for path in touched {
             guard let port = ports[path] else {
                 // What it was linked to, or what routes named it.
@@ -64,7 +72,7 @@ extension Topology {
         }
         return problems(
             ports: touched, routers: routers, bridges: bridges, chains: chains, addressGroups: change.addressGroups,
-            hosts: !change.hosts.isEmpty || !change.zones.isEmpty)
+            securityGroups: securityGroups, hosts: !change.hosts.isEmpty || !change.zones.isEmpty)
     }
 
     /// Everything of a tenant that may name a chain or a group.
@@ -82,7 +90,8 @@ extension Topology {
 
     private func problems(
         ports touched: Set<PortPath>, routers touchedRouters: Set<DevicePath>, bridges touchedBridges: Set<DevicePath>,
-        chains touchedChains: Set<DevicePath>, addressGroups touchedGroups: Set<DevicePath>, hosts withHosts: Bool
+        chains touchedChains: Set<DevicePath>, addressGroups touchedGroups: Set<DevicePath>,
+        securityGroups touchedSecurity: Set<DevicePath>, hosts withHosts: Bool
     ) -> [Problem] {
         var found: [Problem] = []
         var linked: Set<DevicePath> = []
@@ -93,6 +102,7 @@ extension Topology {
             checkBinding(port, &found)
             checkFilters(port.filters, of: path, tenant: path.device.tenant, &found)
             checkGroups(of: port, &found)
+            if !port.security.isEmpty || !port.allowed.isEmpty { checkSecurity(of: port, &found) }
             for name in ports.stationNames(of: port) where ports.mayBeShared(name) {
                 shared[path.device, default: []].insert(name)
             }
@@ -111,6 +121,7 @@ extension Topology {
         for path in touchedChains { if let chain = chains[path] { check(chain, &found) } }
         for tenant in Set(touchedChains.map(\.tenant)) { checkJumps(of: tenant, &found) }
         for path in touchedGroups { if let group = addressGroups[path] { check(group, &found) } }
+        for path in touchedSecurity { if let group = securityGroups[path] { check(group, &found) } }
         for (bridge, names) in shared { checkStations(of: bridge, names, &found) }
         checkBridgeLoops(from: linked.sorted(), &found)
         if withHosts { checkTunnels(&found) }

@@ -409,6 +409,32 @@ enum Objects {
                     ["NAME", "RULES", "REVISION"],
                     objects.map { [text($0, "name"), "\(rules($0).count)", text($0, "revision")] })
             }
+        case .securityGroup:
+            func rules(_ group: [String: Any], _ way: String) -> [[String: Any]] { group[way] as? [[String: Any]] ?? [] }
+            if objects.count == 1 {
+                LabPrinter.table(
+                    ["WAY", "ID", "LETS PASS"],
+                    ["in", "out"].flatMap { way in
+                        rules(objects[0], way).map { rule in
+                            let match = (rule["match"] as? [String: [String]] ?? [:]).sorted { $0.key < $1.key }
+                            return [
+                                way, text(rule, "id"),
+                                match.isEmpty
+                                    ? "everything"
+                                    : match.map { "\($0.key) \($0.value.joined(separator: " "))" }.joined(separator: ", "),
+                            ]
+                        }
+                    })
+            } else {
+                LabPrinter.table(
+                    ["NAME", "IN", "OUT", "REVISION"],
+                    objects.map {
+                        [
+                            text($0, "name"), "\(rules($0, "in").count)",
+                            rules($0, "out").isEmpty ? "everything" : "\(rules($0, "out").count)", text($0, "revision"),
+                        ]
+                    })
+            }
         case .portGroup:
             LabPrinter.table(["NAME", "REVISION"], objects.map { [text($0, "name"), text($0, "revision")] })
         case .addressGroup:

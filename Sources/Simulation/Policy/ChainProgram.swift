@@ -111,12 +111,24 @@ struct IntervalView {
 /// each entry. The rows that a packet falls into, taken together, leave the entries that match; the first of them decides.
 /// What is paid is a search in each list and some words of bits, hardly more for a thousand rules than for ten.
 final class ChainProgram: @unchecked Sendable {  // written in `init` only, freed in `deinit` only
+    /// Where a list of rules comes from.
+    enum Kind: Sendable {
+        /// A chain of a tenant.
+        case chain
+        /// A router's translations.
+        case translation
+        /// Security groups, with the rules as people read them.
+        case security([String])
+    }
+
     let path: DevicePath
+    let kind: Kind
     let view: ChainView
     private let memory: [UnsafeMutableRawPointer]
 
-    init(_ source: ChainSource, tag: Tag) {
+    init(_ source: ChainSource, tag: Tag, kind: Kind = .chain) {
         path = source.path
+        self.kind = kind
         var memory: [UnsafeMutableRawPointer] = []
         // The memory is plain values without references: to free it, it need not be deinitialized.
         func keep<Element>(_ list: [Element]) -> UnsafePointer<Element> {

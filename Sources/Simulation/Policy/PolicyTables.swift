@@ -6,18 +6,21 @@ import Wire
 /// Chains and address groups, compiled. What changes is compiled again, the rest is shared with the tables before.
 struct PolicyTables: Sendable {
     /// What the simulation reads, by index. The programs own what they point to.
-    private(set) var chains = ChainViews()
-    private(set) var groups = GroupViews()
-    private var programs: [ChainProgram?] = []
-    private var groupPrograms: [AddressGroupProgram] = []
-    private var indexOfChain = TreeDictionary<DevicePath, Int32>()
-    private var indexOfGroup = TreeDictionary<DevicePath, Int32>()
+    var chains = ChainViews()
+    var groups = GroupViews()
+    var programs: [ChainProgram?] = []
+    var groupPrograms: [AddressGroupProgram] = []
+    var indexOfChain = TreeDictionary<DevicePath, Int32>()
+    var indexOfGroup = TreeDictionary<DevicePath, Int32>()
     /// What routers translate, by index.
     private(set) var translations = TranslationViews()
     private var translationPrograms: [TranslationProgram?] = []
     private var indexOfTranslation = TreeDictionary<DevicePath, Int32>()
     /// Words of a bitmap of the largest chain.
-    private(set) var words = 0
+    var words = 0
+
+    /// Security groups.
+    var security = SecurityTables()
 
     init() {}
 
@@ -27,11 +30,8 @@ struct PolicyTables: Sendable {
         return indexOfChain[DevicePath(tenant: tenant, name: name)] ?? -1
     }
 
-    /// Whether a chain is a router's list of translations.
-    func isTranslation(_ chain: Int32) -> Bool {
-        guard let path = path(chain) else { return false }
-        return indexOfChain[path] != chain
-    }
+    /// What a chain is made of.
+    func kind(_ chain: Int32) -> ChainProgram.Kind { programs[Int(chain)]?.kind ?? .chain }
 
     /// The path of a chain, or of the router whose list it is.
     func path(_ chain: Int32) -> DevicePath? { programs[Int(chain)]?.path }
@@ -124,7 +124,8 @@ struct PolicyTables: Sendable {
 
     /// Places that nothing uses any more.
     var waste: Int {
-        programs.count - indexOfChain.count - 2 * indexOfTranslation.count + groupPrograms.count - indexOfGroup.count
+        programs.count - indexOfChain.count - 2 * indexOfTranslation.count
+            - 2 * (security.ofGroup.count + security.ofSet.count) + groupPrograms.count - indexOfGroup.count
     }
 }
 

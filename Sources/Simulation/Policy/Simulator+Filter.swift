@@ -280,11 +280,14 @@ extension Simulator {
 
     private mutating func noteRule(_ chain: Int32, _ entry: ChainEntry) {
         guard let path = fabric.tables.policy.path(chain) else { return }
-        if fabric.tables.policy.isTranslation(chain) {
+        switch fabric.tables.policy.kind(chain) {
+        case .translation:
             guard let rule = fabric.topology.routers[path]?.translation.rules[Int(entry.rule)] else { return }
-            return noteDevice("rule", path, "nat \(rule.id): \(rule)")
+            noteDevice("rule", path, "nat \(rule.id): \(rule)")
+        case .security(let rules): noteDevice("group", path, rules[Int(entry.rule)])
+        case .chain:
+            guard let rule = fabric.topology.chains[path]?.rules[Int(entry.rule)] else { return }
+            noteDevice("rule", path, "\(rule.id): \(rule)")
         }
-        guard let rule = fabric.topology.chains[path]?.rules[Int(entry.rule)] else { return }
-        noteDevice("rule", path, "\(rule.id): \(rule)")
     }
 }

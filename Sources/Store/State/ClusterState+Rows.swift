@@ -59,7 +59,8 @@ enum RowKey: Hashable, Sendable {
         case .meta, .counters, .cluster: break
         case .object(let key):
             switch key {
-            case .bridge(let path), .router(let path), .chain(let path), .portGroup(let path), .addressGroup(let path):
+            case .bridge(let path), .router(let path), .chain(let path), .portGroup(let path), .addressGroup(let path),
+            .securityGroup(let path):
                 hasher.add(UInt64(key.kind.code))
                 hasher.add(path.tenant)
                 hasher.add(path.name)

@@ -103,7 +103,7 @@ extension Topology {
     func check(_ condition: Condition, _ name: String, _ tenant: String, _ found: inout [Problem]) {
         func problem(_ reason: String, _ remedy: String) { found.append(Problem(name, reason, remedy: remedy)) }
         for group in [condition.inPortGroup, condition.outPortGroup, condition.ingressPortGroup].compactMap(\.?.value)
-        where portGroups[DevicePath(tenant: tenant, name: group)] == nil {
+        where !isPortGroup(group, of: tenant) {
             problem("port group \(group) does not exist", "add it to tenant \(tenant), or name another")
         }
         for group in [condition.sourceGroup, condition.destinationGroup].compactMap(\.?.value)

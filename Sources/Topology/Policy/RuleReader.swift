@@ -136,20 +136,7 @@ private struct FieldReader {
 
     func prefixes() throws(RuleMistake) -> Match<Set<Prefix>> {
         var set: Set<Prefix> = []
-        for text in values {
-            // One address alone is a network of one.
-            if let address = IPAddress(text) {
-                set.insert(Prefix(address, length: address.family.width))
-                continue
-            }
-            do { set.insert(try Prefix(parsing: text)) } catch {
-                switch error {
-                case .malformed: throw bad(text, "an address, or a network such as 10.0.0.0/24")
-                case .length(let max): throw bad(text, "a length from 0 to \(max)")
-                case .hostBits(let network): throw bad(text, "\(network)")
-                }
-            }
-        }
+        for text in values { set.insert(try readNetwork(text, field: field)) }
         return Match(set, isInverted: isInverted)
     }
 }
