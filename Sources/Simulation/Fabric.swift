@@ -68,6 +68,8 @@ public final class Fabric: Sendable {
         else { return nil }
         return (path, rules[Int(reference.rule)].id)
     }
+    /// How many lists of rules are compiled: chains, translations and security groups.
+    public var compiledChains: Int { tables.policy.programs.count { $0 != nil } }
     /// The name of a host.
     public func name(_ host: HostIndex) -> String { hostNames[Int(host.value)] }
 }

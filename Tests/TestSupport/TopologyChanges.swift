@@ -40,7 +40,7 @@ public struct TopologyChanges {
             }
             (topology.ports[one.path], topology.ports[two.path]) = (one, two)
         }
-        switch Int.random(in: 0...19, using: &random) {
+        switch Int.random(in: 0...23, using: &random) {
         case 0: topology.ports[path]?.isEnabled.toggle()
         case 1: topology.ports[path]?.mac = MACAddress(bits: 0x0e77_0000_0000 | UInt64(serial))
         case 2, 3:
@@ -98,6 +98,30 @@ public struct TopologyChanges {
             var group = AddressGroup(path: DevicePath(tenant: "t", name: "g"))
             for _ in 0..<Int.random(in: 0...3, using: &random) { group.members.insert(subnet(serial &+ 7).network) }
             topology.addressGroups[group.path] = group
+        case 20:
+            var group = SecurityGroup(path: DevicePath(tenant: "t", name: "s\(Int.random(in: 0...1, using: &random))"))
+            for way in 0..<2 {
+                var rules: [SecurityRule] = []
+                for id in 0..<Int.random(in: 0...2, using: &random) {
+                    var rule = SecurityRule(id: "\(id)")
+                    if Bool.random(using: &random) { (rule.ipProtocol, rule.ports) = (17, [PortRange(1, 9)]) }
+                    let names = topology.securityGroups.values.map(\.path.name).sorted()
+                    if Bool.random(using: &random), let name = names.randomElement(using: &random) {
+                        rule.remote = .group(name)
+                    }
+                    rules.append(rule)
+                }
+                if way == 0 { group.inward = rules } else { group.outward = rules }
+            }
+            topology.securityGroups[group.path] = Int.random(in: 0...5, using: &random) == 0 ? nil : group
+        case 21, 22:
+            let names = topology.securityGroups.values.map(\.path.name).sorted()
+            topology.ports[path]?.security = Set(names.filter { _ in Bool.random(using: &random) })
+            if topology.ports[path]?.security.isEmpty == false, Bool.random(using: &random) {
+                topology.ports[path]?.allowed = [AllowedAddress(subnet(serial).network)]
+            } else {
+                topology.ports[path]?.allowed = []
+            }
         case 17, 18:
             var translation = topology.routers[router]?.translation ?? Translation()
             let target = topology.ports[path]?.addresses.first?.address ?? subnet(serial).address
