@@ -155,6 +155,7 @@ struct ObjectEndpoints {
         case .portGroup: keys = topology.portGroups.keys.filter(isWanted).map(ObjectKey.portGroup)
         case .addressGroup: keys = topology.addressGroups.keys.filter(isWanted).map(ObjectKey.addressGroup)
         case .securityGroup: keys = topology.securityGroups.keys.filter(isWanted).map(ObjectKey.securityGroup)
+        case .tenant: keys = topology.settings.keys.map(ObjectKey.tenant)
         case .port:
             let paths: [PortPath]
             if let host = call.query["host"] {
@@ -215,7 +216,7 @@ struct ObjectEndpoints {
             guard let name, let key = ObjectKey(kind, name) else {
                 throw APIError.invalid(
                     name ?? kind.rawValue, "is not the name of a \(kind.rawValue)",
-                    "say name: \(kind == .port ? "tenant/device/port" : kind == .host || kind == .zone ? "a name" : "tenant/name")"
+                    "say name: \(kind == .port ? "tenant/device/port" : kind.naming == .plain ? "a name" : "tenant/name")"
                 )
             }
             return try await ObjectEndpoints.put(key, call, [.revision(key, 0)], 201, node)
@@ -269,6 +270,7 @@ struct ObjectEndpoints {
         case .portGroup(let path): try call.decode(PortGroupResource.self).object(path)
         case .addressGroup(let path): try call.decode(AddressGroupResource.self).object(path)
         case .securityGroup(let path): try call.decode(SecurityGroupResource.self).object(path)
+        case .tenant(let name): try call.decode(TenantResource.self).object(name)
         }
     }
 

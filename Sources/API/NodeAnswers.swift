@@ -179,6 +179,33 @@ public struct StateAnswer: Codable, Sendable {
     public var translationsRefused: UInt64? = 0
     /// Ports that the host may translate sources to.
     public var ports: [Ports]? = []
+    /// What tenants have of what they may have.
+    public var tenants: [Tenant]? = []
+
+    /// What began at ports of a tenant on this host.
+    public struct Tenant: Codable, Sendable {
+        /// The tenant.
+        public var name: String
+        /// Its connections.
+        public var connections: Int
+        /// Connections that were too many.
+        public var connectionsRefused: UInt64
+        /// Its translated connections.
+        public var translations: Int
+        /// Translated connections that were too many.
+        public var translationsRefused: UInt64
+
+        /// Made by the node.
+        public init(
+            name: String, connections: Int, connectionsRefused: UInt64, translations: Int, translationsRefused: UInt64
+        ) {
+            self.name = name
+            self.connections = connections
+            self.connectionsRefused = connectionsRefused
+            self.translations = translations
+            self.translationsRefused = translationsRefused
+        }
+    }
 
     /// Made by the node.
     public init(connections: [Connection], count: Int, refused: UInt64) {

@@ -66,3 +66,49 @@ public struct SecurityRuleResource: Codable, Sendable, Equatable {
         }
     }
 }
+
+/// What operators set for a tenant, in JSON.
+public struct TenantResource: Codable, Sendable, Equatable {
+    /// The tenant.
+    public var name: String?
+    /// Bounds of what one host keeps for it.
+    public var limits: [String: Int]?
+    /// How long its connections are known after their last packet, seconds.
+    public var lifetimes: [String: Int]?
+    /// The revision that made it.
+    public var created: UInt64?
+    /// The revision that changed it last.
+    public var revision: UInt64?
+
+    init(_ settings: TenantSettings, _ version: ClusterState.Version?) {
+        name = settings.name
+        limits = Dictionary(uniqueKeysWithValues: settings.limits.map { ($0.key.rawValue, Int($0.value)) })
+        lifetimes = Dictionary(uniqueKeysWithValues: settings.lifetimes.map { ($0.key.rawValue, Int($0.value)) })
+        (created, revision) = (version?.created, version?.modified)
+    }
+
+    func object(_ name: String) throws(APIError) -> TopologyObject {
+        var settings = TenantSettings(name: name)
+        func number(_ key: String, _ value: Int) throws(APIError) -> UInt32 {
+            guard let number = UInt32(exactly: value) else {
+                throw .invalid("tenant \(name)", "\(key) is \(value)", "use a number from 1")
+            }
+            return number
+        }
+        for (key, value) in (limits ?? [:]).sorted(by: { $0.key < $1.key }) {
+            guard let limit = TenantSettings.Limit(rawValue: key) else {
+                let known = TenantSettings.Limit.allCases.map(\.rawValue).joined(separator: ", ")
+                throw .invalid("tenant \(name)", "\(key) is no limit", "use \(known)")
+            }
+            settings.limits[limit] = try number(key, value)
+        }
+        for (key, value) in (lifetimes ?? [:]).sorted(by: { $0.key < $1.key }) {
+            guard let lifetime = TenantSettings.Lifetime(rawValue: key) else {
+                let known = TenantSettings.Lifetime.allCases.map(\.rawValue).joined(separator: ", ")
+                throw .invalid("tenant \(name)", "\(key) is no lifetime", "use \(known)")
+            }
+            settings.lifetimes[lifetime] = try number(key, value)
+        }
+        return .tenant(settings)
+    }
+}

@@ -156,6 +156,8 @@ public enum Resource: Sendable, Equatable, Encodable {
     case addressGroup(AddressGroupResource)
     /// A security group.
     case securityGroup(SecurityGroupResource)
+    /// Settings of a tenant.
+    case tenant(TenantResource)
 
     /// The object alone, without its kind.
     public func encode(to encoder: any Encoder) throws {
@@ -169,6 +171,7 @@ public enum Resource: Sendable, Equatable, Encodable {
         case .portGroup(let resource): try resource.encode(to: encoder)
         case .addressGroup(let resource): try resource.encode(to: encoder)
         case .securityGroup(let resource): try resource.encode(to: encoder)
+        case .tenant(let resource): try resource.encode(to: encoder)
         }
     }
 
@@ -207,6 +210,7 @@ public enum Resource: Sendable, Equatable, Encodable {
         case .portGroup(let group): self = .portGroup(PortGroupResource(group, version))
         case .addressGroup(let group): self = .addressGroup(AddressGroupResource(group, version))
         case .securityGroup(let group): self = .securityGroup(SecurityGroupResource(group, version))
+        case .tenant(let settings): self = .tenant(TenantResource(settings, version))
         }
     }
 }

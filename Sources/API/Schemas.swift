@@ -87,6 +87,20 @@ enum Schemas {
                     Property("in", .array(securityRule), "What its machines may get."),
                     Property("out", .array(securityRule), "What its machines may send; anything unless said."),
                 ] + versions())
+        case .tenant:
+            .named(
+                "Tenant",
+                [
+                    Property("name", .name(1), "The tenant."),
+                    Property(
+                        "limits", .map(.integer(1...Int(TenantSettings.largestLimit))),
+                        "Bounds of what one host keeps for it: \(TenantSettings.Limit.allCases.map(\.rawValue).joined(separator: ", "))."
+                    ),
+                    Property(
+                        "lifetimes", .map(.integer(1...Int(TenantSettings.longestLifetime))),
+                        "How long its connections are known after their last packet, seconds: \(TenantSettings.Lifetime.allCases.map(\.rawValue).joined(separator: ", "))."
+                    ),
+                ] + versions())
         case .host:
             .named(
                 "Host",
@@ -223,6 +237,7 @@ enum Schemas {
                             Property("portGroup", object(.portGroup), "The port group to put."),
                             Property("addressGroup", object(.addressGroup), "The address group to put."),
                             Property("securityGroup", object(.securityGroup), "The security group to put."),
+                            Property("tenant", object(.tenant), "The settings of a tenant to put."),
                         ]))), required: true, "What to do, in order: all of it, or nothing."),
         ])
 

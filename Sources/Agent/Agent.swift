@@ -98,6 +98,7 @@ public final class Agent: Sendable {
             let bindings = control.hasInherited ? difference.ports.union(control.problems.keys) : allBindings(control)
             tags.formUnion(reconcileBindings(&control, bindings, gone: []).map(Tag.port))
             findTranslators(&control, difference)
+            applySettings(control.topology, difference)
             let adopted = publish(&control, changed: tags)
             if !control.hasInherited {
                 control.hasInherited = true
@@ -106,6 +107,33 @@ public final class Agent: Sendable {
             return adopted
         }
         for reply in adopted { _ = reply.take() }
+    }
+
+    /// Puts in force what operators set for tenants.
+    private func applySettings(_ topology: Topology, _ difference: TopologyDifference) {
+        let hasLifetimes = topology.settings.values.contains { !$0.lifetimes.isEmpty }
+        guard !difference.settings.isEmpty || hasLifetimes && !(difference.bridges.isEmpty && difference.routers.isEmpty)
+        else { return }
+        var connections: [Tag: ConnectionBounds] = [:]
+        var translations: [Tag: ConnectionBounds] = [:]
+        var lifetimes: [Tag: ConnectionLifetimes] = [:]
+        for settings in topology.settings.values {
+            func bounds(
+                _ standard: ConnectionBounds, _ tenant: TenantSettings.Limit, _ port: TenantSettings.Limit
+            ) -> ConnectionBounds {
+                ConnectionBounds(
+                    perPort: settings.limits[port].map(Int.init) ?? standard.perPort,
+                    perTenant: settings.limits[tenant].map(Int.init) ?? standard.perTenant)
+            }
+            let tenant = Tag.tenant(settings.name)
+            connections[tenant] = bounds(AgentLimits.connectionBounds, .connections, .connectionsPerPort)
+            translations[tenant] = bounds(AgentLimits.translationBounds, .translations, .translationsPerPort)
+            guard !settings.lifetimes.isEmpty else { continue }
+            let own = ConnectionLifetimes(settings)
+            for path in topology.bridges.keys where path.tenant == settings.name { lifetimes[.bridge(path)] = own }
+            for path in topology.routers.keys where path.tenant == settings.name { lifetimes[.router(path)] = own }
+        }
+        state.set(connections: connections, translations: translations, lifetimes: lifetimes)
     }
 
     /// Notes which routers translate, and wants ports for those that packets of this host may come to.

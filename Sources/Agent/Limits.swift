@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Simulation
 
 /// Bounds of the forwarding engine, each with a counter for what it turned away.
 public enum AgentLimits {
@@ -52,6 +53,10 @@ public enum AgentLimits {
     public static let connections = 1_048_576
     /// Connections that are looked at in one round of expiry: all of them within some twenty rounds.
     public static let connectionsLookedAt = 65_536
+    /// Connections of one tenant and of one port, unless operators set others.
+    public static let connectionBounds = ConnectionBounds(perPort: 65_536, perTenant: 262_144)
+    /// Translated connections of one tenant and of one port, unless operators set others.
+    public static let translationBounds = ConnectionBounds(perPort: 65_536, perTenant: 131_072)
     /// Translated connections that are known at a time.
     public static let translations = 524_288
     /// Packets whose fragments are under way through translators.

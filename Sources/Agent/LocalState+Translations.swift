@@ -46,12 +46,15 @@ extension LocalState {
     }
 
     /// Takes note of a packet of a translated connection, or of packets that a flow carried.
-    func learn(_ use: TranslationUse, _ flags: UInt16, isOwn: Bool, now: UInt64) -> Outcome {
+    func learn(
+        _ use: TranslationUse, _ flags: UInt16, isOwn: Bool, _ owner: ConnectionOwner?, now: UInt64
+    ) -> Outcome {
         let (outcome, isWanting) = translations.withLock { translations in
             translations.now = max(translations.now, now)
             let before = translations.table.record(use.original, zone: use.zone)
             let noted = translations.table.note(
-                use.original, use.reply, zone: use.zone, isReturn: use.isReturn, flags: flags, isOwn: isOwn, now: now)
+                use.original, use.reply, zone: use.zone, isReturn: use.isReturn, flags: flags, isOwn: isOwn,
+                owner: owner, now: now)
             let isWanting = translations.table.ports.isWanting
             switch noted {
             case .new: return (Outcome.news, isWanting)

@@ -106,12 +106,12 @@ public final class LocalState: FlowStateView {
     ///
     /// - Parameter isOwn: whether packets told it here; otherwise another host told it.
     private func learn(
-        _ tuple: ConnectionTuple, _ zone: Tag, _ flags: UInt16, isOwn: Bool, now: UInt64
+        _ tuple: ConnectionTuple, _ zone: Tag, _ flags: UInt16, isOwn: Bool, _ owner: ConnectionOwner?, now: UInt64
     ) -> Outcome {
         connections.withLock { connections in
             connections.now = max(connections.now, now)
             let before = connections.table.record(tuple, zone: zone)
-            let isNew = connections.table.note(tuple, zone: zone, flags: flags, now: now)
+            let isNew = connections.table.note(tuple, zone: zone, flags: flags, owner: owner, now: now)
             guard let after = connections.table.record(tuple, zone: zone) else { return .refused }
             if isNew {
                 connections.table.markTold(tuple, zone: zone, now)
@@ -136,6 +136,33 @@ public final class LocalState: FlowStateView {
         }
     }
 
+    /// Sets what tenants may have, and how long connections in zones of theirs are known.
+    func set(
+        connections bounds: [Tag: ConnectionBounds], translations: [Tag: ConnectionBounds],
+        lifetimes: [Tag: ConnectionLifetimes]
+    ) {
+        connections.withLock { connections in
+            connections.table.setBounds(AgentLimits.connectionBounds, byTenant: bounds)
+            connections.table.lifetimesByZone = lifetimes
+        }
+        self.translations.withLock { state in
+            state.table.setBounds(AgentLimits.translationBounds, byTenant: translations)
+            state.table.lifetimesByZone = lifetimes
+        }
+    }
+
+    /// Connections by tenant, and how many found no room; those that routers translate besides.
+    public var countsByTenant:
+        (connections: (counts: [Tag: Int], refused: [Tag: UInt64]), translations: (counts: [Tag: Int], refused: [Tag: UInt64]))
+    {
+        (connections.withLock { $0.table.countsByTenant }, translations.withLock { $0.table.countsByTenant })
+    }
+
+    /// How long connections in a zone are known.
+    public func lifetimes(in zone: Tag) -> ConnectionLifetimes {
+        connections.withLock { $0.table.lifetimesByZone[zone] ?? $0.table.lifetimes }
+    }
+
     /// Connections that are known, and how many found no room.
     public var connectionCount: (count: Int, refused: UInt64) {
         connections.withLock { ($0.table.count, $0.table.refused) }
@@ -143,11 +170,15 @@ public final class LocalState: FlowStateView {
 
     /// Takes note of something, or that it is still so.
     ///
-    /// - Parameter isOwn: whether packets told it here; otherwise another host told it.
-    public func learn(_ learned: Learned, isOwn: Bool = true, now: UInt64) -> Outcome {
+    /// - Parameters:
+    ///   - isOwn: whether packets told it here; otherwise another host told it.
+    ///   - owner: who a connection is counted to that begins.
+    public func learn(
+        _ learned: Learned, isOwn: Bool = true, owner: ConnectionOwner? = nil, now: UInt64
+    ) -> Outcome {
         switch learned {
-        case .connection(let tuple, let zone, let flags): learn(tuple, zone, flags, isOwn: isOwn, now: now)
-        case .translation(let use, let flags): learn(use, flags, isOwn: isOwn, now: now)
+        case .connection(let tuple, let zone, let flags): learn(tuple, zone, flags, isOwn: isOwn, owner, now: now)
+        case .translation(let use, let flags): learn(use, flags, isOwn: isOwn, owner, now: now)
         case .fragment(let name, let zone, let tuple): learn(name, zone: zone, tuple, now: now)
         case .mac(let mac, let vlan, let bridge, let port):
             learn(MACKey(mac: mac, vlan: vlan, bridge: bridge), port, isOwn: isOwn, now: now)

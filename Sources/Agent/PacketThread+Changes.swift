@@ -240,7 +240,7 @@ extension PacketThread {
                         length: layer3Length(layout, frameLength: bytes.count, offload: packet.offload)),
                     at: port)
                 attempts += 1
-            } while !takeNote(thread) && attempts < AgentLimits.translationAttempts
+            } while !takeNote(thread, at: port) && attempts < AgentLimits.translationAttempts
         }
         if simulator.verdict.wait != nil {
             park(packet, .ingress(tag))

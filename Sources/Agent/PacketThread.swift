@@ -118,7 +118,7 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
         repeat {
             simulate(packet, at: port)
             attempts += 1
-        } while !takeNote(thread) && attempts < AgentLimits.translationAttempts
+        } while !takeNote(thread, at: port) && attempts < AgentLimits.translationAttempts
         if simulator.verdict.wait != nil {
             park(packet.owned(), .ingress(epoch.fabric.tag(port)))
             sendGenerated(thread, generation: 0)
@@ -218,17 +218,20 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
 
     /// Keeps what the last simulation taught, and tells it.
     ///
-    /// - Parameter isPacket: whether a packet was simulated; otherwise connections are as alive as they were.
+    /// - Parameters:
+    ///   - isPacket: whether a packet was simulated; otherwise connections are as alive as they were.
+    ///   - port: where it came in.
     /// - Returns: whether the verdict stands. It does not when another packet got the port meanwhile that this one's source
     ///   was to become: it is to be simulated again.
     @discardableResult
-    func takeNote(_ thread: any DatapathThread, isPacket: Bool = true) -> Bool {
+    func takeNote(_ thread: any DatapathThread, isPacket: Bool = true, at port: PortIndex? = nil) -> Bool {
         if simulator.verdict.learned.isEmpty { return true }
         var news: Set<Tag> = []
         var stands = true
+        let owner = port.map { epoch.fabric.owner(of: $0) }
         for learned in simulator.verdict.learned {
             if !isPacket, learned.isOfConnection { continue }
-            switch state.learn(learned, now: now) {
+            switch state.learn(learned, owner: owner, now: now) {
             case .news:
                 news.formUnion(learned.tags)
                 tell(learned, thread)
@@ -237,7 +240,7 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
             case .conflict: stands = false
             case .refused:
                 // Without a connection its answers could not come back.
-                if case .translation = learned { simulator.refuse() }
+                if learned.isOfConnection { simulator.refuse() }
             }
         }
         if !news.isEmpty { announce(news) }

@@ -22,6 +22,24 @@ extension ManifestReader {
         }
     }
 
+    /// What operators set for a tenant.
+    mutating func readSettings(_ tenant: String, _ part: String, _ node: Node) {
+        let object = "tenant \(tenant)"
+        yaml.note(object, at: node)
+        var settings = topology.settings[tenant] ?? TenantSettings(name: tenant)
+        let known =
+            part == "limits"
+            ? TenantSettings.Limit.allCases.map(\.rawValue) : TenantSettings.Lifetime.allCases.map(\.rawValue)
+        let largest = part == "limits" ? TenantSettings.largestLimit : TenantSettings.longestLifetime
+        for field in yaml.entries(node, object, known: known) {
+            guard let value = yaml.number(field.value, object, field.key, 1...Int(largest)) else { continue }
+            if let limit = TenantSettings.Limit(rawValue: field.key) { settings.limits[limit] = UInt32(value) }
+            if let lifetime = TenantSettings.Lifetime(rawValue: field.key) { settings.lifetimes[lifetime] = UInt32(value) }
+        }
+        topology.settings[tenant] = settings
+        others.insert(.tenant(tenant))
+    }
+
     mutating func readSecurityGroups(_ tenant: String, _ node: Node) {
         for entry in yaml.entries(node, tenant) where yaml.name(entry.key, entry.node, "security group") {
             var group = SecurityGroup(path: DevicePath(tenant: tenant, name: entry.key))

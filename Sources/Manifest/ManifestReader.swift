@@ -124,7 +124,7 @@ public struct ManifestReader {
     }
 
     private mutating func readTenant(_ tenant: String, _ node: Node) {
-        let known = ["bridges", "routers", "chains", "portGroups", "addressGroups", "securityGroups"]
+        let known = ["bridges", "routers", "chains", "portGroups", "addressGroups", "securityGroups", "limits", "lifetimes"]
         for kind in yaml.entries(node, tenant, known: known) {
             switch kind.key {
             case "chains":
@@ -132,6 +132,9 @@ public struct ManifestReader {
                 continue
             case "portGroups":
                 readPortGroups(tenant, kind.value)
+                continue
+            case "limits", "lifetimes":
+                readSettings(tenant, kind.key, kind.value)
                 continue
             case "securityGroups":
                 readSecurityGroups(tenant, kind.value)

@@ -17,7 +17,7 @@ public enum ManifestWriter {
         for router in topology.routers.keys.sorted() where tenant == nil || router.tenant == tenant {
             writer.linksOf[router] = writer.links(of: router)
         }
-        for name in tenants { writer.writeTenant(name) }
+        for name in tenants { writer.writeTenant(name, withSettings: tenant == nil) }
         return writer.text
     }
 
@@ -57,8 +57,9 @@ public enum ManifestWriter {
             }
         }
 
-        mutating func writeTenant(_ tenant: String) {
+        mutating func writeTenant(_ tenant: String, withSettings: Bool) {
             line(1, "\(quoted(tenant)):")
+            if withSettings, let settings = topology.settings[tenant] { writeSettings(settings) }
             let bridges = topology.bridges.keys.filter { $0.tenant == tenant }.sorted()
             let routers = topology.routers.keys.filter { $0.tenant == tenant }.sorted()
             writePolicies(tenant)
@@ -66,6 +67,17 @@ public enum ManifestWriter {
             for path in bridges { writeBridge(path) }
             if !routers.isEmpty { line(2, "routers:") }
             for path in routers { writeRouter(path, linksOf[path] ?? []) }
+        }
+
+        private mutating func writeSettings(_ settings: TenantSettings) {
+            let limits = TenantSettings.Limit.allCases.compactMap { limit in
+                settings.limits[limit].map { "\(limit.rawValue): \($0)" }
+            }
+            if !limits.isEmpty || settings.lifetimes.isEmpty { line(2, "limits: { \(limits.joined(separator: ", ")) }") }
+            let lifetimes = TenantSettings.Lifetime.allCases.compactMap { lifetime in
+                settings.lifetimes[lifetime].map { "\(lifetime.rawValue): \($0)" }
+            }
+            if !lifetimes.isEmpty { line(2, "lifetimes: { \(lifetimes.joined(separator: ", ")) }") }
         }
 
         private mutating func writeBridge(_ path: DevicePath) {

@@ -56,7 +56,6 @@ extension Node {
         for path in topology.routers.keys { names[.router(path)] = path.description }
         let zones = names
         let now = monotonicNanoseconds()
-        let lifetimes = ConnectionLifetimes()
         let records = agent.state.connections(limit: Node.listedConnections) { record in
             guard let text else { return true }
             return "\(zones[record.zone] ?? "") \(record.tuple)".contains(text)
@@ -69,18 +68,18 @@ extension Node {
                     zone: zones[record.zone] ?? "a device that is gone", connection: record.tuple.description,
                     state: record.life.phase.rawValue, idleSeconds: seconds(record.life.used, now),
                     ageSeconds: seconds(record.life.created, now),
-                    leftSeconds: seconds(now, lifetimes.expiry(of: record.life)))
+                    leftSeconds: seconds(now, agent.state.lifetimes(in: record.zone).expiry(of: record.life)))
             }, count: count, refused: refused)
-        let translated = agent.state.translations(limit: Node.listedConnections) { record in
+        let shown = agent.state.translations(limit: Node.listedConnections) { record in
             guard let text else { return true }
             return "\(zones[record.zone] ?? "") \(record.original) \(record.reply.reversed)".contains(text)
         }
-        answer.translations = translated.sorted { $0.life.used > $1.life.used }.map { record in
+        answer.translations = shown.sorted { $0.life.used > $1.life.used }.map { record in
             .init(
                 router: zones[record.zone] ?? "a router that is gone", connection: record.original.description,
                 becomes: record.reply.reversed.description, state: record.life.phase.rawValue,
                 idleSeconds: seconds(record.life.used, now), ageSeconds: seconds(record.life.created, now),
-                leftSeconds: seconds(now, lifetimes.expiry(of: record.life)))
+                leftSeconds: seconds(now, agent.state.lifetimes(in: record.zone).expiry(of: record.life)))
         }
         (answer.translationCount, answer.translationsRefused) = agent.state.translationCount
         answer.ports = agent.state.withPorts { $0.pools.map { ($0.key, $0.value) } }
@@ -92,6 +91,17 @@ extension Node {
             }
             .filter { ports in text.map { "\(ports.router) \(ports.address)".contains($0) } ?? true }
             .sorted { ($0.router, $0.address) < ($1.router, $1.address) }
+        let (own, translated) = agent.state.countsByTenant
+        answer.tenants = topology.tenants.compactMap { name in
+            let tag = Simulation.Tag.tenant(name)
+            let tenant = StateAnswer.Tenant(
+                name: name, connections: own.counts[tag] ?? 0, connectionsRefused: own.refused[tag] ?? 0,
+                translations: translated.counts[tag] ?? 0, translationsRefused: translated.refused[tag] ?? 0)
+            let isQuiet =
+                tenant.connections == 0 && tenant.translations == 0 && tenant.connectionsRefused == 0
+                && tenant.translationsRefused == 0
+            return isQuiet ? nil : tenant
+        }
         return answer
     }
 

@@ -51,6 +51,11 @@ public final class Fabric: Sendable {
     public func path(_ port: PortIndex) -> PortPath { portPaths[Int(port.value)] }
     /// The tag of a port.
     public func tag(_ port: PortIndex) -> Tag { ports[Int(port.value)].tag }
+    /// Who connections are counted to that begin at a port.
+    public func owner(of port: PortIndex) -> ConnectionOwner {
+        let record = ports[Int(port.value)]
+        return ConnectionOwner(port: record.tag, tenant: record.tenant)
+    }
     /// The tag of a host.
     public func tag(_ host: HostIndex) -> Tag { hosts[Int(host.value)].tag }
     /// All hosts but this one that a tunnel leads to.

@@ -52,6 +52,8 @@ struct PortRecord {
     var allowedCount: Int32
     var mac: MACAddress
     var tag: Tag
+    /// The tenant's tag.
+    var tenant: Tag
 
     /// Whether what leaves by it is filtered for it alone: then it takes no part in floods.
     var isFilteredOut: Bool { outbound >= 0 || gets >= 0 }
@@ -60,7 +62,8 @@ struct PortRecord {
     static let none = PortRecord(
         isRouter: false, isEnabled: false, attachment: .none, vlanKind: .access, vlan: 0, trunkSet: -1, device: -1,
         peer: -1, host: -1, tunnelKey: 0, addressStart: -1, addressCount: 0, groupStart: 0, groupCount: 0, inbound: -1,
-        outbound: -1, sends: -1, gets: -1, allowedStart: 0, allowedCount: 0, mac: .zero, tag: Tag(bits: 0))
+        outbound: -1, sends: -1, gets: -1, allowedStart: 0, allowedCount: 0, mac: .zero, tag: Tag(bits: 0),
+        tenant: Tag(bits: 0))
 }
 
 struct BridgeRecord {

@@ -165,6 +165,7 @@ struct FabricTables: Sendable {
         let old = ports[Int(index)]
         var record = PortRecord.none
         record.tag = old.tag
+        record.tenant = .tenant(port.path.device.tenant)
         record.isRouter = port.kind == .router
         record.isEnabled = port.isEnabled
         record.mac = port.mac

@@ -26,6 +26,8 @@ public struct Tag: Hashable, Sendable {
     public static func addressGroup(_ path: DevicePath) -> Tag { Tag(bits: stableHash("address group \(path)")) }
     /// A group of ports. Which ports are in it, the ports say; of a security group, its rules.
     static func portGroup(_ path: DevicePath) -> Tag { Tag(bits: stableHash("port group \(path)")) }
+    /// A tenant. What connections it may have no flow depends on.
+    public static func tenant(_ name: String) -> Tag { Tag(bits: stableHash("tenant \(name)")) }
     /// A host and how to reach it.
     public static func host(_ name: String) -> Tag { Tag(bits: stableHash("host \(name)")) }
 

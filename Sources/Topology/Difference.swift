@@ -23,6 +23,8 @@ public struct TopologyDifference: Sendable, Equatable {
     public var addressGroups: Set<DevicePath> = []
     /// Security groups whose rules changed.
     public var securityGroups: Set<DevicePath> = []
+    /// Tenants whose settings changed.
+    public var settings: Set<String> = []
 
     /// Ports that were linked to a port that changed, before or after.
     public var neighbors: Set<PortPath> = []
@@ -34,7 +36,7 @@ public struct TopologyDifference: Sendable, Equatable {
     public var isEmpty: Bool {
         bridges.isEmpty && routers.isEmpty && routes.isEmpty && ports.isEmpty && hosts.isEmpty && zones.isEmpty
             && chains.isEmpty && portGroups.isEmpty && addressGroups.isEmpty
-            && securityGroups.isEmpty
+            && securityGroups.isEmpty && settings.isEmpty
     }
 
     /// Compares two snapshots.
@@ -47,6 +49,7 @@ public struct TopologyDifference: Sendable, Equatable {
         portGroups = old.portGroups.changes(to: new.portGroups)
         addressGroups = old.addressGroups.changes(to: new.addressGroups)
         securityGroups = old.securityGroups.changes(to: new.securityGroups)
+        settings = changed(old.settings, new.settings)
         for path in changed(old.routers, new.routers) { compareRouter(path, old.routers[path], new.routers[path]) }
         findNeighbors(old, new)
     }
@@ -69,6 +72,7 @@ public struct TopologyDifference: Sendable, Equatable {
             case .portGroup(let path): portGroups.insert(path)
             case .addressGroup(let path): addressGroups.insert(path)
             case .securityGroup(let path): securityGroups.insert(path)
+            case .tenant(let name): settings.insert(name)
             case .router(let path): compareRouter(path, change.before?.router, change.after?.router)
             }
         }

@@ -59,6 +59,7 @@ extension TopologyObject {
         case .chain(let chain): out.chain(chain)
         case .portGroup(let group): out.path(group.path)
         case .securityGroup(let group): out.securityGroup(group)
+        case .tenant(let settings): out.settings(settings)
         case .addressGroup(let group):
             out.path(group.path)
             out.list(group.members.sorted()) { $0.prefix($1) }
@@ -113,6 +114,7 @@ extension TopologyObject {
         case .chain: self = .chain(try reader.chain())
         case .portGroup: self = .portGroup(PortGroup(path: try reader.devicePath()))
         case .securityGroup: self = .securityGroup(try reader.securityGroup())
+        case .tenant: self = .tenant(try reader.settings())
         case .addressGroup:
             var group = AddressGroup(path: try reader.devicePath())
             group.members = Set(try reader.list { reader throws(MalformedBytes) in try reader.prefix() })
@@ -149,6 +151,7 @@ extension ObjectKey.Kind {
         case .portGroup: 7
         case .addressGroup: 8
         case .securityGroup: 9
+        case .tenant: 10
         }
     }
 

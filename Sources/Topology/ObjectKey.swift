@@ -20,6 +20,8 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
     case addressGroup(DevicePath)
     /// A security group.
     case securityGroup(DevicePath)
+    /// Settings of a tenant.
+    case tenant(String)
 
     /// The kinds of objects.
     public enum Kind: String, Sendable, CaseIterable {
@@ -41,6 +43,8 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         case addressGroup = "address-group"
         /// Security groups.
         case securityGroup = "security-group"
+        /// Settings of tenants.
+        case tenant
 
         /// How names of the kind are made.
         public enum Naming: Sendable {
@@ -55,7 +59,7 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         /// How its objects are named.
         public var naming: Naming {
             switch self {
-            case .host, .zone: .plain
+            case .host, .zone, .tenant: .plain
             case .bridge, .router, .chain, .portGroup, .addressGroup, .securityGroup: .ofTenant
             case .port: .ofDevice
             }
@@ -106,6 +110,9 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         case .securityGroup:
             guard let path = DevicePath(name) else { return nil }
             self = .securityGroup(path)
+        case .tenant:
+            guard isValidName(name) else { return nil }
+            self = .tenant(name)
         }
     }
 
@@ -121,6 +128,7 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         case .portGroup: .portGroup
         case .addressGroup: .addressGroup
         case .securityGroup: .securityGroup
+        case .tenant: .tenant
         }
     }
 
@@ -131,7 +139,7 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
             .securityGroup(let path):
             path.description
         case .port(let path): path.description
-        case .host(let name), .zone(let name): name
+        case .host(let name), .zone(let name), .tenant(let name): name
         }
     }
 
@@ -142,7 +150,7 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
             .securityGroup(let path):
             path.tenant
         case .port(let path): path.device.tenant
-        case .host, .zone: nil
+        case .host, .zone, .tenant: nil
         }
     }
 
@@ -157,7 +165,7 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
             (.portGroup(let a), .portGroup(let b)), (.addressGroup(let a), .addressGroup(let b)),
             (.securityGroup(let a), .securityGroup(let b)):
             a < b
-        case (.host(let a), .host(let b)), (.zone(let a), .zone(let b)): a < b
+        case (.host(let a), .host(let b)), (.zone(let a), .zone(let b)), (.tenant(let a), .tenant(let b)): a < b
         default: a.order < b.order
         }
     }
@@ -171,6 +179,7 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         case .port: 4
         case .addressGroup: 5
         case .securityGroup: 8
+        case .tenant: 9
         case .portGroup: 6
         case .chain: 7
         }
@@ -197,6 +206,8 @@ public enum TopologyObject: Sendable, Equatable {
     case addressGroup(AddressGroup)
     /// A security group.
     case securityGroup(SecurityGroup)
+    /// Settings of a tenant.
+    case tenant(TenantSettings)
 
     /// Its key.
     public var key: ObjectKey {
@@ -210,6 +221,7 @@ public enum TopologyObject: Sendable, Equatable {
         case .portGroup(let group): .portGroup(group.path)
         case .addressGroup(let group): .addressGroup(group.path)
         case .securityGroup(let group): .securityGroup(group.path)
+        case .tenant(let settings): .tenant(settings.name)
         }
     }
 }
@@ -228,6 +240,7 @@ extension Topology {
             case .portGroup(let path): portGroups[path].map(TopologyObject.portGroup)
             case .addressGroup(let path): addressGroups[path].map(TopologyObject.addressGroup)
             case .securityGroup(let path): securityGroups[path].map(TopologyObject.securityGroup)
+            case .tenant(let name): settings[name].map(TopologyObject.tenant)
             }
         }
         set {
@@ -241,6 +254,7 @@ extension Topology {
             case (.portGroup(let path), .portGroup(let group)?): portGroups[path] = group
             case (.addressGroup(let path), .addressGroup(let group)?): addressGroups[path] = group
             case (.securityGroup(let path), .securityGroup(let group)?): securityGroups[path] = group
+            case (.tenant(let name), .tenant(let settings)?): self.settings[name] = settings
             case (.bridge(let path), nil): bridges[path] = nil
             case (.router(let path), nil): routers[path] = nil
             case (.port(let path), nil): ports[path] = nil
@@ -250,6 +264,7 @@ extension Topology {
             case (.portGroup(let path), nil): portGroups[path] = nil
             case (.addressGroup(let path), nil): addressGroups[path] = nil
             case (.securityGroup(let path), nil): securityGroups[path] = nil
+            case (.tenant(let name), nil): settings[name] = nil
             default: preconditionFailure("an object under a key of another kind")
             }
         }
@@ -261,5 +276,6 @@ extension Topology {
             + routers.keys.map(ObjectKey.router) + ports.keys.map(ObjectKey.port) + chains.keys.map(ObjectKey.chain)
             + portGroups.keys.map(ObjectKey.portGroup) + addressGroups.keys.map(ObjectKey.addressGroup)
             + securityGroups.keys.map(ObjectKey.securityGroup)
+            + settings.keys.map(ObjectKey.tenant)
     }
 }

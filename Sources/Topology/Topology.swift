@@ -23,6 +23,8 @@ public struct Topology: Sendable, Equatable {
     public var addressGroups = NamedTable<AddressGroup>()
     /// Groups of ports with what their machines may send and get, by name.
     public var securityGroups = NamedTable<SecurityGroup>()
+    /// What operators set for tenants, by name.
+    public var settings: [String: TenantSettings] = [:]
 
     /// Addresses of one port, at most.
     public static let addressesPerPort = 64
@@ -39,6 +41,7 @@ public struct Topology: Sendable, Equatable {
         names.formUnion(portGroups.keys.lazy.map(\.tenant))
         names.formUnion(addressGroups.keys.lazy.map(\.tenant))
         names.formUnion(securityGroups.keys.lazy.map(\.tenant))
+        names.formUnion(settings.keys)
         return names.sorted()
     }
 

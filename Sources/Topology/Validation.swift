@@ -23,7 +23,7 @@ extension Topology {
     public func problems() -> [Problem] {
         problems(
             ports: Set(ports.keys), routers: Set(routers.keys), bridges: Set(bridges.keys), chains: Set(chains.keys),
-            addressGroups: Set(addressGroups.keys), securityGroups: Set(securityGroups.keys), hosts: true)
+            addressGroups: Set(addressGroups.keys), securityGroups: Set(securityGroups.keys), settings: Set(settings.keys), hosts: true)
     }
 
     /// What a change may have made wrong: the ports and devices that it touched, their neighbors, and hosts. Takes no walk
@@ -72,7 +72,7 @@ extension Topology {
         }
         return problems(
             ports: touched, routers: routers, bridges: bridges, chains: chains, addressGroups: change.addressGroups,
-            securityGroups: securityGroups, hosts: !change.hosts.isEmpty || !change.zones.isEmpty)
+            securityGroups: securityGroups, settings: change.settings, hosts: !change.hosts.isEmpty || !change.zones.isEmpty)
     }
 
     /// Everything of a tenant that may name a chain or a group.
@@ -91,7 +91,7 @@ extension Topology {
     private func problems(
         ports touched: Set<PortPath>, routers touchedRouters: Set<DevicePath>, bridges touchedBridges: Set<DevicePath>,
         chains touchedChains: Set<DevicePath>, addressGroups touchedGroups: Set<DevicePath>,
-        securityGroups touchedSecurity: Set<DevicePath>, hosts withHosts: Bool
+        securityGroups touchedSecurity: Set<DevicePath>, settings touchedSettings: Set<String>, hosts withHosts: Bool
     ) -> [Problem] {
         var found: [Problem] = []
         var linked: Set<DevicePath> = []
@@ -121,6 +121,7 @@ extension Topology {
         for path in touchedChains { if let chain = chains[path] { check(chain, &found) } }
         for tenant in Set(touchedChains.map(\.tenant)) { checkJumps(of: tenant, &found) }
         for path in touchedGroups { if let group = addressGroups[path] { check(group, &found) } }
+        for name in touchedSettings { if let settings = settings[name] { check(settings, &found) } }
         for path in touchedSecurity { if let group = securityGroups[path] { check(group, &found) } }
         for (bridge, names) in shared { checkStations(of: bridge, names, &found) }
         checkBridgeLoops(from: linked.sorted(), &found)

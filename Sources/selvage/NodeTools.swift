@@ -190,6 +190,16 @@ extension StateCommand {
                         + [one.idleSeconds, one.ageSeconds, one.leftSeconds].map { "\(Int($0)) s" }
                 })
         }
+        if let tenants = answer.tenants, !tenants.isEmpty {
+            LabPrinter.table(
+                ["TENANT", "CONNECTIONS", "REFUSED", "TRANSLATED", "REFUSED"],
+                tenants.map {
+                    [
+                        $0.name, "\($0.connections)", "\($0.connectionsRefused)", "\($0.translations)",
+                        "\($0.translationsRefused)",
+                    ]
+                })
+        }
         if let ports = answer.ports, !ports.isEmpty {
             LabPrinter.table(
                 ["ROUTER", "ADDRESS", "USED", "PORTS"],

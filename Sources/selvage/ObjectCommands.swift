@@ -409,6 +409,14 @@ enum Objects {
                     ["NAME", "RULES", "REVISION"],
                     objects.map { [text($0, "name"), "\(rules($0).count)", text($0, "revision")] })
             }
+        case .tenant:
+            func list(_ object: [String: Any], _ key: String) -> String {
+                let values = object[key] as? [String: Any] ?? [:]
+                return values.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", ")
+            }
+            LabPrinter.table(
+                ["NAME", "LIMITS", "LIFETIMES", "REVISION"],
+                objects.map { [text($0, "name"), list($0, "limits"), list($0, "lifetimes"), text($0, "revision")] })
         case .securityGroup:
             func rules(_ group: [String: Any], _ way: String) -> [[String: Any]] { group[way] as? [[String: Any]] ?? [] }
             if objects.count == 1 {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Topology
 import Wire
 
 /// How long connections are known after their last packet, in nanoseconds.
@@ -24,6 +25,23 @@ public struct ConnectionLifetimes: Sendable, Equatable {
 
     /// As above.
     public init() {}
+
+    /// As a tenant's settings say, and otherwise as above.
+    public init(_ settings: TenantSettings) {
+        for (lifetime, seconds) in settings.lifetimes {
+            let value = UInt64(seconds) * ConnectionLifetimes.second
+            switch lifetime {
+            case .tcpOpening: tcpOpening = value
+            case .tcpEstablished: tcpEstablished = value
+            case .tcpClosing: tcpClosing = value
+            case .tcpClosed: tcpClosed = value
+            case .unanswered: unanswered = value
+            case .udp: udp = value
+            case .icmp: icmp = value
+            case .other: other = value
+            }
+        }
+    }
 }
 
 /// How far a connection has come.

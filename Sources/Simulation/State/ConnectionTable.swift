@@ -14,6 +14,8 @@ public struct ConnectionTable: ~Copyable {
         public var tuple: ConnectionTuple
         /// What became of it.
         public var life: ConnectionLife
+        /// Who it is counted to.
+        var owner: UInt32
         /// Whether the slot is taken.
         var isTaken: Bool
     }
@@ -26,6 +28,9 @@ public struct ConnectionTable: ~Copyable {
     private let seed: UInt64
     /// How long connections are known.
     public var lifetimes = ConnectionLifetimes()
+    /// How long those of some zones are known.
+    public var lifetimesByZone: [Tag: ConnectionLifetimes] = [:]
+    private var quota = ConnectionQuota(ConnectionBounds(perPort: .max, perTenant: .max))
     /// How many there are at most.
     public let limit: Int
     /// How many could not be taken because there were too many.
@@ -76,24 +81,25 @@ public struct ConnectionTable: ~Copyable {
     /// - Parameter flags: TCP flags of the packet, or of all since it was asked last.
     @discardableResult
     public mutating func note(
-        _ tuple: ConnectionTuple, zone: Tag, flags: UInt16 = 0, mayBegin: Bool = true, now: UInt64
+        _ tuple: ConnectionTuple, zone: Tag, flags: UInt16 = 0, mayBegin: Bool = true, owner: ConnectionOwner? = nil,
+        now: UInt64
     ) -> Bool {
         let flags = UInt8(truncatingIfNeeded: flags)
         if let slot = slot(tuple, zone) {
             if now >= expiry(records[slot]) || records[slot].life.isOver(for: flags) {
                 guard mayBegin else { return false }
-                records[slot] = fresh(tuple, zone, flags, now)
+                records[slot] = fresh(tuple, zone, flags, records[slot].owner, now)
                 return true
             }
             records[slot].life.note(flags, isReturn: records[slot].tuple != tuple, now: now)
             return false
         }
         guard mayBegin else { return false }
-        guard index.count < limit, index[hash(tuple, zone)] == nil else {
+        guard index[hash(tuple, zone)] == nil, let place = quota.take(owner, total: index.count, limit: limit) else {
             refused &+= 1
             return false
         }
-        let record = fresh(tuple, zone, flags, now)
+        let record = fresh(tuple, zone, flags, place, now)
         pairs[hash(tuple.pair, zone)] = (pairs[hash(tuple.pair, zone)] ?? 0) + 1
         if let slot = free.popLast() {
             records[Int(slot)] = record
@@ -105,8 +111,11 @@ public struct ConnectionTable: ~Copyable {
         return true
     }
 
-    private func fresh(_ tuple: ConnectionTuple, _ zone: Tag, _ flags: UInt8, _ now: UInt64) -> Record {
-        Record(zone: zone, tuple: tuple, life: ConnectionLife(tuple.ipProtocol, flags, now), isTaken: true)
+    private func fresh(
+        _ tuple: ConnectionTuple, _ zone: Tag, _ flags: UInt8, _ owner: UInt32, _ now: UInt64
+    ) -> Record {
+        Record(
+            zone: zone, tuple: tuple, life: ConnectionLife(tuple.ipProtocol, flags, now), owner: owner, isTaken: true)
     }
 
     /// Notes that other hosts have heard of a connection.
@@ -115,7 +124,19 @@ public struct ConnectionTable: ~Copyable {
     }
 
     /// When a connection's time is over.
-    public func expiry(_ record: Record) -> UInt64 { lifetimes.expiry(of: record.life) }
+    public func expiry(_ record: Record) -> UInt64 {
+        let lifetimes = lifetimesByZone.isEmpty ? lifetimes : lifetimesByZone[record.zone] ?? lifetimes
+        return lifetimes.expiry(of: record.life)
+    }
+
+    /// Sets how many connections ports and tenants may have. Those that are there stay.
+    public mutating func setBounds(_ standard: ConnectionBounds, byTenant: [Tag: ConnectionBounds]) {
+        quota.standard = standard
+        quota.bounds = byTenant
+    }
+
+    /// Connections by tenant, and how many were too many.
+    public var countsByTenant: (counts: [Tag: Int], refused: [Tag: UInt64]) { (quota.counts, quota.refused) }
 
     /// Forgets connections whose time is over, looking at so many; what was forgotten, by tag.
     public mutating func expire(now: UInt64, looking count: Int) -> [Tag] {
@@ -131,6 +152,7 @@ public struct ConnectionTable: ~Copyable {
                 pairs[pair] = left == 0 ? nil : left
                 if left == 0 { gone.append(.connection(record.tuple.pair, zone: record.zone)) }
                 records[cursor].isTaken = false
+                quota.give(back: record.owner)
                 free.append(UInt32(cursor))
             }
             cursor += 1

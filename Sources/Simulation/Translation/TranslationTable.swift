@@ -44,6 +44,8 @@ public struct TranslationTable: ~Copyable {
         public var life: ConnectionLife
         /// Whether it began on this host.
         public var isOwn: Bool
+        /// Who it is counted to.
+        var owner: UInt32
         /// Whether the slot is taken.
         var isTaken = true
     }
@@ -68,6 +70,9 @@ public struct TranslationTable: ~Copyable {
     public var ports = TranslationPorts()
     /// How long connections are known.
     public var lifetimes = ConnectionLifetimes()
+    /// How long those of some zones are known.
+    public var lifetimesByZone: [Tag: ConnectionLifetimes] = [:]
+    private var quota = ConnectionQuota(ConnectionBounds(perPort: .max, perTenant: .max))
     /// How many there are at most.
     public let limit: Int
     /// How many could not be taken because there were too many.
@@ -99,7 +104,7 @@ public struct TranslationTable: ~Copyable {
 
     /// The connection that a packet belongs to, unless its time is over.
     public func find(_ tuple: ConnectionTuple, zone: Tag, now: UInt64) -> TranslationMatch? {
-        guard let slot = slot(tuple, zone), records[slot].zone == zone, now < lifetimes.expiry(of: records[slot].life),
+        guard let slot = slot(tuple, zone), records[slot].zone == zone, now < expiry(records[slot]),
             let side = side(tuple, records[slot])
         else { return nil }
         return TranslationMatch(original: records[slot].original, reply: records[slot].reply, side: side)
@@ -124,14 +129,14 @@ public struct TranslationTable: ~Copyable {
     ///   - isOwn: whether packets told it here; otherwise another host told it.
     public mutating func note(
         _ original: ConnectionTuple, _ reply: ConnectionTuple, zone: Tag, isReturn: Bool, flags: UInt16 = 0,
-        isOwn: Bool = true, now: UInt64
+        isOwn: Bool = true, owner: ConnectionOwner? = nil, now: UInt64
     ) -> Outcome {
         let flags = UInt8(truncatingIfNeeded: flags)
         if let slot = slot(original, zone) {
             let record = records[slot]
             guard record.zone == zone else { return .conflict }
             if record.original == original, record.reply == reply {
-                if now >= lifetimes.expiry(of: record.life) || record.life.isOver(for: flags) {
+                if now >= expiry(record) || record.life.isOver(for: flags) {
                     records[slot].life = ConnectionLife(original.ipProtocol, flags, now)
                     return .new
                 }
@@ -139,24 +144,24 @@ public struct TranslationTable: ~Copyable {
                 return .known
             }
             // One whose rule is another now begins again; what somebody else says stays.
-            guard record.original == original || now >= lifetimes.expiry(of: record.life) else { return .conflict }
+            guard record.original == original || now >= expiry(record) else { return .conflict }
             remove(slot)
         }
         if let slot = slot(reply, zone) {
-            guard now >= lifetimes.expiry(of: records[slot].life) else { return .conflict }
+            guard now >= expiry(records[slot]) else { return .conflict }
             remove(slot)
         }
-        guard count < limit else {
+        guard let place = quota.take(owner, total: count, limit: limit) else {
             refused &+= 1
             return .full
         }
         let record = Record(
             zone: zone, original: original, reply: reply, life: ConnectionLife(original.ipProtocol, flags, now),
-            isOwn: isOwn)
+            isOwn: isOwn, owner: place)
         let slot: UInt64
-        if let place = free.popLast() {
-            records[Int(place)] = record
-            slot = UInt64(place)
+        if let empty = free.popLast() {
+            records[Int(empty)] = record
+            slot = UInt64(empty)
         } else {
             slot = UInt64(records.count)
             records.append(record)
@@ -172,6 +177,7 @@ public struct TranslationTable: ~Copyable {
         index[hash(record.original, record.zone)] = nil
         index[hash(record.reply, record.zone)] = nil
         records[slot].isTaken = false
+        quota.give(back: record.owner)
         free.append(UInt32(slot))
         ports.use(record, by: -1, now: record.life.used)
     }
@@ -187,7 +193,7 @@ public struct TranslationTable: ~Copyable {
         for _ in 0..<min(count, records.count) {
             if cursor >= records.count { cursor = 0 }
             let record = records[cursor]
-            if record.isTaken, now >= lifetimes.expiry(of: record.life) {
+            if record.isTaken, now >= expiry(record) {
                 remove(cursor)
                 gone.append(.translation(record.original, zone: record.zone))
                 gone.append(.translation(record.reply, zone: record.zone))
@@ -200,6 +206,21 @@ public struct TranslationTable: ~Copyable {
     /// Everything that is known, in no order.
     public func forEach(_ body: (Record) -> Void) {
         for record in records where record.isTaken { body(record) }
+    }
+
+    /// Sets how many connections ports and tenants may have. Those that are there stay.
+    public mutating func setBounds(_ standard: ConnectionBounds, byTenant: [Tag: ConnectionBounds]) {
+        quota.standard = standard
+        quota.bounds = byTenant
+    }
+
+    /// Connections by tenant, and how many were too many.
+    public var countsByTenant: (counts: [Tag: Int], refused: [Tag: UInt64]) { (quota.counts, quota.refused) }
+
+    /// When a connection's time is over.
+    public func expiry(_ record: Record) -> UInt64 {
+        let lifetimes = lifetimesByZone.isEmpty ? lifetimes : lifetimesByZone[record.zone] ?? lifetimes
+        return lifetimes.expiry(of: record.life)
     }
 
     /// Finds an address and a port that a connection's source may become: nobody else has them towards its remote end.

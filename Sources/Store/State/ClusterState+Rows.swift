@@ -60,7 +60,7 @@ enum RowKey: Hashable, Sendable {
         case .object(let key):
             switch key {
             case .bridge(let path), .router(let path), .chain(let path), .portGroup(let path), .addressGroup(let path),
-            .securityGroup(let path):
+                .securityGroup(let path):
                 hasher.add(UInt64(key.kind.code))
                 hasher.add(path.tenant)
                 hasher.add(path.name)
@@ -69,8 +69,8 @@ enum RowKey: Hashable, Sendable {
                 hasher.add(path.device.tenant)
                 hasher.add(path.device.name)
                 hasher.add(path.name)
-            case .host(let name), .zone(let name):
-                hasher.add(key.kind == .host ? 4 : 5)
+            case .host(let name), .zone(let name), .tenant(let name):
+                hasher.add(UInt64(key.kind.code))
                 hasher.add(name)
             }
         case .node(let id), .removed(let id): hasher.add(id.value)
