@@ -6,7 +6,7 @@ import Topology
 import Wire
 
 @Suite struct SecurityGroupTests {
-    private static let drawing = """
+    static let drawing = """
         hosts: { h1: { address: 192.0.2.1 }, h2: { address: 192.0.2.2 } }
         tenants:
           t:

@@ -49,7 +49,8 @@ import Wire
         let etherDestination = macs.randomElement(using: &random) ?? .zero
         let ttls: [UInt8] = [1, 2, 64, 255]
         let ttl = ttls.randomElement(using: &random) ?? 64
-        let port = UInt16.random(in: 0...3, using: &random)
+        let port = ([0, 1, 2, 3, 67, 68, 547] as [UInt16]).randomElement(using: &random) ?? 0
+        let service = ([53, 53, 67, 546] as [UInt16]).randomElement(using: &random) ?? 53
         var frame: [UInt8]
         switch Int.random(in: 0...4, using: &random) {
         case 0:
@@ -59,11 +60,11 @@ import Wire
         case 1, 2:
             frame = Frame.udp(
                 etherSource: etherSource, etherDestination: etherDestination, source: source, destination: destination,
-                sourcePort: port, destinationPort: 53, ttl: ttl, data: [])
+                sourcePort: port, destinationPort: service, ttl: ttl, data: [])
         case 3:
             frame = Frame.icmp(
                 etherSource: etherSource, etherDestination: etherDestination, source: source, destination: destination,
-                type: UInt8.random(in: 128...137, using: &random), code: 0, data: [UInt8](repeating: 0, count: 24),
+                type: ([134, 137] + Array(UInt8(128)...137)).randomElement(using: &random) ?? 128, code: 0, data: [UInt8](repeating: 0, count: 24),
                 ttl: ttl)
         default:
             frame = Frame.ethernet(
@@ -76,7 +77,7 @@ import Wire
         return frame
     }
 
-    @Test(arguments: [Drawings.bridge, Drawings.routers, Drawings.vlans, Drawings.translating])
+    @Test(arguments: [Drawings.bridge, Drawings.routers, Drawings.vlans, Drawings.translating, SecurityGroupTests.drawing])
     func `two packets that one flow holds get one verdict`(_ drawing: String) throws {
         let seed = SeededRandom.seed
         var random = SeededRandom(seed: seed)

@@ -40,12 +40,12 @@ extension Simulator {
             if key.sourcePort == 67 { return refuse(.rogueServer, index) }
         }
         guard hasAddresses else { return true }
-        verdict.mask.includeSource(prefix: 32)
-        if owns(port, key.ipSource, key.etherSource) { return true }
+        if readSource(port) { return true }
         // Who has no address yet asks for one (RFC 2131 section 4.1).
-        if isUDP, key.ipSource.high == 0, key.sourcePort == 68 {
+        if isUDP, key.sourcePort == 68 {
             verdict.mask.include(.destinationPort)
-            if key.destinationPort == 67 { return true }
+            verdict.mask.includeSource(prefix: 32)
+            if key.ipSource.high == 0, key.destinationPort == 67 { return true }
         }
         return refuse(.spoofedAddress, index)
     }
@@ -67,9 +67,7 @@ extension Simulator {
             }
         }
         guard hasAddresses else { return true }
-        verdict.mask.includeSource(prefix: 128)
         let source = key.ipSource
-        let isLinkLocal = source.v6?.isLinkLocal == true
         if isICMP, key.sourcePort == UInt16(ICMPv6.neighborAdvertisement) {
             verdict.isCacheable = false
             let target = IPAddress(key.ndTarget)
@@ -78,8 +76,44 @@ extension Simulator {
             }
         }
         // Addresses are tried out before they are had (RFC 4862 section 5.4).
-        if isLinkLocal || owns(port, source, key.etherSource) || isICMP && source.v6?.isUnspecified == true { return true }
+        if source.v6?.isLinkLocal == true || isICMP && source.v6?.isUnspecified == true {
+            verdict.mask.includeSource(prefix: 128)
+            return true
+        }
+        if readSource(port) { return true }
+        // What was told apart above.
+        verdict.mask.includeSource(prefix: isICMP && source.high >> 48 == 0 ? 128 : 16)
         return refuse(.spoofedAddress, index)
+    }
+
+    /// Whether a packet's source is one that the port's machine may have, read in as many bits as that takes: a flood from
+    /// addresses that are others' makes few flows.
+    private mutating func readSource(_ port: PortRecord) -> Bool {
+        let source = key.ipSource
+        let width = source.family.width
+        var bits = 0
+        func differs(_ address: IPAddress) -> Int { address.family == source.family ? address.commonPrefix(source) + 1 : 0 }
+        if key.etherSource == port.mac {
+            for offset in 0..<Int(port.addressCount) {
+                let address = fabric.addresses[Int(port.addressStart) + offset].address
+                if address == source {
+                    verdict.mask.includeSource(prefix: width)
+                    return true
+                }
+                bits = max(bits, differs(address))
+            }
+        }
+        for offset in 0..<Int(port.allowedCount) {
+            let allowed = fabric.tables.allowed[Int(port.allowedStart) + offset]
+            guard allowed.mac ?? port.mac == key.etherSource else { continue }
+            if allowed.prefix.contains(source) {
+                verdict.mask.includeSource(prefix: max(bits, allowed.prefix.length))
+                return true
+            }
+            bits = max(bits, differs(allowed.prefix.address))
+        }
+        verdict.mask.includeSource(prefix: rounded(min(bits, width), width))
+        return false
     }
 
     private func isAllowed(_ port: PortRecord, _ mac: MACAddress) -> Bool {
