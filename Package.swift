@@ -118,8 +118,8 @@ let package = Package(
         .executableTarget(
             name: "selvage-bench",
             dependencies: [
-                "Wire", "Topology", "Manifest", "Simulation", "Consensus", "Store", "TLS", "Linux", "CLinux", "CCount",
-                "TestSupport",
+                "Wire", "Topology", "Manifest", "Simulation", "Agent", "Consensus", "Store", "TLS", "Linux", "CLinux",
+                "CCount", "TestSupport",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Tests/Bench/Sources", swiftSettings: strict),

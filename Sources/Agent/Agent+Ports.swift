@@ -37,7 +37,7 @@ extension Agent {
         for (pool, list) in blocks { if let key = Agent.key(of: pool) { held[key] = list } }
         let all = held
         state.withPorts { ports in
-            for key in ports.pools.keys where all[key] == nil { ports.set(key, [], now: now) }
+            for key in ports.pools.map(\.key) where all[key] == nil { ports.set(key, [], now: now) }
             for (key, list) in all { ports.set(key, list, now: now) }
         }
     }

@@ -51,25 +51,17 @@ extension LocalState {
     ) -> Outcome {
         let (outcome, isWanting) = translations.withLock { translations in
             translations.now = max(translations.now, now)
-            let before = translations.table.record(use.original, zone: use.zone)
             let noted = translations.table.note(
-                use.original, use.reply, zone: use.zone, isReturn: use.isReturn, flags: flags, isOwn: isOwn,
-                owner: owner, now: now)
-            let isWanting = translations.table.ports.isWanting
-            switch noted {
-            case .new: return (Outcome.news, isWanting)
-            case .conflict: return (.conflict, isWanting)
-            case .full: return (.refused, isWanting)
-            case .known: break
-            }
-            guard let after = translations.table.record(use.original, zone: use.zone) else {
-                return (.refused, isWanting)
-            }
-            let isTurn = before?.life.phase != after.life.phase
-            let isDue =
-                isOwn && (isTurn || now >= after.life.told &+ AgentLimits.connectionTellNanoseconds)
-            if isDue || !isOwn { translations.table.markTold(use.original, zone: use.zone, now) }
-            return (.known(isDue: isDue), isWanting)
+                use.original, use.reply, zone: use.zone, isReturn: use.isReturn, flags: flags, owner: owner,
+                telling: isOwn ? AgentLimits.connectionTellNanoseconds : nil, now: now)
+            let outcome: Outcome =
+                switch noted {
+                case .new: .news
+                case .known(let isDue): .known(isDue: isDue)
+                case .conflict: .conflict
+                case .full: .refused
+                }
+            return (outcome, translations.table.ports.isWanting)
         }
         if isWanting { onPortsWanted() }
         return outcome

@@ -110,18 +110,15 @@ public final class LocalState: FlowStateView {
     ) -> Outcome {
         connections.withLock { connections in
             connections.now = max(connections.now, now)
-            let before = connections.table.record(tuple, zone: zone)
-            let isNew = connections.table.note(tuple, zone: zone, flags: flags, owner: owner, now: now)
-            guard let after = connections.table.record(tuple, zone: zone) else { return .refused }
-            if isNew {
-                connections.table.markTold(tuple, zone: zone, now)
-                return .news
-            }
+            let outcome = connections.table.note(
+                tuple, zone: zone, flags: flags, owner: owner,
+                telling: isOwn ? AgentLimits.connectionTellNanoseconds : nil, now: now)
             // The others hear how far the connection has come, and now and then that it goes on.
-            let isTurn = before?.life.phase != after.life.phase
-            let isDue = isOwn && (isTurn || now >= after.life.told &+ AgentLimits.connectionTellNanoseconds)
-            if isDue || !isOwn { connections.table.markTold(tuple, zone: zone, now) }
-            return .known(isDue: isDue)
+            switch outcome {
+            case .new: return .news
+            case .known(let isDue): return .known(isDue: isDue)
+            case .refused: return .refused
+            }
         }
     }
 

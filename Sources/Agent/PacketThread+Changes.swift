@@ -45,7 +45,7 @@ extension PacketThread {
         if !silent.isEmpty { announce(silent) }
         if now >= nextExpiry {
             // Reading the counters of many flows takes its time: the more there are, the less often.
-            nextExpiry = now &+ max(AgentLimits.expiryIntervalNanoseconds, UInt64(flows.count) * 20_000)
+            nextExpiry = now &+ max(AgentLimits.expiryIntervalNanoseconds, UInt64(flows.count) * 50_000)
             expire(thread)
             if index == 0 {
                 let forgotten = state.expire(now: now)
@@ -247,7 +247,7 @@ extension PacketThread {
         } else {
             let (actions, mask) = ActionBuilder.actions(of: simulator.verdict, epoch)
             let begins = simulator.verdict.beginsConnection
-            if simulator.verdict.isCacheable, !begins {
+            if simulator.verdict.isCacheable, !begins, !isOpening(key) {
                 install(Flow(key: key, mask: mask, actions: actions), sample: key, thread)
             }
             count(simulator.verdict, key, at: port)
@@ -256,6 +256,7 @@ extension PacketThread {
             thread.execute(withoutCheck(actions), on: packet)
             sendGenerated(thread, generation: 0)
             guard begins else { return }
+            if key.ipProtocol == IPProtocol.tcp { key.tcpFlags |= TCPFlags.ack }
             resimulate(key)
             return installKnown(key, thread)
         }

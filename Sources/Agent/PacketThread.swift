@@ -126,7 +126,7 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
         }
         let (actions, mask) = ActionBuilder.actions(of: simulator.verdict, epoch)
         let begins = simulator.verdict.beginsConnection
-        if simulator.verdict.isCacheable, !begins {
+        if simulator.verdict.isCacheable, !begins, !isOpening(packet.key) {
             install(Flow(key: packet.key, mask: mask, actions: actions), sample: packet.key, thread)
         }
         count(simulator.verdict, packet.key, at: port)
@@ -135,15 +135,35 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
             var edited = packet.owned()
             edit.apply(to: &edited.bytes)
             thread.execute(withoutCheck(actions), on: edited)
-        } else {
-            thread.execute(withoutCheck(actions), on: packet)
+            sendGenerated(thread, generation: 0)
+            return
         }
-        sendGenerated(thread, generation: 0)
-        // The flow is for the packets behind the first, whose connection is known.
-        guard begins else { return }
-        simulate(packet, at: port)
-        installKnown(packet.key, thread)
+        let makesPackets = !simulator.verdict.packets.isEmpty
+        if !begins || makesPackets {
+            thread.execute(withoutCheck(actions), on: packet)
+            sendGenerated(thread, generation: 0)
+            if !begins { return }
+        }
+        // The flow is for the packets behind the first, whose connection is known. It is there before the packet goes: the
+        // answer may come at once.
+        var key = packet.key
+        if key.ipProtocol == IPProtocol.tcp, key.tcpFlags & TCPFlags.ack == 0 {
+            // What opens a connection is decided one by one; all segments behind it have ACK.
+            key.tcpFlags = TCPFlags.ack
+            counters.simulated &+= 1
+            resimulate(key)
+        } else {
+            simulate(packet, at: port)
+        }
+        installKnown(key, thread)
         if installsReturns { installReturn(thread) }
+        if !makesPackets { thread.execute(withoutCheck(actions), on: packet) }
+    }
+
+    /// Whether a packet of a connection opens or resets it: no other is like it.
+    func isOpening(_ key: FlowKey) -> Bool {
+        key.ipProtocol == IPProtocol.tcp && key.tcpFlags & TCPFlags.ack == 0
+            && !(simulator.verdict.connections.isEmpty && simulator.verdict.translations.isEmpty)
     }
 
     /// Installs what the last simulation came to, if it is a flow of connections that are known.

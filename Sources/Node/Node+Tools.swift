@@ -82,11 +82,11 @@ extension Node {
                 leftSeconds: seconds(now, agent.state.lifetimes(in: record.zone).expiry(of: record.life)))
         }
         (answer.translationCount, answer.translationsRefused) = agent.state.translationCount
-        answer.ports = agent.state.withPorts { $0.pools.map { ($0.key, $0.value) } }
-            .filter { !$0.1.blocks.isEmpty }
-            .map { key, pool in
+        answer.ports = agent.state.withPorts { $0.pools }
+            .filter { !$0.blocks.isEmpty }
+            .map { pool in
                 .init(
-                    router: zones[key.zone] ?? "a router that is gone", address: key.address.description,
+                    router: zones[pool.key.zone] ?? "a router that is gone", address: pool.key.address.description,
                     ports: PortBlock.ranges(of: pool.blocks).map(\.description), used: pool.used)
             }
             .filter { ports in text.map { "\(ports.router) \(ports.address)".contains($0) } ?? true }

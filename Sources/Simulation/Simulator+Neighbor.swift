@@ -148,7 +148,7 @@ extension Simulator {
         guard translation >= 0, isOnLink(port, address),
             let view = fabric.tables.policy.translations[Int(translation)]
         else { return false }
-        return view.answered.holds(address).isMember
+        return view.pointee.answered.holds(address).isMember
     }
 
     /// Whether an address is in a network of the port.

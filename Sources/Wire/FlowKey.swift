@@ -82,158 +82,158 @@ public func mix(_ a: UInt64, _ b: UInt64) -> UInt64 {
 extension FlowKey {
     /// Datapath port that the packet came in by.
     @inlinable public var inPort: UInt32 {
-        get { get(0, 0) }
-        set { set(0, 0, 32, UInt64(newValue)) }
+        @inline(__always) get { get(0, 0) }
+        @inline(__always) set { set(0, 0, 32, UInt64(newValue)) }
     }
     /// Recirculation id: 0 on the first pass.
     @inlinable public var recirculationID: UInt32 {
-        get { get(0, 32) }
-        set { set(0, 32, 32, UInt64(newValue)) }
+        @inline(__always) get { get(0, 32) }
+        @inline(__always) set { set(0, 32, 32, UInt64(newValue)) }
     }
     /// Key of the tunnel: GRE key or VNI.
     @inlinable public var tunnelID: UInt64 {
-        get { words[1] }
-        set { words[1] = newValue }
+        @inline(__always) get { words[1] }
+        @inline(__always) set { words[1] = newValue }
     }
     /// Outer source address; `tunnelDestination` tells whether there is a tunnel.
     @inlinable public var tunnelSourceWords: (UInt64, UInt64) {
-        get { (words[2], words[3]) }
-        set { (words[2], words[3]) = newValue }
+        @inline(__always) get { (words[2], words[3]) }
+        @inline(__always) set { (words[2], words[3]) = newValue }
     }
     /// Outer destination address; zero when the packet came by no tunnel.
     @inlinable public var tunnelDestinationWords: (UInt64, UInt64) {
-        get { (words[4], words[5]) }
-        set { (words[4], words[5]) = newValue }
+        @inline(__always) get { (words[4], words[5]) }
+        @inline(__always) set { (words[4], words[5]) = newValue }
     }
     /// Outer TOS.
     @inlinable public var tunnelTOS: UInt8 {
-        get { get(6, 0) }
-        set { set(6, 0, 8, UInt64(newValue)) }
+        @inline(__always) get { get(6, 0) }
+        @inline(__always) set { set(6, 0, 8, UInt64(newValue)) }
     }
     /// Outer TTL.
     @inlinable public var tunnelTTL: UInt8 {
-        get { get(6, 8) }
-        set { set(6, 8, 8, UInt64(newValue)) }
+        @inline(__always) get { get(6, 8) }
+        @inline(__always) set { set(6, 8, 8, UInt64(newValue)) }
     }
     /// ``TunnelFlags``.
     @inlinable public var tunnelFlags: UInt16 {
-        get { get(6, 16) }
-        set { set(6, 16, 16, UInt64(newValue)) }
+        @inline(__always) get { get(6, 16) }
+        @inline(__always) set { set(6, 16, 16, UInt64(newValue)) }
     }
     /// Outer UDP source port.
     @inlinable public var tunnelSourcePort: UInt16 {
-        get { get(6, 32) }
-        set { set(6, 32, 16, UInt64(newValue)) }
+        @inline(__always) get { get(6, 32) }
+        @inline(__always) set { set(6, 32, 16, UInt64(newValue)) }
     }
     /// Outer UDP destination port.
     @inlinable public var tunnelDestinationPort: UInt16 {
-        get { get(6, 48) }
-        set { set(6, 48, 16, UInt64(newValue)) }
+        @inline(__always) get { get(6, 48) }
+        @inline(__always) set { set(6, 48, 16, UInt64(newValue)) }
     }
     /// Ethernet destination.
     @inlinable public var etherDestination: MACAddress {
-        get { MACAddress(bits: words[7]) }
-        set { set(7, 0, 48, newValue.bits) }
+        @inline(__always) get { MACAddress(bits: words[7]) }
+        @inline(__always) set { set(7, 0, 48, newValue.bits) }
     }
     /// Ethernet source.
     @inlinable public var etherSource: MACAddress {
-        get { MACAddress(bits: words[8]) }
-        set { set(8, 0, 48, newValue.bits) }
+        @inline(__always) get { MACAddress(bits: words[8]) }
+        @inline(__always) set { set(8, 0, 48, newValue.bits) }
     }
     /// The type after all VLAN tags.
     @inlinable public var etherType: UInt16 {
-        get { get(7, 48) }
-        set { set(7, 48, 16, UInt64(newValue)) }
+        @inline(__always) get { get(7, 48) }
+        @inline(__always) set { set(7, 48, 16, UInt64(newValue)) }
     }
     /// Outer tag control information with bit 0x1000 set when there is a tag; 0 without.
     @inlinable public var vlanTCI: UInt16 {
-        get { get(8, 48) }
-        set { set(8, 48, 16, UInt64(newValue)) }
+        @inline(__always) get { get(8, 48) }
+        @inline(__always) set { set(8, 48, 16, UInt64(newValue)) }
     }
     /// Outer tag protocol, 0x8100 or 0x88a8; 0 without.
     @inlinable public var vlanTPID: UInt16 {
-        get { get(9, 0) }
-        set { set(9, 0, 16, UInt64(newValue)) }
+        @inline(__always) get { get(9, 0) }
+        @inline(__always) set { set(9, 0, 16, UInt64(newValue)) }
     }
     /// Inner tag control information with bit 0x1000 set when there is a second tag.
     @inlinable public var innerVLANTCI: UInt16 {
-        get { get(9, 16) }
-        set { set(9, 16, 16, UInt64(newValue)) }
+        @inline(__always) get { get(9, 16) }
+        @inline(__always) set { set(9, 16, 16, UInt64(newValue)) }
     }
     /// Inner tag protocol.
     @inlinable public var innerVLANTPID: UInt16 {
-        get { get(9, 32) }
-        set { set(9, 32, 16, UInt64(newValue)) }
+        @inline(__always) get { get(9, 32) }
+        @inline(__always) set { set(9, 32, 16, UInt64(newValue)) }
     }
     /// The low 12 bits of the TCP flags word.
     @inlinable public var tcpFlags: UInt16 {
-        get { get(9, 48) }
-        set { set(9, 48, 16, UInt64(newValue)) }
+        @inline(__always) get { get(9, 48) }
+        @inline(__always) set { set(9, 48, 16, UInt64(newValue)) }
     }
     /// IP protocol after extension headers; for ARP the operation.
     @inlinable public var ipProtocol: UInt8 {
-        get { get(10, 0) }
-        set { set(10, 0, 8, UInt64(newValue)) }
+        @inline(__always) get { get(10, 0) }
+        @inline(__always) set { set(10, 0, 8, UInt64(newValue)) }
     }
     /// TOS or traffic class.
     @inlinable public var ipTOS: UInt8 {
-        get { get(10, 8) }
-        set { set(10, 8, 8, UInt64(newValue)) }
+        @inline(__always) get { get(10, 8) }
+        @inline(__always) set { set(10, 8, 8, UInt64(newValue)) }
     }
     /// TTL or hop limit.
     @inlinable public var ipTTL: UInt8 {
-        get { get(10, 16) }
-        set { set(10, 16, 8, UInt64(newValue)) }
+        @inline(__always) get { get(10, 16) }
+        @inline(__always) set { set(10, 16, 8, UInt64(newValue)) }
     }
     /// ``FragmentKind``.
     @inlinable public var ipFragment: UInt8 {
-        get { get(10, 24) }
-        set { set(10, 24, 8, UInt64(newValue)) }
+        @inline(__always) get { get(10, 24) }
+        @inline(__always) set { set(10, 24, 8, UInt64(newValue)) }
     }
     /// IPv6 flow label, 20 bits.
     @inlinable public var ipv6Label: UInt32 {
-        get { get(10, 32) }
-        set { set(10, 32, 32, UInt64(newValue)) }
+        @inline(__always) get { get(10, 32) }
+        @inline(__always) set { set(10, 32, 32, UInt64(newValue)) }
     }
     /// IP source, or ARP sender protocol address, top-aligned as in ``IPAddress``.
     @inlinable public var ipSourceWords: (UInt64, UInt64) {
-        get { (words[11], words[12]) }
-        set { (words[11], words[12]) = newValue }
+        @inline(__always) get { (words[11], words[12]) }
+        @inline(__always) set { (words[11], words[12]) = newValue }
     }
     /// IP destination, or ARP target protocol address.
     @inlinable public var ipDestinationWords: (UInt64, UInt64) {
-        get { (words[13], words[14]) }
-        set { (words[13], words[14]) = newValue }
+        @inline(__always) get { (words[13], words[14]) }
+        @inline(__always) set { (words[13], words[14]) = newValue }
     }
     /// TCP, UDP or SCTP source port; ICMP type.
     @inlinable public var sourcePort: UInt16 {
-        get { get(15, 0) }
-        set { set(15, 0, 16, UInt64(newValue)) }
+        @inline(__always) get { get(15, 0) }
+        @inline(__always) set { set(15, 0, 16, UInt64(newValue)) }
     }
     /// TCP, UDP or SCTP destination port; ICMP code.
     @inlinable public var destinationPort: UInt16 {
-        get { get(15, 16) }
-        set { set(15, 16, 16, UInt64(newValue)) }
+        @inline(__always) get { get(15, 16) }
+        @inline(__always) set { set(15, 16, 16, UInt64(newValue)) }
     }
     /// `skb->mark`.
     @inlinable public var mark: UInt32 {
-        get { get(15, 32) }
-        set { set(15, 32, 32, UInt64(newValue)) }
+        @inline(__always) get { get(15, 32) }
+        @inline(__always) set { set(15, 32, 32, UInt64(newValue)) }
     }
     /// ND target address.
     @inlinable public var ndTarget: IPv6Address {
-        get { IPv6Address(high: words[16], low: words[17]) }
-        set { (words[16], words[17]) = (newValue.high, newValue.low) }
+        @inline(__always) get { IPv6Address(high: words[16], low: words[17]) }
+        @inline(__always) set { (words[16], words[17]) = (newValue.high, newValue.low) }
     }
     /// ARP sender MAC, or ND source link layer address option.
     @inlinable public var arpSource: MACAddress {
-        get { MACAddress(bits: words[18]) }
-        set { set(18, 0, 48, newValue.bits) }
+        @inline(__always) get { MACAddress(bits: words[18]) }
+        @inline(__always) set { set(18, 0, 48, newValue.bits) }
     }
     /// ARP target MAC, or ND target link layer address option.
     @inlinable public var arpTarget: MACAddress {
-        get { MACAddress(bits: words[19]) }
-        set { set(19, 0, 48, newValue.bits) }
+        @inline(__always) get { MACAddress(bits: words[19]) }
+        @inline(__always) set { set(19, 0, 48, newValue.bits) }
     }
 
     /// The family by EtherType; ARP counts as IPv4. `nil` for anything else.
@@ -246,13 +246,13 @@ extension FlowKey {
     }
     /// Source address in the family that the EtherType says.
     @inlinable public var ipSource: IPAddress {
-        get { IPAddress(high: words[11], low: words[12], family: etherType == EtherType.ipv6 ? .ipv6 : .ipv4) }
-        set { (words[11], words[12]) = (newValue.high, newValue.low) }
+        @inline(__always) get { IPAddress(high: words[11], low: words[12], family: etherType == EtherType.ipv6 ? .ipv6 : .ipv4) }
+        @inline(__always) set { (words[11], words[12]) = (newValue.high, newValue.low) }
     }
     /// Destination address in the family that the EtherType says.
     @inlinable public var ipDestination: IPAddress {
-        get { IPAddress(high: words[13], low: words[14], family: etherType == EtherType.ipv6 ? .ipv6 : .ipv4) }
-        set { (words[13], words[14]) = (newValue.high, newValue.low) }
+        @inline(__always) get { IPAddress(high: words[13], low: words[14], family: etherType == EtherType.ipv6 ? .ipv6 : .ipv4) }
+        @inline(__always) set { (words[13], words[14]) = (newValue.high, newValue.low) }
     }
     /// Whether the packet came by a tunnel.
     @inlinable public var hasTunnel: Bool { words[4] | words[5] != 0 }

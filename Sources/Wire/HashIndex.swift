@@ -1,29 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
+import Glibc
 
 /// A table from well-mixed 64-bit keys to 64-bit values: open addressing, at most half full, no tombstones. It hashes
 /// nothing: for keys that are hashes already it is several times faster than a dictionary. The key 0 stands for 1.
+@frozen
 public struct HashIndex: ~Copyable {
-    private struct Slot {
+    @frozen @usableFromInline
+    struct Slot {
         /// 0: free.
-        var key: UInt64
-        var value: UInt64
+        @usableFromInline var key: UInt64
+        @usableFromInline var value: UInt64
     }
 
-    private var slots: UnsafeMutablePointer<Slot>
-    private var mask: Int
+    @usableFromInline var slots: UnsafeMutablePointer<Slot>
+    @usableFromInline var mask: Int
     /// How many keys it holds.
     public private(set) var count = 0
 
     /// An empty table.
-    public init() {
-        slots = .allocate(capacity: 16)
-        slots.initialize(repeating: Slot(key: 0, value: 0), count: 16)
-        mask = 15
+    ///
+    /// - Parameter count: how many keys it holds without growing. Memory is taken as keys come: a table for many that has
+    ///   few costs little, and one that fills up never stops for a move.
+    public init(reserving count: Int = 0) {
+        var capacity = 16
+        while capacity < 2 * (count + 1) { capacity *= 2 }
+        slots = HashIndex.zeroed(capacity)
+        mask = capacity - 1
     }
 
-    deinit { slots.deallocate() }
+    deinit { free(slots) }
 
-    private func position(_ key: UInt64) -> Int {
+    /// Slots that the system gives as zeros, page by page as they are touched.
+    private static func zeroed(_ count: Int) -> UnsafeMutablePointer<Slot> {
+        guard let memory = calloc(count, MemoryLayout<Slot>.stride) else { fatalError("out of memory") }
+        return memory.bindMemory(to: Slot.self, capacity: count)
+    }
+
+    @inlinable @inline(__always)
+    func position(_ key: UInt64) -> Int {
         var at = Int(truncatingIfNeeded: key) & mask
         while slots[at].key != 0, slots[at].key != key { at = (at + 1) & mask }
         return at
@@ -31,7 +45,7 @@ public struct HashIndex: ~Copyable {
 
     /// The value of a key; setting `nil` removes it.
     public subscript(_ key: UInt64) -> UInt64? {
-        get {
+        @inlinable get {
             let slot = slots[position(key == 0 ? 1 : key)]
             return slot.key == 0 ? nil : slot.value
         }
@@ -54,6 +68,25 @@ public struct HashIndex: ~Copyable {
         }
     }
 
+    /// Adds to the value of a key, which counts as 0 where there is none and goes when it comes to 0. What it is now.
+    @discardableResult
+    public mutating func add(_ change: Int, to key: UInt64) -> UInt64 {
+        let key = key == 0 ? 1 : key
+        let at = position(key)
+        if slots[at].key == 0 {
+            guard change > 0 else { return 0 }
+            self[key] = UInt64(change)
+            return UInt64(change)
+        }
+        let value = UInt64(max(0, Int(slots[at].value) + change))
+        slots[at].value = value
+        if value == 0 {
+            count -= 1
+            close(at)
+        }
+        return value
+    }
+
     /// Frees a slot and moves back what probed past it.
     private mutating func close(_ position: Int) {
         var hole = position
@@ -74,10 +107,9 @@ public struct HashIndex: ~Copyable {
         let old = slots
         let oldCount = mask + 1
         mask = oldCount * 2 - 1
-        slots = .allocate(capacity: oldCount * 2)
-        slots.initialize(repeating: Slot(key: 0, value: 0), count: oldCount * 2)
+        slots = HashIndex.zeroed(oldCount * 2)
         for index in 0..<oldCount where old[index].key != 0 { slots[position(old[index].key)] = old[index] }
-        old.deallocate()
+        free(old)
     }
 
     /// Calls `body` for every value, in no order.

@@ -38,6 +38,18 @@ public enum IPProtocol {
     public static let sctp: UInt8 = 132
 }
 
+/// Control bits of TCP (RFC 9293 section 3.1).
+public enum TCPFlags {
+    /// No more data from the sender.
+    public static let fin: UInt16 = 0x01
+    /// Synchronize sequence numbers.
+    public static let syn: UInt16 = 0x02
+    /// Reset the connection.
+    public static let rst: UInt16 = 0x04
+    /// The acknowledgement field means something: in all segments but the first.
+    public static let ack: UInt16 = 0x10
+}
+
 /// `enum ovs_frag_type` of linux/openvswitch.h.
 public enum FragmentKind {
     /// Not a fragment.

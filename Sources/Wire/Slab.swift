@@ -4,20 +4,24 @@
 ///
 /// A place must be initialized before it is read, and deinitialized before it is freed or the slab ends; for plain records
 /// neither means anything.
+@frozen
 public struct Slab<Element>: ~Copyable {
-    private static var chunkSize: Int { 1024 }
-    private var chunks: [UnsafeMutablePointer<Element>] = []
-    private var free: [Int32] = []
-    private var used = 0
+    @inlinable static var chunkSize: Int { 1024 }
+    @usableFromInline var chunks: [UnsafeMutablePointer<Element>] = []
+    @usableFromInline var free: [Int32] = []
+    @usableFromInline var used = 0
 
     /// An empty slab.
+    @inlinable
     public init() {}
 
+    @inlinable
     deinit {
         for chunk in chunks { chunk.deallocate() }
     }
 
     /// Takes a place; what is in it is not defined.
+    @inlinable
     public mutating func take() -> Int32 {
         if let place = free.popLast() { return place }
         if used == chunks.count * Slab.chunkSize { chunks.append(.allocate(capacity: Slab.chunkSize)) }
@@ -26,14 +30,15 @@ public struct Slab<Element>: ~Copyable {
     }
 
     /// Gives a place back.
+    @inlinable
     public mutating func give(back place: Int32) { free.append(place) }
 
     /// A place's memory.
-    @inline(__always)
+    @inlinable @inline(__always)
     public subscript(_ place: Int32) -> UnsafeMutablePointer<Element> {
         chunks[Int(place) / Slab.chunkSize] + Int(place) % Slab.chunkSize
     }
 
     /// Places ever taken are below this.
-    public var end: Int32 { Int32(used) }
+    @inlinable public var end: Int32 { Int32(used) }
 }

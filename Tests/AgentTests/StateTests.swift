@@ -90,7 +90,7 @@ import Wire
         // The unused block goes when its time has come, the used one stays.
         #expect(state.withPorts { $0.takeIdle(before: 2, keeping: { _ in true }).isEmpty })
         #expect(state.withPorts { $0.takeIdle(before: 3, keeping: { _ in true }).map(\.blocks) } == [[40]])
-        #expect(state.withPorts { $0.pools[key]?.blocks } == [16])
+        #expect(state.withPorts { $0[key]?.blocks } == [16])
         // All blocks taken: there is no asking for a while.
         state.withPorts { $0.noteExhausted(key, now: 5) }
         for source in UInt16(34)...64 {

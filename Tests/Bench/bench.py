@@ -169,6 +169,23 @@ class OpenVSwitch:
                 out.write(f"table=1,priority=10,udp,tp_dst={port},actions=output:2\n")
         self.openflow("replace-flows", file)
 
+    def translate(self):
+        """Stateful, both ways, and the first port's source translated: in the kernel's own tracking of connections."""
+        file = os.path.join(self.directory, "rules")
+        with open(file, "w") as out:
+            out.write("\n".join((
+                "table=0,priority=20,arp,actions=NORMAL",
+                "table=0,priority=10,tcp,actions=ct(table=1,nat)",
+                "table=1,priority=20,tcp,ct_state=+new+trk,in_port=1,tp_dst=8080,"
+                "actions=ct(commit,nat(src=10.0.0.100-10.0.0.107)),output:2",
+                "table=1,priority=20,tcp,ct_state=+est+trk,in_port=1,actions=output:2",
+                "table=1,priority=20,tcp,ct_state=+est+rpl+trk,in_port=2,actions=output:1",
+                "table=1,priority=0,actions=drop")) + "\n")
+        self.openflow("replace-flows", file)
+        # Whoever answers must know where the translated addresses are.
+        for last in range(100, 108):
+            inside("pb-n", "ip", "neigh", "replace", f"10.0.0.{last}", "lladdr", MAC_A, "dev", "eth0")
+
     def forget(self):
         run("ovs-appctl", "-t", f"{self.directory}/vsw.ctl", "revalidator/purge")
 
@@ -320,6 +337,10 @@ def kernel(options, work):
                     run("ip", "-n", place, "link", "set", "under", "up")
         return connect
 
+    def connections(a, b, address, length):
+        return float(run(options.tool, "connections", "--from", f"/run/netns/{a}", "--to", f"/run/netns/{b}",
+                         "--destination", address, "--seconds", str(length)))
+
     def take(name, body):
         measured.setdefault(name, []).append(body())
 
@@ -348,6 +369,12 @@ def kernel(options, work):
     for index in range(options.runs):
         take("ours.flows", lambda: flows("fa", "fb", MAC_GATEWAY, "10.0.9.2", index * 200_000))
     end_all()
+    Selvage(options.selvage, "kn", work, "kernel").start(
+        NAT, [("na", "pa", MAC_A, "10.0.0.1/24", "10.0.0.254"), ("nb", "pb", MAC_B, "10.0.9.2/24", "10.0.9.254")])
+    wait_for(lambda: float(connections("na", "nb", "10.0.9.2", 0.3)) > 10, 15, "connections through our translation")
+    for _ in range(options.runs):
+        take("ours.connections", lambda: connections("na", "nb", "10.0.9.2", seconds))
+    end_all()
     if missing:
         print(f"no peer: {', '.join(missing)} missing (Debian package openvswitch-switch)", file=sys.stderr)
     else:
@@ -371,9 +398,36 @@ def kernel(options, work):
             peer.forget()
             take("theirs.flows", lambda: flows("ga", "gb", MAC_B, "10.0.0.2", index * 200_000))
         end_all()
+        peer = OpenVSwitch("on", work, "system").start(
+            [("pa-n", "pa", MAC_A, "10.0.0.1/24"), ("pb-n", "pb", MAC_B, "10.0.0.2/24")])
+        peer.translate()
+        try:
+            wait_for(lambda: float(connections("pa-n", "pb-n", "10.0.0.2", 0.3)) > 10, 15, "connections through the peer's")
+            for _ in range(options.runs):
+                take("theirs.connections", lambda: connections("pa-n", "pb-n", "10.0.0.2", seconds))
+        except RuntimeError as reason:
+            print(f"no peer for kernel.connections: {reason}", file=sys.stderr)
+        end_all()
     middle = {name: statistics.median(values) for name, values in measured.items()}
     result("kernel.gre.tcp", middle["ours.tcp"], "Gbit/s", "ovs-kernel", middle.get("theirs.tcp"), reach=">= 0.95 x")
     result("kernel.newflows", middle["ours.flows"], "1/s", "ovs-kernel", middle.get("theirs.flows"), reach=">= 1.5 x")
+    result("kernel.connections", middle["ours.connections"], "1/s", "ovs-kernel", middle.get("theirs.connections"),
+           reach=">= 1 x")
+
+
+NAT = """
+hosts: { h1: { address: 192.0.2.1 } }
+tenants:
+  t:
+    securityGroups: { client: {}, server: { in: [{ protocol: tcp, port: 8080 }] } }
+    bridges:
+      near: { ports: { a: { host: h1, interface: pa, mac: "0e:00:00:00:00:0a", address: 10.0.0.1/24, security: client } } }
+      far: { ports: { b: { host: h1, interface: pb, mac: "0e:00:00:00:00:0b", address: 10.0.9.2/24, security: server } } }
+    routers:
+      one:
+        links: [{ bridge: near, address: 10.0.0.254/24 }, { bridge: far, address: 10.0.9.254/24 }]
+        nat: [{ outPort: one/far, action: "snat 10.0.9.100-10.0.9.107" }]
+"""
 
 
 def middle(values):
@@ -538,7 +592,7 @@ def main():
         for line in run(options.tool, "simulate").splitlines() if "simulate" in wanted else []:
             entry = json.loads(line)
             reach = {"simulate.bridge": "<= 0.5", "simulate.routers": "<= 1.5", "rules.ratio": "<= 1.3",
-                     "state.bytes": "<= 200"}.get(entry["name"])
+                     "state.bytes": "<= 200", "simulate.stateful": "<= 2"}.get(entry["name"])
             result(entry["name"], entry["value"], entry["unit"], reach=reach, allocations=entry["allocations"])
         if os.geteuid() != 0:
             print("the rest makes network namespaces and needs root", file=sys.stderr)

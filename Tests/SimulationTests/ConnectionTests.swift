@@ -12,7 +12,7 @@ private final class Table {
 
     @discardableResult
     func note(_ tuple: ConnectionTuple, zone: Simulation.Tag, flags: UInt16 = 0, now: UInt64) -> Bool {
-        table.note(tuple, zone: zone, flags: flags, now: now)
+        table.note(tuple, zone: zone, flags: flags, now: now) == .new
     }
     func find(_ tuple: ConnectionTuple, zone: Simulation.Tag, flags: UInt16 = 0, now: UInt64) -> ConnectionMatch? {
         table.find(tuple, zone: zone, flags: flags, now: now)

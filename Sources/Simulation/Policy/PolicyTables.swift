@@ -99,11 +99,12 @@ struct PolicyTables: Sendable {
         }
         let old = translations[Int(index)]
         let program = TranslationProgram(
-            router, ports, chains: old.map { ($0.destinationChain, $0.sourceChain) }
+            router, ports, chains: old.map { ($0.pointee.destinationChain, $0.pointee.sourceChain) }
                 ?? (Int32(programs.count - 2), Int32(programs.count - 1)),
             group: { indexOfGroup[DevicePath(tenant: router.path.tenant, name: $0)] ?? -1 })
         for (chain, list) in [
-            (program.view.destinationChain, program.destinationList), (program.view.sourceChain, program.sourceList),
+            (program.view.pointee.destinationChain, program.destinationList),
+            (program.view.pointee.sourceChain, program.sourceList),
         ] {
             programs[Int(chain)] = list
             chains[Int(chain)] = list.view

@@ -4,28 +4,52 @@ import Wire
 /// Who talks to whom, as one packet says it.
 @frozen
 public struct ConnectionTuple: Hashable, Sendable {
-    /// Source address.
-    public var source: IPAddress
-    /// Destination address.
-    public var destination: IPAddress
+    // Both addresses are of one family, so that it is said once.
+    @usableFromInline var sourceWords: (high: UInt64, low: UInt64)
+    @usableFromInline var destinationWords: (high: UInt64, low: UInt64)
     /// Source port, or 0 where the protocol has none; of an ICMP query its type.
     public var sourcePort: UInt16
     /// Destination port; of the answer to an ICMP query the query's type.
     public var destinationPort: UInt16
     /// IP protocol.
     public var ipProtocol: UInt8
+    /// Family of both addresses.
+    public let family: AddressFamily
 
-    /// A tuple.
+    /// Source address.
+    @inlinable public var source: IPAddress {
+        get { IPAddress(high: sourceWords.high, low: sourceWords.low, family: family) }
+        set { sourceWords = (newValue.high, newValue.low) }
+    }
+    /// Destination address.
+    @inlinable public var destination: IPAddress {
+        get { IPAddress(high: destinationWords.high, low: destinationWords.low, family: family) }
+        set { destinationWords = (newValue.high, newValue.low) }
+    }
+
+    /// A tuple. Both addresses must be of one family.
     @inlinable
     public init(
         source: IPAddress, destination: IPAddress, sourcePort: UInt16, destinationPort: UInt16, ipProtocol: UInt8
     ) {
-        self.source = source
-        self.destination = destination
+        sourceWords = (source.high, source.low)
+        destinationWords = (destination.high, destination.low)
         self.sourcePort = sourcePort
         self.destinationPort = destinationPort
         self.ipProtocol = ipProtocol
+        family = source.family
     }
+
+    /// Field by field.
+    @inlinable
+    public static func == (a: ConnectionTuple, b: ConnectionTuple) -> Bool {
+        a.sourceWords == b.sourceWords && a.destinationWords == b.destinationWords && a.sourcePort == b.sourcePort
+            && a.destinationPort == b.destinationPort && a.ipProtocol == b.ipProtocol && a.family == b.family
+    }
+
+    /// Field by field.
+    @inlinable
+    public func hash(into hasher: inout Hasher) { hasher.combine(directedHash(0)) }
 
     /// What an answer says.
     @inlinable public var reversed: ConnectionTuple {
@@ -43,21 +67,23 @@ public struct ConnectionTuple: Hashable, Sendable {
     /// A hash that is the same for both directions.
     @inlinable
     public func hash(_ seed: UInt64) -> UInt64 {
-        let one = mix(source.high ^ seed, source.low &+ UInt64(sourcePort) << 32 ^ 0x9e37_79b9_7f4a_7c15)
+        let one = mix(sourceWords.high ^ seed, sourceWords.low &+ UInt64(sourcePort) << 32 ^ 0x9e37_79b9_7f4a_7c15)
         let two = mix(
-            destination.high ^ seed, destination.low &+ UInt64(destinationPort) << 32 ^ 0x9e37_79b9_7f4a_7c15)
+            destinationWords.high ^ seed,
+            destinationWords.low &+ UInt64(destinationPort) << 32 ^ 0x9e37_79b9_7f4a_7c15)
         // Neither factor is zero for one who talks to itself.
-        let kind = UInt64(ipProtocol) | UInt64(source.family.rawValue) << 8
+        let kind = UInt64(ipProtocol) | UInt64(family.rawValue) << 8
         return mix((one &+ two) ^ seed, (one ^ two) ^ kind ^ 0xe703_7ed1_a0b4_28db)
     }
 
     /// A hash that tells directions apart.
     @inlinable
     public func directedHash(_ seed: UInt64) -> UInt64 {
-        let one = mix(source.high ^ seed, source.low &+ UInt64(sourcePort) << 32 ^ 0x9e37_79b9_7f4a_7c15)
+        let one = mix(sourceWords.high ^ seed, sourceWords.low &+ UInt64(sourcePort) << 32 ^ 0x9e37_79b9_7f4a_7c15)
         let two = mix(
-            destination.high ^ ~seed, destination.low &+ UInt64(destinationPort) << 32 ^ 0x8ebc_6af0_9c88_c6e3)
-        let kind = UInt64(ipProtocol) | UInt64(source.family.rawValue) << 8
+            destinationWords.high ^ ~seed,
+            destinationWords.low &+ UInt64(destinationPort) << 32 ^ 0x8ebc_6af0_9c88_c6e3)
+        let kind = UInt64(ipProtocol) | UInt64(family.rawValue) << 8
         return mix(one ^ seed, two ^ kind ^ 0xe703_7ed1_a0b4_28db)
     }
 }

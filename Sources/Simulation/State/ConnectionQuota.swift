@@ -38,11 +38,22 @@ struct ConnectionQuota: Sendable {
     private struct Entry {
         var owner: ConnectionOwner
         var count: Int
+        /// Its tenant's place.
+        var tenant: Int32
+    }
+    private struct Tenant {
+        var tag: Tag
+        var count = 0
     }
     private var entries: [Entry] = []
     private var free: [UInt32] = []
     private var index: [ConnectionOwner: UInt32] = [:]
-    private var tenants: [Tag: Int] = [:]
+    /// Tenants that have or had connections, and how many have now.
+    private var tenants: [Tenant] = []
+    private var placeOfTenant: [Tag: Int32] = [:]
+    private var activeTenants = 0
+    /// The owner of the last connection: they come in trains.
+    private var last: UInt32 = ConnectionQuota.nobody
     /// Bounds of who has no others.
     var standard: ConnectionBounds
     /// Bounds by tenant.
@@ -60,32 +71,55 @@ struct ConnectionQuota: Sendable {
     mutating func take(_ owner: ConnectionOwner?, total: Int, limit: Int) -> UInt32? {
         guard total < limit else { return refuse(owner) }
         guard let owner else { return ConnectionQuota.nobody }
-        let bounds = bounds[owner.tenant] ?? standard
-        let ofTenant = tenants[owner.tenant] ?? 0
+        let place = place(of: owner)
+        let tenant = Int(entries[Int(place)].tenant)
+        let bounds = bounds.isEmpty ? standard : bounds[owner.tenant] ?? standard
         // What is left when nearly all is taken is for those who have less than an equal share, one more that may come
         // counted in.
         let isScarce = total >= limit - limit / 8
-        guard ofTenant < bounds.perTenant, !isScarce || ofTenant < limit / (tenants.count + 1) else {
+        guard tenants[tenant].count < bounds.perTenant, entries[Int(place)].count < bounds.perPort,
+            !isScarce || tenants[tenant].count < limit / (activeTenants + 1)
+        else {
+            if entries[Int(place)].count == 0 { forget(place) }
             return refuse(owner)
         }
+        entries[Int(place)].count += 1
+        if tenants[tenant].count == 0 { activeTenants += 1 }
+        tenants[tenant].count += 1
+        return place
+    }
+
+    /// The place of an owner, which is made where there is none.
+    private mutating func place(of owner: ConnectionOwner) -> UInt32 {
+        if last != ConnectionQuota.nobody, entries[Int(last)].owner == owner, entries[Int(last)].count > 0 { return last }
         if let known = index[owner] {
-            guard entries[Int(known)].count < bounds.perPort else { return refuse(owner) }
-            entries[Int(known)].count += 1
-            tenants[owner.tenant] = ofTenant + 1
+            last = known
             return known
         }
-        guard bounds.perPort > 0 else { return refuse(owner) }
-        let place: UInt32
-        if let empty = free.popLast() {
-            place = empty
-            entries[Int(place)] = Entry(owner: owner, count: 1)
+        let tenant: Int32
+        if let known = placeOfTenant[owner.tenant] {
+            tenant = known
         } else {
-            place = UInt32(entries.count)
-            entries.append(Entry(owner: owner, count: 1))
+            tenant = Int32(tenants.count)
+            placeOfTenant[owner.tenant] = tenant
+            tenants.append(Tenant(tag: owner.tenant))
         }
-        index[owner] = place
-        tenants[owner.tenant] = ofTenant + 1
-        return place
+        let entry = Entry(owner: owner, count: 0, tenant: tenant)
+        if let empty = free.popLast() {
+            last = empty
+            entries[Int(empty)] = entry
+        } else {
+            last = UInt32(entries.count)
+            entries.append(entry)
+        }
+        index[owner] = last
+        return last
+    }
+
+    private mutating func forget(_ place: UInt32) {
+        index[entries[Int(place)].owner] = nil
+        free.append(place)
+        if last == place { last = ConnectionQuota.nobody }
     }
 
     private mutating func refuse(_ owner: ConnectionOwner?) -> UInt32? {
@@ -96,16 +130,15 @@ struct ConnectionQuota: Sendable {
     /// Counts one less.
     mutating func give(back place: UInt32) {
         guard place != ConnectionQuota.nobody else { return }
-        let owner = entries[Int(place)].owner
+        let tenant = Int(entries[Int(place)].tenant)
+        tenants[tenant].count -= 1
+        if tenants[tenant].count == 0 { activeTenants -= 1 }
         entries[Int(place)].count -= 1
-        let left = (tenants[owner.tenant] ?? 1) - 1
-        tenants[owner.tenant] = left > 0 ? left : nil
-        if entries[Int(place)].count == 0 {
-            index[owner] = nil
-            free.append(place)
-        }
+        if entries[Int(place)].count == 0 { forget(place) }
     }
 
     /// Connections by tenant.
-    var counts: [Tag: Int] { tenants }
+    var counts: [Tag: Int] {
+        Dictionary(tenants.filter { $0.count > 0 }.map { ($0.tag, $0.count) }, uniquingKeysWith: +)
+    }
 }

@@ -20,11 +20,11 @@ public struct ConnectionTable: ~Copyable {
         var isTaken: Bool
     }
 
-    private var records: [Record] = []
-    private var free: [UInt32] = []
-    private var index = HashIndex()
+    private var records = Slab<Record>()
+    /// Connections by the hash of their tuple.
+    private var index: HashIndex
     /// How many connections two addresses have, by the hash of their tuple without ports.
-    private var pairs = HashIndex()
+    private var pairs: HashIndex
     private let seed: UInt64
     /// How long connections are known.
     public var lifetimes = ConnectionLifetimes()
@@ -36,7 +36,7 @@ public struct ConnectionTable: ~Copyable {
     /// How many could not be taken because there were too many.
     public private(set) var refused: UInt64 = 0
     /// Where the last round of expiry ended.
-    private var cursor = 0
+    private var cursor: Int32 = 0
 
     /// An empty table.
     ///
@@ -44,6 +44,8 @@ public struct ConnectionTable: ~Copyable {
     public init(seed: UInt64, limit: Int) {
         self.seed = seed
         self.limit = limit
+        index = HashIndex()
+        pairs = HashIndex()
     }
 
     /// How many connections there are.
@@ -51,21 +53,25 @@ public struct ConnectionTable: ~Copyable {
 
     private func hash(_ tuple: ConnectionTuple, _ zone: Tag) -> UInt64 { mix(tuple.hash(seed), zone.bits ^ seed) }
 
-    private func slot(_ tuple: ConnectionTuple, _ zone: Tag) -> Int? {
-        guard let found = index[hash(tuple, zone)] else { return nil }
-        let record = records[Int(found)]
-        guard record.zone == zone, record.tuple == tuple || record.tuple == tuple.reversed else { return nil }
-        return Int(found)
+    /// The connection at a hash, if it is the one that is meant.
+    @inline(__always)
+    private func slot(_ hash: UInt64, _ tuple: ConnectionTuple, _ zone: Tag) -> UnsafeMutablePointer<Record>? {
+        guard let found = index[hash] else { return nil }
+        let record = records[Int32(truncatingIfNeeded: found)]
+        guard record.pointee.zone == zone,
+            record.pointee.tuple == tuple || record.pointee.tuple == tuple.reversed
+        else { return nil }
+        return record
     }
 
     /// The connection that a packet belongs to, unless its time is over or the packet begins another one.
     ///
     /// - Parameter flags: TCP flags of the packet.
     public func find(_ tuple: ConnectionTuple, zone: Tag, flags: UInt16 = 0, now: UInt64) -> ConnectionMatch? {
-        guard let slot = slot(tuple, zone), now < expiry(records[slot]),
-            !records[slot].life.isOver(for: UInt8(truncatingIfNeeded: flags))
+        guard let slot = slot(hash(tuple, zone), tuple, zone), now < expiry(zone, slot.pointee.life),
+            !slot.pointee.life.isOver(for: UInt8(truncatingIfNeeded: flags))
         else { return nil }
-        return ConnectionMatch(isReturn: records[slot].tuple != tuple)
+        return ConnectionMatch(isReturn: slot.pointee.tuple != tuple)
     }
 
     /// Whether two addresses have a connection of a protocol, either way.
@@ -74,60 +80,71 @@ public struct ConnectionTable: ~Copyable {
     public func hasConnections(_ pair: ConnectionTuple, zone: Tag) -> Bool { pairs[hash(pair, zone)] != nil }
 
     /// The record of a connection.
-    public func record(_ tuple: ConnectionTuple, zone: Tag) -> Record? { slot(tuple, zone).map { records[$0] } }
+    public func record(_ tuple: ConnectionTuple, zone: Tag) -> Record? { slot(hash(tuple, zone), tuple, zone)?.pointee }
 
-    /// Takes note of a packet: begins the connection, or keeps it alive. Whether it is new.
+    /// What noting a packet came to.
+    public enum Outcome: Sendable, Equatable {
+        /// The connection begins.
+        case new
+        /// It goes on; whether others are to hear of that.
+        case known(isDue: Bool)
+        /// There is no room for it, or it may not begin.
+        case refused
+    }
+
+    /// Takes note of a packet: begins the connection, or keeps it alive.
     ///
-    /// - Parameter flags: TCP flags of the packet, or of all since it was asked last.
+    /// - Parameters:
+    ///   - flags: TCP flags of the packet, or of all since it was asked last.
+    ///   - owner: who it is counted to if it begins.
+    ///   - telling: how often others are to hear that it goes on, besides each turn that it takes; `nil` when they told it.
     @discardableResult
     public mutating func note(
         _ tuple: ConnectionTuple, zone: Tag, flags: UInt16 = 0, mayBegin: Bool = true, owner: ConnectionOwner? = nil,
-        now: UInt64
-    ) -> Bool {
+        telling interval: UInt64? = nil, now: UInt64
+    ) -> Outcome {
         let flags = UInt8(truncatingIfNeeded: flags)
-        if let slot = slot(tuple, zone) {
-            if now >= expiry(records[slot]) || records[slot].life.isOver(for: flags) {
-                guard mayBegin else { return false }
-                records[slot] = fresh(tuple, zone, flags, records[slot].owner, now)
-                return true
+        let hash = hash(tuple, zone)
+        if let slot = slot(hash, tuple, zone) {
+            if now >= expiry(zone, slot.pointee.life) || slot.pointee.life.isOver(for: flags) {
+                guard mayBegin else { return .refused }
+                slot.pointee.tuple = tuple
+                slot.pointee.life = ConnectionLife(tuple.ipProtocol, flags, now)
+                return .new
             }
-            records[slot].life.note(flags, isReturn: records[slot].tuple != tuple, now: now)
-            return false
+            let before = slot.pointee.life.phase
+            slot.pointee.life.note(flags, isReturn: slot.pointee.tuple != tuple, now: now)
+            guard let interval else {
+                slot.pointee.life.told = now
+                return .known(isDue: false)
+            }
+            let isDue = slot.pointee.life.phase != before || now >= slot.pointee.life.told &+ interval
+            if isDue { slot.pointee.life.told = now }
+            return .known(isDue: isDue)
         }
-        guard mayBegin else { return false }
-        guard index[hash(tuple, zone)] == nil, let place = quota.take(owner, total: index.count, limit: limit) else {
+        guard mayBegin else { return .refused }
+        guard index[hash] == nil, let place = quota.take(owner, total: index.count, limit: limit) else {
             refused &+= 1
-            return false
+            return .refused
         }
-        let record = fresh(tuple, zone, flags, place, now)
-        pairs[hash(tuple.pair, zone)] = (pairs[hash(tuple.pair, zone)] ?? 0) + 1
-        if let slot = free.popLast() {
-            records[Int(slot)] = record
-            index[hash(tuple, zone)] = UInt64(slot)
-        } else {
-            index[hash(tuple, zone)] = UInt64(records.count)
-            records.append(record)
-        }
-        return true
+        let slot = records.take()
+        records[slot].initialize(
+            to: Record(
+                zone: zone, tuple: tuple, life: ConnectionLife(tuple.ipProtocol, flags, now), owner: place,
+                isTaken: true))
+        index[hash] = UInt64(slot)
+        pairs.add(1, to: self.hash(tuple.pair, zone))
+        return .new
     }
 
-    private func fresh(
-        _ tuple: ConnectionTuple, _ zone: Tag, _ flags: UInt8, _ owner: UInt32, _ now: UInt64
-    ) -> Record {
-        Record(
-            zone: zone, tuple: tuple, life: ConnectionLife(tuple.ipProtocol, flags, now), owner: owner, isTaken: true)
-    }
-
-    /// Notes that other hosts have heard of a connection.
-    public mutating func markTold(_ tuple: ConnectionTuple, zone: Tag, _ now: UInt64) {
-        if let slot = slot(tuple, zone) { records[slot].life.told = now }
+    @inline(__always)
+    private func expiry(_ zone: Tag, _ life: ConnectionLife) -> UInt64 {
+        lifetimesByZone.isEmpty
+            ? lifetimes.expiry(of: life) : (lifetimesByZone[zone] ?? lifetimes).expiry(of: life)
     }
 
     /// When a connection's time is over.
-    public func expiry(_ record: Record) -> UInt64 {
-        let lifetimes = lifetimesByZone.isEmpty ? lifetimes : lifetimesByZone[record.zone] ?? lifetimes
-        return lifetimes.expiry(of: record.life)
-    }
+    public func expiry(_ record: Record) -> UInt64 { expiry(record.zone, record.life) }
 
     /// Sets how many connections ports and tenants may have. Those that are there stay.
     public mutating func setBounds(_ standard: ConnectionBounds, byTenant: [Tag: ConnectionBounds]) {
@@ -141,19 +158,17 @@ public struct ConnectionTable: ~Copyable {
     /// Forgets connections whose time is over, looking at so many; what was forgotten, by tag.
     public mutating func expire(now: UInt64, looking count: Int) -> [Tag] {
         var gone: [Tag] = []
-        for _ in 0..<min(count, records.count) {
-            if cursor >= records.count { cursor = 0 }
+        for _ in 0..<min(count, Int(records.end)) {
+            if cursor >= records.end { cursor = 0 }
             let record = records[cursor]
-            if record.isTaken, now >= expiry(record) {
-                gone.append(.connection(record.tuple, zone: record.zone))
-                index[hash(record.tuple, record.zone)] = nil
-                let pair = hash(record.tuple.pair, record.zone)
-                let left = (pairs[pair] ?? 1) - 1
-                pairs[pair] = left == 0 ? nil : left
-                if left == 0 { gone.append(.connection(record.tuple.pair, zone: record.zone)) }
-                records[cursor].isTaken = false
-                quota.give(back: record.owner)
-                free.append(UInt32(cursor))
+            if record.pointee.isTaken, now >= expiry(record.pointee.zone, record.pointee.life) {
+                let (tuple, zone) = (record.pointee.tuple, record.pointee.zone)
+                gone.append(.connection(tuple, zone: zone))
+                index[hash(tuple, zone)] = nil
+                if pairs.add(-1, to: hash(tuple.pair, zone)) == 0 { gone.append(.connection(tuple.pair, zone: zone)) }
+                record.pointee.isTaken = false
+                quota.give(back: record.pointee.owner)
+                records.give(back: cursor)
             }
             cursor += 1
         }
@@ -162,6 +177,6 @@ public struct ConnectionTable: ~Copyable {
 
     /// Everything that is known, in no order.
     public func forEach(_ body: (Record) -> Void) {
-        for record in records where record.isTaken { body(record) }
+        for place in 0..<records.end where records[place].pointee.isTaken { body(records[place].pointee) }
     }
 }

@@ -45,6 +45,7 @@ extension Simulator {
             return use.isReturn ? .established : .establishedReturn
         }
         verdict.tags.append(.connection(tuple, zone: place.device))
+        readFlags()
         if let match = state.connection(tuple, zone: place.device, flags: key.tcpFlags) {
             verdict.connections.append(
                 ConnectionUse(zone: place.device, tuple: tuple, isNew: false, isReturn: match.isReturn))
@@ -61,6 +62,14 @@ extension Simulator {
         guard begins else { return .invalid }
         verdict.connections.append(ConnectionUse(zone: place.device, tuple: tuple, isNew: true, isReturn: false))
         return .new
+    }
+
+    /// Reads what says whether a segment begins a connection: a SYN without ACK does, on ports whose last one is over, and a
+    /// reset does not. All segments behind the first have ACK, so that one flow holds them.
+    mutating func readFlags() {
+        guard key.ipProtocol == IPProtocol.tcp else { return }
+        verdict.mask.bits.words[9] |= 0x10 << 48
+        if key.tcpFlags & 0x10 == 0 { verdict.mask.bits.words[9] |= 0x06 << 48 }
     }
 
     /// Later fragments have no ports: they belong to some connection of the two, if there is one. Without its first fragment,

@@ -44,10 +44,10 @@ extension Simulator {
                 return translateError(view, place)
             }
         }
-        let (mayReturn, bits) = view.returns.holds(key.ipDestination)
+        let (mayReturn, bits) = view.pointee.returns.holds(key.ipDestination)
         verdict.mask.includeDestination(prefix: rounded(bits, key.ipDestination.family.width))
         if mayReturn { verdict.mask.includeDestination(prefix: 128) }
-        let floating = mayReturn ? view.floating(key.ipDestination) : nil
+        let floating = mayReturn ? view.pointee.floating(key.ipDestination) : nil
         if let floating, floating.port == place.inPort {
             if isTracing {
                 noteTranslation("destination \(key.ipDestination) is \(floating.target), its floating address", place)
@@ -66,18 +66,18 @@ extension Simulator {
             guard lookUp(place, packet) else { return false }
             return redirect(to: floating.target, port: nil, isFloating: true, "its floating address", place)
         }
-        guard case .translate(let index) = run(view.destinationChain, place, 0) else { return true }
+        guard case .translate(let index) = run(view.pointee.destinationChain, place, 0) else { return true }
         guard !isLater else { return refuse(.fragmentUnknown, place) }
         guard lookUp(place, packet) else { return false }
         if let match = translating.match { return apply(match, place) }
-        let target = view.targets[Int(index)]
+        let target = view.pointee.targets[Int(index)]
         guard target.first.family == key.ipDestination.family else { return true }
         return redirect(to: target, place)
     }
 
     /// Whether the packet may be the answer of a machine that connections are redirected to.
-    private mutating func isRedirected(_ view: TranslationView) -> Bool {
-        let (isMember, bits) = view.redirected.holds(key.ipSource)
+    private mutating func isRedirected(_ view: UnsafePointer<TranslationView>) -> Bool {
+        let (isMember, bits) = view.pointee.redirected.holds(key.ipSource)
         verdict.mask.includeSource(prefix: isMember ? 128 : rounded(bits, key.ipSource.family.width))
         return isMember
     }
@@ -144,11 +144,11 @@ extension Simulator {
         }
         if translating.isStatic { return true }
         if let match = translating.match { return finish(match, place) }
-        let (isHidden, bits) = view.hidden.holds(key.ipSource)
+        let (isHidden, bits) = view.pointee.hidden.holds(key.ipSource)
         verdict.mask.includeSource(prefix: rounded(bits, key.ipSource.family.width))
         if isHidden {
             verdict.mask.includeSource(prefix: 128)
-            if !translating.isRedirected, let floating = view.floating(of: key.ipSource, port: place.outPort) {
+            if !translating.isRedirected, let floating = view.pointee.floating(of: key.ipSource, port: place.outPort) {
                 if isTracing {
                     noteTranslation("source \(key.ipSource) becomes \(floating.address), its floating address", place)
                 }
@@ -161,8 +161,8 @@ extension Simulator {
             }
         }
         let target: TargetRecord?
-        if case .translate(let index) = run(view.sourceChain, place, 0) {
-            target = view.targets[Int(index)]
+        if case .translate(let index) = run(view.pointee.sourceChain, place, 0) {
+            target = view.pointee.targets[Int(index)]
         } else {
             target = nil
         }
@@ -177,7 +177,7 @@ extension Simulator {
 
     /// Translates the source of a connection that begins, if it is to be, and proposes the connection.
     private mutating func begin(
-        _ target: TargetRecord?, _ view: TranslationView, _ place: FilterPlace, toward next: IPAddress
+        _ target: TargetRecord?, _ view: UnsafePointer<TranslationView>, _ place: FilterPlace, toward next: IPAddress
     ) -> Bool {
         guard var tuple = translating.tuple else { return refuse(.notTranslatable, place) }
         guard mayBegin else { return refuse(.noTranslation, place) }
@@ -185,7 +185,7 @@ extension Simulator {
         tuple.destination = key.ipDestination
         if hasPorts { tuple.destinationPort = key.destinationPort }
         let wish: SourceWish?
-        if translating.isFloating, let floating = view.floating(of: key.ipSource, port: nil),
+        if translating.isFloating, let floating = view.pointee.floating(of: key.ipSource, port: nil),
             place.inPort == place.outPort || target == nil
         {
             // Whoever asks a floating address from inside is seen by its own.
@@ -267,12 +267,12 @@ extension Simulator {
     // MARK: - ICMP errors
 
     /// An error goes to whoever sent the packet that it quotes, and quotes it as it was sent (RFC 5508 section 4).
-    private mutating func translateError(_ view: TranslationView, _ place: FilterPlace) -> Bool {
+    private mutating func translateError(_ view: UnsafePointer<TranslationView>, _ place: FilterPlace) -> Bool {
         verdict.isCacheable = false
         guard let quoted else { return true }
         guard let asked = translatorForm(of: quoted) else { return true }
         guard key.ipDestination == quoted.source else { return true }
-        if let floating = view.floating(key.ipDestination), floating.port == place.inPort {
+        if let floating = view.pointee.floating(key.ipDestination), floating.port == place.inPort {
             var inner = quoted
             inner.source = floating.target
             if isTracing {
@@ -304,12 +304,12 @@ extension Simulator {
         return true
     }
 
-    private mutating func finishError(_ view: TranslationView, _ place: FilterPlace) {
+    private mutating func finishError(_ view: UnsafePointer<TranslationView>, _ place: FilterPlace) {
         verdict.isCacheable = false
         if let quote = translating.errorQuote {
             set(quoted: quote)
             if let source = translating.errorSource { setSource(source, port: nil) }
-        } else if let quoted, let floating = view.floating(of: quoted.destination, port: place.outPort) {
+        } else if let quoted, let floating = view.pointee.floating(of: quoted.destination, port: place.outPort) {
             // It tells of a packet to a machine by its own name, which nobody out there knows.
             var inner = quoted
             inner.destination = floating.address
@@ -337,6 +337,7 @@ extension Simulator {
     private var mayBegin: Bool {
         mutating get {
             if key.ipProtocol == IPProtocol.tcp {
+                readFlags()
                 verdict.mask.bits.words[9] |= 0x04 << 48
                 return key.tcpFlags & 0x04 == 0
             }
@@ -365,6 +366,7 @@ extension Simulator {
             verdict.mask.include(.sourcePort)
             verdict.mask.include(.destinationPort)
             (tuple.sourcePort, tuple.destinationPort) = (key.sourcePort, key.destinationPort)
+            readFlags()
         } else if isICMP {
             // No flow tells identifiers apart.
             verdict.isCacheable = false

@@ -21,122 +21,150 @@ public struct TranslationPorts: Sendable {
 
     /// What this host has of an address.
     public struct Pool: Sendable {
+        /// The address.
+        public let key: Key
         /// Its blocks, ascending.
-        public var blocks: [UInt32] = []
-        /// Connections that began here and use a block, by block.
-        public var uses: [UInt32: Int] = [:]
-        /// When a block was last taken into use or left, by block.
-        public var touched: [UInt32: UInt64] = [:]
-        /// How many blocks are wanted besides.
-        public var wanted = 0
-        /// When blocks were wanted and there were none.
-        public var exhausted: UInt64?
-
+        public internal(set) var blocks: [UInt32] = []
         /// Connections that began here.
-        public var used = 0
+        public internal(set) var used = 0
+        /// How many of them use a block, by block.
+        var uses = [UInt32](repeating: 0, count: Int(PortBlock.count))
+        /// When a block was last taken into use or left, by block.
+        var touched = [UInt64](repeating: 0, count: Int(PortBlock.count))
+        /// How many blocks are wanted besides.
+        var wanted = 0
+        /// When blocks were wanted and there were none.
+        var exhausted: UInt64?
     }
 
-    /// By address.
-    public private(set) var pools: [Key: Pool] = [:]
-    /// How many packets found no port.
+    /// Addresses that this host has or had ports of. A place stays with its address.
+    public private(set) var pools: [Pool] = []
+    private var index: [Key: Int32] = [:]
+    /// The place that was asked for last: packets come in trains.
+    private var last: Int32 = -1
+    /// How many packets found no port at once.
     public private(set) var missed: UInt64 = 0
+    /// Whether there is anything in ``takeWanted()``.
+    public private(set) var isWanting = false
 
     /// Nothing.
     public init() {}
 
-    /// Whether there is anything in ``takeWanted()``.
-    public private(set) var isWanting = false
+    /// Blocks that one host asks for ahead of need, at most: an eighth of an address. What packets need is not bounded so.
+    static let most = 128
+
+    /// The pool of an address, if there is one.
+    public subscript(_ key: Key) -> Pool? { index[key].map { pools[Int($0)] } }
+
+    /// The place of an address's pool.
+    mutating func pool(_ zone: Tag, _ address: IPAddress) -> Int32 {
+        if last >= 0, pools[Int(last)].key.address == address, pools[Int(last)].key.zone == zone { return last }
+        let key = Key(zone: zone, address: address)
+        if let known = index[key] {
+            last = known
+        } else {
+            last = Int32(pools.count)
+            index[key] = last
+            pools.append(Pool(key: key))
+        }
+        return last
+    }
 
     /// Blocks that are here and hold ports of a range; `nil` where there are none.
-    func blocks(of key: Key, in range: PortRange) -> [UInt32]? {
-        guard let blocks = pools[key]?.blocks, !blocks.isEmpty else { return nil }
+    func blocks(of pool: Int32, in range: PortRange) -> [UInt32]? {
+        let blocks = pools[Int(pool)].blocks
         let wanted = PortBlock.blocks(of: range)
-        if let first = blocks.first, let last = blocks.last, wanted.contains(first), wanted.contains(last) {
-            return blocks
-        }
+        guard let first = blocks.first, let last = blocks.last else { return nil }
+        if wanted.contains(first), wanted.contains(last) { return blocks }
         let inside = blocks.filter(wanted.contains)
         return inside.isEmpty ? nil : inside
     }
 
-    /// Asks again for what could not be got.
-    public mutating func wantAgain(_ key: Key, _ count: Int) {
-        guard pools[key] != nil else { return }
-        let before = pools[key]?.wanted ?? 0
-        pools[key]?.wanted = max(before, count)
-        isWanting = true
-    }
-
     /// Asks for more. False when there were none lately.
-    mutating func want(_ key: Key, _ count: Int) -> Bool {
+    mutating func want(_ pool: Int32, _ count: Int) -> Bool {
         missed &+= 1
-        if pools[key]?.exhausted != nil { return false }
-        var pool = pools[key] ?? Pool()
-        pool.wanted = max(pool.wanted, min(max(count, 1), TranslationPorts.most))
-        pools[key] = pool
-        isWanting = true
+        if pools[Int(pool)].exhausted != nil { return false }
+        ask(Int(pool), min(max(count, 1), TranslationPorts.most))
         return true
     }
 
-    /// Takes account of a connection that comes or goes.
-    mutating func use(_ record: TranslationTable.Record, by change: Int, now: UInt64) {
-        guard record.isOwn, record.reply.destination != record.original.source
-                || record.reply.destinationPort != record.original.sourcePort
-        else { return }
-        let key = Key(zone: record.zone, address: record.reply.destination)
-        guard pools[key] != nil else { return }
-        let block = UInt32(record.reply.destinationPort) / UInt32(PortBlock.size)
-        let uses = (pools[key]?.uses[block] ?? 0) + change
-        pools[key]?.uses[block] = uses > 0 ? uses : nil
-        pools[key]?.used += change
-        pools[key]?.touched[block] = now
-        // Half of what one remote end could use is used: more are asked for ahead of need.
-        if change > 0, let pool = pools[key], pool.wanted == 0, pool.exhausted == nil,
-            uses * 2 > PortBlock.size, pool.used * 2 > pool.blocks.count * PortBlock.size,
-            pool.blocks.count < TranslationPorts.most
-        {
-            pools[key]?.wanted = min(pool.blocks.count, TranslationPorts.most - pool.blocks.count)
-            isWanting = true
-        }
+    private mutating func ask(_ place: Int, _ count: Int) {
+        pools[place].wanted = max(pools[place].wanted, count)
+        isWanting = true
     }
 
-    /// Blocks that one host asks for ahead of need, at most: an eighth of an address. What packets need is not bounded so.
-    static let most = 128
+    /// Asks again for what could not be got.
+    public mutating func wantAgain(_ key: Key, _ count: Int) {
+        if let place = index[key] { ask(Int(place), count) }
+    }
+
+    /// Takes account of a connection that begins here; the place of its pool, -1 where its port is of none.
+    mutating func use(_ zone: Tag, _ address: IPAddress, _ port: UInt16, now: UInt64) -> Int32 {
+        if last < 0 || pools[Int(last)].key.address != address || pools[Int(last)].key.zone != zone {
+            guard let known = index[Key(zone: zone, address: address)] else { return -1 }
+            last = known
+        }
+        let place = Int(last)
+        let block = Int(port) / PortBlock.size
+        pools[place].uses[block] += 1
+        pools[place].used += 1
+        pools[place].touched[block] = now
+        // Half of what one remote end could use is used: more are asked for ahead of need.
+        let held = pools[place].blocks.count
+        if Int(pools[place].uses[block]) * 2 > PortBlock.size, pools[place].used * 2 > held * PortBlock.size,
+            pools[place].wanted == 0, pools[place].exhausted == nil, held < TranslationPorts.most
+        {
+            ask(place, max(1, min(held, TranslationPorts.most - held)))
+        }
+        return last
+    }
+
+    /// Takes account of a connection that ends.
+    mutating func leave(_ pool: Int32, _ port: UInt16, now: UInt64) {
+        let block = Int(port) / PortBlock.size
+        guard pools[Int(pool)].uses[block] > 0 else { return }
+        pools[Int(pool)].uses[block] -= 1
+        pools[Int(pool)].used -= 1
+        pools[Int(pool)].touched[block] = max(pools[Int(pool)].touched[block], now)
+    }
 
     /// Has it asked for that an address, which may be needed, has blocks here.
     public mutating func prepare(_ key: Key) {
-        if pools[key] == nil {
-            pools[key] = Pool(wanted: 1)
-            isWanting = true
-        }
+        if index[key] == nil { ask(Int(pool(key.zone, key.address)), 1) }
     }
 
     /// What is to be asked for, by address; it counts as asked for from now on.
     public mutating func takeWanted() -> [(key: Key, count: Int)] {
-        var list: [(key: Key, count: Int)] = []
+        guard isWanting else { return [] }
         isWanting = false
-        for (key, pool) in pools where pool.wanted > 0 {
-            list.append((key, pool.wanted))
-            pools[key]?.wanted = 0
+        var list: [(key: Key, count: Int)] = []
+        for place in pools.indices where pools[place].wanted > 0 {
+            list.append((pools[place].key, pools[place].wanted))
+            pools[place].wanted = 0
         }
         return list
     }
 
     /// These blocks of an address are this host's now.
     public mutating func set(_ key: Key, _ blocks: [UInt32], now: UInt64) {
-        var pool = pools[key] ?? Pool()
-        guard pool.blocks != blocks else { return }
-        for block in blocks where !pool.blocks.contains(block) { pool.touched[block] = now }
-        pool.blocks = blocks
-        pool.exhausted = nil
-        pools[key] = pool
+        if blocks.isEmpty, index[key] == nil { return }
+        let place = Int(pool(key.zone, key.address))
+        guard pools[place].blocks != blocks else { return }
+        for block in blocks where !pools[place].blocks.contains(block) { pools[place].touched[Int(block)] = now }
+        pools[place].blocks = blocks
+        pools[place].exhausted = nil
     }
 
     /// There are no more blocks of an address.
-    public mutating func noteExhausted(_ key: Key, now: UInt64) { pools[key]?.exhausted = now }
+    public mutating func noteExhausted(_ key: Key, now: UInt64) {
+        if let place = index[key] { pools[Int(place)].exhausted = now }
+    }
 
     /// Addresses without blocks lately, of which some may have come free: they may be asked for again.
     public mutating func forgetExhausted(before time: UInt64) {
-        for (key, pool) in pools { if let at = pool.exhausted, at < time { pools[key]?.exhausted = nil } }
+        for place in pools.indices {
+            if let at = pools[place].exhausted, at < time { pools[place].exhausted = nil }
+        }
     }
 
     /// Blocks that nobody used for a while, by address. They are no longer this host's from now on.
@@ -144,16 +172,13 @@ public struct TranslationPorts: Sendable {
     /// - Parameter keeping: whether an address may still be needed: then one block stays.
     public mutating func takeIdle(before time: UInt64, keeping: (Key) -> Bool) -> [(key: Key, blocks: [UInt32])] {
         var list: [(key: Key, blocks: [UInt32])] = []
-        for (key, pool) in pools {
-            let isKept = keeping(key)
-            var idle = pool.blocks.filter { pool.uses[$0] == nil && (pool.touched[$0] ?? 0) < time }
-            if isKept, idle.count == pool.blocks.count, !idle.isEmpty { idle.removeFirst() }
-            if !idle.isEmpty {
-                list.append((key, idle))
-                pools[key]?.blocks.removeAll { idle.contains($0) }
-                for block in idle { pools[key]?.touched[block] = nil }
-            }
-            if !isKept, pools[key]?.blocks.isEmpty == true, pool.uses.isEmpty { pools[key] = nil }
+        for place in pools.indices where !pools[place].blocks.isEmpty {
+            let pool = pools[place]
+            var idle = pool.blocks.filter { pool.uses[Int($0)] == 0 && pool.touched[Int($0)] < time }
+            if !idle.isEmpty, idle.count == pool.blocks.count, keeping(pool.key) { idle.removeFirst() }
+            guard !idle.isEmpty else { continue }
+            list.append((pool.key, idle))
+            pools[place].blocks.removeAll { idle.contains($0) }
         }
         return list
     }

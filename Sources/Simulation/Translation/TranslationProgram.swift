@@ -55,7 +55,7 @@ final class TranslationProgram: @unchecked Sendable {  // written in `init` only
         var addresses: [InterfaceAddress]
     }
 
-    let view: TranslationView
+    let view: UnsafePointer<TranslationView>
     let destinationList: ChainProgram
     let sourceList: ChainProgram
     private let sets: [AddressGroupProgram]
@@ -123,12 +123,13 @@ final class TranslationProgram: @unchecked Sendable {  // written in `init` only
             memory.append(UnsafeMutableRawPointer(pointer))
             return UnsafePointer(pointer)
         }
-        view = TranslationView(
+        let made = TranslationView(
             destinationChain: chains.destination, sourceChain: chains.source, targets: keep(targets),
             floatingByAddress: keep(floating.sorted { $0.address < $1.address }),
             floatingByTarget: keep(floating.sorted { ($0.target, $0.port) < ($1.target, $1.port) }),
             floatingCount: floating.count, returns: programs[0].view, redirected: programs[1].view,
             hidden: programs[2].view, answered: programs[3].view)
+        view = keep([made])
         sets = programs
         self.memory = memory
     }
@@ -210,11 +211,11 @@ extension AddressGroupView {
 
 /// Views of translations. They are valid as long as the ``PolicyTables`` that they lie in, or a copy of it.
 struct TranslationViews: @unchecked Sendable {  // what they point to is never written
-    private var views: [TranslationView?] = []
+    private var views: [UnsafePointer<TranslationView>?] = []
     @inline(__always)
-    subscript(_ index: Int) -> TranslationView? {
+    subscript(_ index: Int) -> UnsafePointer<TranslationView>? {
         get { views[index] }
         set { views[index] = newValue }
     }
-    mutating func append(_ view: TranslationView?) { views.append(view) }
+    mutating func append(_ view: UnsafePointer<TranslationView>?) { views.append(view) }
 }

@@ -42,10 +42,10 @@ public struct TranslationTable: ~Copyable {
         public var reply: ConnectionTuple
         /// What became of it.
         public var life: ConnectionLife
-        /// Whether it began on this host.
-        public var isOwn: Bool
         /// Who it is counted to.
         var owner: UInt32
+        /// Whose ports its source has one of; -1: nobody's.
+        var pool: Int32
         /// Whether the slot is taken.
         var isTaken = true
     }
@@ -54,17 +54,16 @@ public struct TranslationTable: ~Copyable {
     public enum Outcome: Sendable, Equatable {
         /// It was not known.
         case new
-        /// It goes on.
-        case known
+        /// It goes on; whether others are to hear of that.
+        case known(isDue: Bool)
         /// Somebody else has what it says on one side.
         case conflict
         /// There is no room.
         case full
     }
 
-    private var records: [Record] = []
-    private var free: [UInt32] = []
-    private var index = HashIndex()
+    private var records = Slab<Record>()
+    private var index: HashIndex
     private let seed: UInt64
     /// Ports that this host may translate sources to.
     public var ports = TranslationPorts()
@@ -75,9 +74,11 @@ public struct TranslationTable: ~Copyable {
     private var quota = ConnectionQuota(ConnectionBounds(perPort: .max, perTenant: .max))
     /// How many there are at most.
     public let limit: Int
+    /// How many there are.
+    public private(set) var count = 0
     /// How many could not be taken because there were too many.
     public private(set) var refused: UInt64 = 0
-    private var cursor = 0
+    private var cursor: Int32 = 0
 
     /// An empty table.
     ///
@@ -85,118 +86,130 @@ public struct TranslationTable: ~Copyable {
     public init(seed: UInt64, limit: Int) {
         self.seed = seed
         self.limit = limit
+        index = HashIndex()
     }
 
-    /// How many connections there are.
-    public var count: Int { records.count - free.count }
-
-    private func hash(_ tuple: ConnectionTuple, _ zone: Tag) -> UInt64 { mix(tuple.directedHash(seed), zone.bits ^ seed) }
-
-    private func slot(_ tuple: ConnectionTuple, _ zone: Tag) -> Int? {
-        index[hash(tuple, zone)].map { Int($0) }
+    private func hash(_ tuple: ConnectionTuple, _ zone: Tag) -> UInt64 {
+        mix(tuple.directedHash(seed), zone.bits ^ seed)
     }
 
-    private func side(_ tuple: ConnectionTuple, _ record: Record) -> TranslationMatch.Side? {
-        if tuple == record.original { return .original }
-        if tuple == record.reply { return .reply }
-        return nil
+    @inline(__always)
+    private func slot(_ hash: UInt64) -> UnsafeMutablePointer<Record>? {
+        index[hash].map { records[Int32(truncatingIfNeeded: $0)] }
     }
 
     /// The connection that a packet belongs to, unless its time is over.
     public func find(_ tuple: ConnectionTuple, zone: Tag, now: UInt64) -> TranslationMatch? {
-        guard let slot = slot(tuple, zone), records[slot].zone == zone, now < expiry(records[slot]),
-            let side = side(tuple, records[slot])
-        else { return nil }
-        return TranslationMatch(original: records[slot].original, reply: records[slot].reply, side: side)
+        guard let slot = slot(hash(tuple, zone)), slot.pointee.zone == zone, now < expiry(zone, slot.pointee.life) else {
+            return nil
+        }
+        let side: TranslationMatch.Side
+        if tuple == slot.pointee.original {
+            side = .original
+        } else if tuple == slot.pointee.reply {
+            side = .reply
+        } else {
+            return nil
+        }
+        return TranslationMatch(original: slot.pointee.original, reply: slot.pointee.reply, side: side)
     }
 
     /// Whether nobody has what answers would say.
     public func isFree(_ reply: ConnectionTuple, zone: Tag) -> Bool { index[hash(reply, zone)] == nil }
-
-    /// The record of a connection.
-    public func record(_ tuple: ConnectionTuple, zone: Tag) -> Record? {
-        guard let slot = slot(tuple, zone), records[slot].zone == zone, side(tuple, records[slot]) != nil else {
-            return nil
-        }
-        return records[slot]
-    }
 
     /// Takes note of a packet: begins the connection, or keeps it alive.
     ///
     /// - Parameters:
     ///   - isReturn: whether the packet goes back to who began it.
     ///   - flags: TCP flags of the packet, or of all since it was asked last.
-    ///   - isOwn: whether packets told it here; otherwise another host told it.
+    ///   - owner: who it is counted to if it begins.
+    ///   - telling: how often others are to hear that it goes on, besides each turn that it takes; `nil` when they told it.
     public mutating func note(
         _ original: ConnectionTuple, _ reply: ConnectionTuple, zone: Tag, isReturn: Bool, flags: UInt16 = 0,
-        isOwn: Bool = true, owner: ConnectionOwner? = nil, now: UInt64
+        owner: ConnectionOwner? = nil, telling interval: UInt64? = nil, now: UInt64
     ) -> Outcome {
         let flags = UInt8(truncatingIfNeeded: flags)
-        if let slot = slot(original, zone) {
-            let record = records[slot]
-            guard record.zone == zone else { return .conflict }
-            if record.original == original, record.reply == reply {
-                if now >= expiry(record) || record.life.isOver(for: flags) {
-                    records[slot].life = ConnectionLife(original.ipProtocol, flags, now)
+        let (first, second) = (hash(original, zone), hash(reply, zone))
+        if let slot = slot(first) {
+            guard slot.pointee.zone == zone else { return .conflict }
+            let isOver = now >= expiry(zone, slot.pointee.life)
+            if slot.pointee.original == original, slot.pointee.reply == reply {
+                if isOver || slot.pointee.life.isOver(for: flags) {
+                    slot.pointee.life = ConnectionLife(original.ipProtocol, flags, now)
                     return .new
                 }
-                records[slot].life.note(flags, isReturn: isReturn, now: now)
-                return .known
+                return .known(isDue: go(on: slot, flags, isReturn, interval, now))
             }
             // One whose rule is another now begins again; what somebody else says stays.
-            guard record.original == original || now >= expiry(record) else { return .conflict }
-            remove(slot)
+            guard slot.pointee.original == original || isOver else { return .conflict }
+            remove(Int32(truncatingIfNeeded: index[first] ?? 0))
         }
-        if let slot = slot(reply, zone) {
-            guard now >= expiry(records[slot]) else { return .conflict }
-            remove(slot)
+        if let slot = slot(second) {
+            guard now >= expiry(zone, slot.pointee.life) else { return .conflict }
+            remove(Int32(truncatingIfNeeded: index[second] ?? 0))
         }
         guard let place = quota.take(owner, total: count, limit: limit) else {
             refused &+= 1
             return .full
         }
-        let record = Record(
-            zone: zone, original: original, reply: reply, life: ConnectionLife(original.ipProtocol, flags, now),
-            isOwn: isOwn, owner: place)
-        let slot: UInt64
-        if let empty = free.popLast() {
-            records[Int(empty)] = record
-            slot = UInt64(empty)
-        } else {
-            slot = UInt64(records.count)
-            records.append(record)
-        }
-        index[hash(original, zone)] = slot
-        index[hash(reply, zone)] = slot
-        ports.use(record, by: 1, now: now)
+        let slot = records.take()
+        let isOwn = interval != nil && (reply.destination != original.source || reply.destinationPort != original.sourcePort)
+        let pool = isOwn ? ports.use(zone, reply.destination, reply.destinationPort, now: now) : -1
+        records[slot].initialize(
+            to: Record(
+                zone: zone, original: original, reply: reply, life: ConnectionLife(original.ipProtocol, flags, now),
+                owner: place, pool: pool))
+        index[first] = UInt64(slot)
+        index[second] = UInt64(slot)
+        count += 1
         return .new
     }
 
-    private mutating func remove(_ slot: Int) {
-        let record = records[slot]
-        index[hash(record.original, record.zone)] = nil
-        index[hash(record.reply, record.zone)] = nil
-        records[slot].isTaken = false
-        quota.give(back: record.owner)
-        free.append(UInt32(slot))
-        ports.use(record, by: -1, now: record.life.used)
+    /// Keeps a connection alive; whether others are to hear of it.
+    private func go(
+        on slot: UnsafeMutablePointer<Record>, _ flags: UInt8, _ isReturn: Bool, _ interval: UInt64?, _ now: UInt64
+    ) -> Bool {
+        let before = slot.pointee.life.phase
+        slot.pointee.life.note(flags, isReturn: isReturn, now: now)
+        guard let interval else {
+            slot.pointee.life.told = now
+            return false
+        }
+        let isDue = slot.pointee.life.phase != before || now >= slot.pointee.life.told &+ interval
+        if isDue { slot.pointee.life.told = now }
+        return isDue
     }
 
-    /// Notes that other hosts have heard of a connection.
-    public mutating func markTold(_ original: ConnectionTuple, zone: Tag, _ now: UInt64) {
-        if let slot = slot(original, zone) { records[slot].life.told = now }
+    private mutating func remove(_ place: Int32) {
+        let record = records[place].pointee
+        index[hash(record.original, record.zone)] = nil
+        index[hash(record.reply, record.zone)] = nil
+        records[place].pointee.isTaken = false
+        quota.give(back: record.owner)
+        if record.pool >= 0 { ports.leave(record.pool, record.reply.destinationPort, now: record.life.used) }
+        records.give(back: place)
+        count -= 1
     }
+
+    @inline(__always)
+    private func expiry(_ zone: Tag, _ life: ConnectionLife) -> UInt64 {
+        lifetimesByZone.isEmpty
+            ? lifetimes.expiry(of: life) : (lifetimesByZone[zone] ?? lifetimes).expiry(of: life)
+    }
+
+    /// When a connection's time is over.
+    public func expiry(_ record: Record) -> UInt64 { expiry(record.zone, record.life) }
 
     /// Forgets connections whose time is over, looking at so many; what was forgotten, by tag.
     public mutating func expire(now: UInt64, looking count: Int) -> [Tag] {
         var gone: [Tag] = []
-        for _ in 0..<min(count, records.count) {
-            if cursor >= records.count { cursor = 0 }
+        for _ in 0..<min(count, Int(records.end)) {
+            if cursor >= records.end { cursor = 0 }
             let record = records[cursor]
-            if record.isTaken, now >= expiry(record) {
+            if record.pointee.isTaken, now >= expiry(record.pointee.zone, record.pointee.life) {
+                gone.append(.translation(record.pointee.original, zone: record.pointee.zone))
+                gone.append(.translation(record.pointee.reply, zone: record.pointee.zone))
                 remove(cursor)
-                gone.append(.translation(record.original, zone: record.zone))
-                gone.append(.translation(record.reply, zone: record.zone))
             }
             cursor += 1
         }
@@ -205,7 +218,7 @@ public struct TranslationTable: ~Copyable {
 
     /// Everything that is known, in no order.
     public func forEach(_ body: (Record) -> Void) {
-        for record in records where record.isTaken { body(record) }
+        for place in 0..<records.end where records[place].pointee.isTaken { body(records[place].pointee) }
     }
 
     /// Sets how many connections ports and tenants may have. Those that are there stay.
@@ -216,12 +229,6 @@ public struct TranslationTable: ~Copyable {
 
     /// Connections by tenant, and how many were too many.
     public var countsByTenant: (counts: [Tag: Int], refused: [Tag: UInt64]) { (quota.counts, quota.refused) }
-
-    /// When a connection's time is over.
-    public func expiry(_ record: Record) -> UInt64 {
-        let lifetimes = lifetimesByZone.isEmpty ? lifetimes : lifetimesByZone[record.zone] ?? lifetimes
-        return lifetimes.expiry(of: record.life)
-    }
 
     /// Finds an address and a port that a connection's source may become: nobody else has them towards its remote end.
     /// The port stays as it is where that can be, and one machine keeps to one address.
@@ -255,11 +262,11 @@ public struct TranslationTable: ~Copyable {
     private enum PortChoice { case found(UInt16), pending, exhausted }
 
     private mutating func choose(_ address: IPAddress, _ wish: SourceWish) -> PortChoice {
-        let key = TranslationPorts.Key(zone: wish.zone, address: address)
         var reply = wish.tuple.reversed
         reply.destination = address
-        guard let blocks = ports.blocks(of: key, in: wish.ports) else {
-            return ports.want(key, 1) ? .pending : .exhausted
+        let pool = ports.pool(wish.zone, address)
+        guard let blocks = ports.blocks(of: pool, in: wish.ports) else {
+            return ports.want(pool, 1) ? .pending : .exhausted
         }
         let own = wish.tuple.sourcePort
         if wish.ports.contains(own), blocks.contains(UInt32(own) / UInt32(PortBlock.size)),
@@ -276,10 +283,10 @@ public struct TranslationTable: ~Copyable {
             reply.destinationPort = port
             guard isFree(reply, zone: wish.zone) else { continue }
             // Long searches tell that ports run short towards this remote end.
-            if step >= SourceWish.probes / 4 { _ = ports.want(key, blocks.count) }
+            if step >= SourceWish.probes / 4 { _ = ports.want(pool, blocks.count) }
             return .found(port)
         }
-        return ports.want(key, blocks.count) ? .pending : .exhausted
+        return ports.want(pool, blocks.count) ? .pending : .exhausted
     }
 }
 

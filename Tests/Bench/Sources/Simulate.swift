@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Agent
 import ArgumentParser
 import CCount
 import Foundation
@@ -13,8 +14,10 @@ import Wire
 struct SimulateCommand: ParsableCommand {
     static let configuration = CommandConfiguration(commandName: "simulate")
     @Option var rounds = 7
+    @Flag(help: "Only connections' first packets.") var statefulOnly = false
 
     mutating func run() throws {
+        if statefulOnly { return try stateful() }
         try measure("simulate.bridge", Drawings.bridge, port: "t/b/one", to: "t/b/far", destination: "10.0.1.3")
         try measure(
             "simulate.routers", Drawings.routers, port: "t/a/vm", to: "t/gw/a", destination: "10.3.200.1", known: true)
@@ -24,6 +27,7 @@ struct SimulateCommand: ParsableCommand {
             "rules.1000", Drawings.bridge, port: "t/b/one", to: "t/b/far", destination: "10.0.1.3", rules: 1000)
         print("{\"name\": \"rules.ratio\", \"value\": \(many / few), \"unit\": \"x\", \"allocations\": 0}")
         connections()
+        try stateful()
     }
 
     /// Memory of a million connections, as the process has it.
@@ -117,6 +121,78 @@ struct SimulateCommand: ParsableCommand {
             "{\"name\": \"\(name)\", \"value\": \(times[times.count / 2] / 1000), \"unit\": \"us\", \"allocations\": \(allocations)}"
         )
         return times[times.count / 2]
+    }
+}
+
+extension SimulateCommand {
+    /// Two routers, both of which filter by state, and the outer one translates sources.
+    private static let stateful = """
+        hosts: { h1: { address: 192.0.2.1 } }
+        tenants:
+          t:
+            chains:
+              f:
+                - { state: [established, related], action: accept }
+                - { protocol: tcp, destinationPort: [80, 443], state: new, action: accept }
+                - { action: drop }
+            bridges:
+              a: { ports: { vm: { host: h1, interface: vm, mac: "0e:00:00:00:00:01", address: 10.0.1.11/16 } } }
+              out: { ports: { up: { host: h1, interface: up, mac: "0e:00:00:00:00:02", address: 203.0.113.254/24 } } }
+            routers:
+              gw:
+                inbound: f
+                links: [{ bridge: a, address: 10.0.0.1/16 }, { router: edge, address: 100.64.0.2/30, peer: 100.64.0.1/30 }]
+                routes: [{ to: 0.0.0.0/0, via: 100.64.0.1 }]
+              edge:
+                outbound: f
+                links: [{ bridge: out, address: 203.0.113.1/24 }]
+                routes: [{ to: 0.0.0.0/0, via: 203.0.113.254 }, { to: 10.0.0.0/16, via: 100.64.0.2 }]
+                nat: [{ outPort: edge/out, action: snat 203.0.113.5 }]
+        """
+
+    /// First packets of connections, each of which is kept before the next comes.
+    private func stateful() throws {
+        let topology = try draw(SimulateCommand.stateful)
+        let fabric = Fabric(topology, localHost: "h1")
+        guard let path = PortPath("t/a/vm"), let own = topology.ports[path], let index = fabric.port(path),
+            let gateway = PortPath("t/gw/a").flatMap({ topology.ports[$0] }), let edge = DevicePath("t/edge"),
+            let address = IPAddress("203.0.113.5")
+        else { throw ValidationError("the drawing has no such ports") }
+        let count = 100_000
+        var all: [Double] = []
+        var allocations: Double = 0
+        for _ in 0..<rounds {
+            let state = LocalState()
+            let blocks = Array(PortBlock.blocks(of: .translation))
+            state.withPorts { $0.set(TranslationPorts.Key(zone: .router(edge), address: address), blocks, now: 1) }
+            var frame = Frame.tcp(
+                etherSource: own.mac, etherDestination: gateway.mac, source: IPAddress(IPv4Address(bits: 0x0a00_010b)),
+                destination: IPAddress(IPv4Address(bits: 0xc633_6401)), sourcePort: 1, destinationPort: 443)
+            var simulator = Simulator(fabric: fabric, state: state)
+            let owner = fabric.owner(of: index)
+            let before = cc_allocations()
+            let began = monotonicNanoseconds()
+            for number in 0..<count {
+                (frame[34], frame[35]) = (UInt8(number >> 8 & 0x3f | 0x40), UInt8(number & 0xff))
+                (frame[28], frame[29], frame[33]) = (UInt8(number >> 14 & 0xff), 11, UInt8(1 + number >> 13 & 0xff))
+                frame.withUnsafeBytes { bytes in
+                    var layout = PacketLayout()
+                    let key = FlowKey(parsing: bytes.bytes, layout: &layout)
+                    simulator.simulate(
+                        SimulatedPacket(key: key, layout: layout, bytes: bytes.bytes, length: layout.networkLength),
+                        at: index)
+                }
+                guard simulator.verdict.outputs.count == 1 else {
+                    throw ValidationError("simulate.stateful: packet \(number) \(simulator.verdict.drop?.rawValue ?? "")")
+                }
+                for learned in simulator.verdict.learned { _ = state.learn(learned, owner: owner, now: 1) }
+            }
+            all.append(Double(monotonicNanoseconds() - began) / Double(count) / 1000)
+            allocations = Double(cc_allocations() - before) / Double(count)
+        }
+        let middle = rounds / 2
+        print(
+            "{\"name\": \"simulate.stateful\", \"value\": \(all.sorted()[middle]), \"unit\": \"us\", \"allocations\": \(allocations)}")
     }
 }
 
