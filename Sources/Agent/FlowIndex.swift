@@ -18,13 +18,16 @@ struct FlowRecord {
     var set: Int32 = -1
     var nextInSet: Int32 = -1
     var previousInSet: Int32 = -1
+    /// The first of its tags that are of connections.
+    var firstOwn: Int32 = -1
     var isLive = true
 }
 
 /// The flows of one packet thread, found by id and by tag.
 ///
 /// Flows of one path have the same tags and mostly the same actions, so both are kept once: a flow joins the **tag set** of
-/// its path, and a tag leads to the sets that have it. Adding a flow costs two table look-ups and a place in a slab.
+/// its path, and a tag leads to the sets that have it. Adding a flow costs two table look-ups and a place in a slab. Tags of
+/// connections, which hardly any other flow has, lead to flows one by one.
 struct FlowIndex: ~Copyable {
     private struct TagSet {
         var tags: [Tag]
@@ -46,7 +49,16 @@ struct FlowIndex: ~Copyable {
     private var freeSets: [Int32] = []
     /// Sets by the hash of their tags.
     private var setOfHash = HashIndex()
-    private var setsOfTag: [Tag: [Int32]] = [:]
+    private var setsOfTag: [Tag: Set<Int32>] = [:]
+    /// A tag that a flow has of its own, in the list of the flow's and in that of the tag's.
+    private struct OwnTag {
+        var tag: UInt64
+        var flow: Int32
+        var nextOfFlow: Int32
+        var nextOfTag: Int32
+    }
+    private var ownTags = Slab<OwnTag>()
+    private var firstOfTag = HashIndex()
     /// Flows by port of ingress; port numbers are small.
     private var countOfPort: [Int] = []
     /// Distinct masks; records name theirs by position, since there are few.
@@ -68,8 +80,10 @@ struct FlowIndex: ~Copyable {
     }
 
     /// Gives a flow other tags and leaves the rest as it is.
-    mutating func retag(_ id: FlowID, _ tags: [Tag]) {
+    mutating func retag(_ id: FlowID, _ tags: [Tag], own: [Tag] = []) {
         guard let slot = find(id) else { return }
+        unlinkOwn(slot)
+        linkOwn(slot, own)
         let set = self.set(of: tags)
         guard records[slot].pointee.set != set else { return }
         unlink(slot)
@@ -88,7 +102,7 @@ struct FlowIndex: ~Copyable {
 
     /// Adds a flow, or gives the one of that id new actions and tags. The flow's actions become the instance that other
     /// flows like it have.
-    mutating func put(_ flow: inout Flow, sample: FlowKey, now: UInt64, isStanding: Bool, tags: [Tag]) {
+    mutating func put(_ flow: inout Flow, sample: FlowKey, now: UInt64, isStanding: Bool, tags: [Tag], own: [Tag] = []) {
         let set = self.set(of: tags)
         flow.actions = share(flow.actions, set)
         let slot: Int32
@@ -102,6 +116,7 @@ struct FlowIndex: ~Copyable {
             records[slot].pointee.actions = flow.actions
             records[slot].pointee.sample = sample
             if isStanding { records[slot].pointee.isStanding = true }
+            unlinkOwn(slot)
         } else {
             slot = records.take()
             let record = FlowRecord(
@@ -113,12 +128,14 @@ struct FlowIndex: ~Copyable {
             link(slot, set)
             countFlow(sample.inPort, 1)
         }
+        linkOwn(slot, own)
     }
 
     mutating func remove(_ id: FlowID) {
         guard let slot = find(id) else { return }
         byID[id.folded] = nil
         unlink(slot)
+        unlinkOwn(slot)
         countFlow(records[slot].pointee.sample.inPort, -1)
         records[slot].pointee.isLive = false
         records[slot].pointee.actions = []
@@ -130,10 +147,20 @@ struct FlowIndex: ~Copyable {
         var found: Set<Int32> = []
         for tag in tags { found.formUnion(setsOfTag[tag] ?? []) }
         var ids: [FlowID] = []
+        var own: Set<Int32> = []
+        for tag in tags {
+            var node = firstOfTag[tag.bits].map { Int32($0) } ?? -1
+            while node >= 0 {
+                if own.insert(ownTags[node].pointee.flow).inserted {
+                    ids.append(records[ownTags[node].pointee.flow].pointee.id)
+                }
+                node = ownTags[node].pointee.nextOfTag
+            }
+        }
         for set in found {
             var slot = sets[Int(set)].firstFlow
             while slot >= 0 {
-                ids.append(records[slot].pointee.id)
+                if own.isEmpty || !own.contains(slot) { ids.append(records[slot].pointee.id) }
                 slot = records[slot].pointee.nextInSet
             }
         }
@@ -175,8 +202,38 @@ struct FlowIndex: ~Copyable {
             sets.append(set)
         }
         setOfHash[hash] = UInt64(index)
-        for tag in Set(tags) { setsOfTag[tag, default: []].append(index) }
+        for tag in tags { setsOfTag[tag, default: []].insert(index) }
         return index
+    }
+
+    private mutating func linkOwn(_ slot: Int32, _ tags: [Tag]) {
+        for tag in tags {
+            let node = ownTags.take()
+            let head = firstOfTag[tag.bits].map { Int32($0) } ?? -1
+            ownTags[node].initialize(
+                to: OwnTag(
+                    tag: tag.bits, flow: slot, nextOfFlow: records[slot].pointee.firstOwn, nextOfTag: head))
+            firstOfTag[tag.bits] = UInt64(node)
+            records[slot].pointee.firstOwn = node
+        }
+    }
+
+    private mutating func unlinkOwn(_ slot: Int32) {
+        var node = records[slot].pointee.firstOwn
+        records[slot].pointee.firstOwn = -1
+        while node >= 0 {
+            let own = ownTags[node].pointee
+            let head = firstOfTag[own.tag].map { Int32($0) } ?? -1
+            if head == node {
+                firstOfTag[own.tag] = own.nextOfTag >= 0 ? UInt64(own.nextOfTag) : nil
+            } else {
+                var before = head
+                while before >= 0, ownTags[before].pointee.nextOfTag != node { before = ownTags[before].pointee.nextOfTag }
+                if before >= 0 { ownTags[before].pointee.nextOfTag = own.nextOfTag }
+            }
+            ownTags.give(back: node)
+            node = own.nextOfFlow
+        }
     }
 
     private mutating func link(_ slot: Int32, _ set: Int32) {
@@ -204,8 +261,8 @@ struct FlowIndex: ~Copyable {
         // Should another set have clashed with this one's hash, it is not found any more and made once again: that costs
         // memory for a while, no correctness.
         setOfHash[sets[Int(set)].hash] = nil
-        for tag in Set(sets[Int(set)].tags) {
-            setsOfTag[tag]?.removeAll { $0 == set }
+        for tag in sets[Int(set)].tags {
+            setsOfTag[tag]?.remove(set)
             if setsOfTag[tag]?.isEmpty == true { setsOfTag[tag] = nil }
         }
         sets[Int(set)] = TagSet(tags: [], hash: 0)

@@ -9,6 +9,11 @@ public enum AgentLimits {
     public static let flowsPerPort = flowsPerThread / 4
     /// A flow that carried nothing for this long goes.
     public static let idleNanoseconds: UInt64 = 10_000_000_000
+    /// The same of one that carried a TCP FIN, and of one that carried a reset.
+    public static let idleEndedNanoseconds: UInt64 = 4_000_000_000
+    public static let idleResetNanoseconds: UInt64 = 1_000_000_000
+    /// One part in so many of a packet thread's time goes to reading flow counters, at most.
+    public static let expiryShare: UInt64 = 25
     /// How often flow counters are read to find the idle ones.
     public static let expiryIntervalNanoseconds: UInt64 = 1_000_000_000
     /// Packets that wait for one neighbor.

@@ -44,9 +44,10 @@ extension PacketThread {
         }
         if !silent.isEmpty { announce(silent) }
         if now >= nextExpiry {
-            // Reading the counters of many flows takes its time: the more there are, the less often.
-            nextExpiry = now &+ max(AgentLimits.expiryIntervalNanoseconds, UInt64(flows.count) * 50_000)
             expire(thread)
+            // Reading the counters of many flows takes its time: the longer, the less often.
+            let took = monotonicNanoseconds() &- now
+            nextExpiry = now &+ max(AgentLimits.expiryIntervalNanoseconds, took * AgentLimits.expiryShare)
             if index == 0 {
                 let forgotten = state.expire(now: now)
                 if !forgotten.isEmpty { announce(forgotten) }
@@ -142,7 +143,7 @@ extension PacketThread {
             resimulate(record.sample)
             if let query = waitedFor {
                 // The flow goes on as it is until the neighbor answers, or does not.
-                flows.retag(id, simulator.verdict.tags)
+                flows.retag(id, simulator.verdict.tags, own: simulator.verdict.ownTags)
                 _ = lot.watch(query, now: now)
                 takeNote(thread)
                 sendGenerated(thread, generation: 0)
@@ -174,7 +175,8 @@ extension PacketThread {
                     thread.install(flow)
                 }
                 flows.put(
-                    &flow, sample: record.sample, now: now, isStanding: record.isStanding, tags: simulator.verdict.tags)
+                    &flow, sample: record.sample, now: now, isStanding: record.isStanding, tags: simulator.verdict.tags,
+                    own: simulator.verdict.ownTags)
                 noteConnections(of: id)
             }
         }
@@ -276,13 +278,19 @@ extension PacketThread {
         var idle: [FlowID] = []
         flows.forEach { record in
             let used = max(record.installed, record.statistics.usedNanoseconds)
-            if !record.isStanding, now > used &+ AgentLimits.idleNanoseconds { idle.append(record.id) }
+            if !record.isStanding, now > used &+ idleLimit(record.statistics.tcpFlags) { idle.append(record.id) }
         }
         for id in idle {
             thread.remove(id)
             flows.remove(id)
             counters.expired &+= 1
         }
+    }
+
+    /// How long a flow may carry nothing. Connections that end leave nothing for it to carry.
+    private func idleLimit(_ flags: UInt16) -> UInt64 {
+        if flags & TCPFlags.rst != 0 { return AgentLimits.idleResetNanoseconds }
+        return flags & TCPFlags.fin != 0 ? AgentLimits.idleEndedNanoseconds : AgentLimits.idleNanoseconds
     }
 
     func report(_ thread: any DatapathThread) -> [FlowReport] {

@@ -202,14 +202,15 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
     func install(
         _ decided: Flow, sample: FlowKey, _ thread: any DatapathThread, isStanding: Bool = false
     ) {
-        guard simulator.verdict.tags.count <= AgentLimits.tagsPerFlow,
+        guard simulator.verdict.tags.count + simulator.verdict.ownTags.count <= AgentLimits.tagsPerFlow,
             flows.count < AgentLimits.flowsPerThread / 2 || isStanding || hasRoom(sample.inPort)
         else {
             counters.tableFull &+= 1
             return
         }
         var flow = decided
-        flows.put(&flow, sample: sample, now: now, isStanding: isStanding, tags: simulator.verdict.tags)
+        flows.put(&flow, sample: sample, now: now, isStanding: isStanding, tags: simulator.verdict.tags,
+            own: simulator.verdict.ownTags)
         thread.install(flow)
         counters.installed &+= 1
         noteConnections(of: flow.id)

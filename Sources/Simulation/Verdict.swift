@@ -12,6 +12,8 @@ public struct Verdict: Sendable {
     public internal(set) var headers: [Header] = []
     /// Everything whose change would change the verdict.
     public internal(set) var tags: [Tag] = []
+    /// The same of connections: hardly two flows have one of these in common, where ``tags`` are those of a path.
+    public internal(set) var ownTags: [Tag] = []
     /// What was learned from the packet.
     public internal(set) var learned: [Learned] = []
     /// Connections that were asked for. Those that are new begin with the packet: there are none where it goes nowhere.
@@ -74,6 +76,7 @@ public struct Verdict: Sendable {
         outputs.removeAll(keepingCapacity: true)
         headers.removeAll(keepingCapacity: true)
         tags.removeAll(keepingCapacity: true)
+        if !ownTags.isEmpty { ownTags.removeAll(keepingCapacity: true) }
         if !learned.isEmpty { learned.removeAll(keepingCapacity: true) }
         if !connections.isEmpty { connections.removeAll(keepingCapacity: true) }
         if !translations.isEmpty { translations.removeAll(keepingCapacity: true) }

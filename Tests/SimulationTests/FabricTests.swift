@@ -13,7 +13,7 @@ import Wire
         return verdict.trace.map { "\($0.stage) \($0.object): \($0.text)" } + host.outputs(verdict)
             + ["\(verdict.drop.map { "\($0)" } ?? "-") \(verdict.mask.describe(parse(frame)))"]
             + verdict.packets.map { "\(host.fabric.path($0.port)) \($0.frame)" }
-            + verdict.tags.map { "\($0.bits)" }.sorted()
+            + (verdict.tags + verdict.ownTags).map { "\($0.bits)" }.sorted()
     }
 
     @Test(arguments: [Drawings.routers, Drawings.vlans])

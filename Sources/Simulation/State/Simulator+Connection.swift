@@ -44,7 +44,7 @@ extension Simulator {
         for use in answered where use.zone == place.device && use.tuple.reversed == tuple {
             return use.isReturn ? .established : .establishedReturn
         }
-        verdict.tags.append(.connection(tuple, zone: place.device))
+        verdict.ownTags.append(.connection(tuple, zone: place.device))
         readFlags()
         if let match = state.connection(tuple, zone: place.device, flags: key.tcpFlags) {
             verdict.connections.append(
@@ -76,7 +76,7 @@ extension Simulator {
     /// which is asked in full, a packet is worth nothing to whoever gets the rest.
     private mutating func fragmentClass(_ place: FilterPlace) -> ConnectionClass {
         let pair = tuple(withPorts: false)
-        verdict.tags.append(.connection(pair, zone: place.device))
+        verdict.ownTags.append(.connection(pair, zone: place.device))
         let isKnown = state.hasConnections(pair, zone: place.device)
         if isTracing { noteState(isKnown ? "established, by its fragment" : "invalid fragment", pair, place) }
         return isKnown ? .established : .invalid

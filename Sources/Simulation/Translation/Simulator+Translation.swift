@@ -384,7 +384,7 @@ extension Simulator {
             // The packet comes by twice.
             return refuse(.loop, place)
         }
-        verdict.tags.append(.translation(tuple, zone: place.device))
+        verdict.ownTags.append(.translation(tuple, zone: place.device))
         translating.match = state.translation(tuple, zone: place.device)
         if let match = translating.match, isLate {
             // Its destination should have been translated: the rule for that is gone, and with it the connection.
