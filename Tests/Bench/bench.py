@@ -169,23 +169,6 @@ class OpenVSwitch:
                 out.write(f"table=1,priority=10,udp,tp_dst={port},actions=output:2\n")
         self.openflow("replace-flows", file)
 
-    def translate(self):
-        """Stateful, both ways, and the first port's source translated: in the kernel's own tracking of connections."""
-        file = os.path.join(self.directory, "rules")
-        with open(file, "w") as out:
-            out.write("\n".join((
-                "table=0,priority=20,arp,actions=NORMAL",
-                "table=0,priority=10,tcp,actions=ct(table=1,nat)",
-                "table=1,priority=20,tcp,ct_state=+new+trk,in_port=1,tp_dst=8080,"
-                "actions=ct(commit,nat(src=10.0.0.100-10.0.0.107)),output:2",
-                "table=1,priority=20,tcp,ct_state=+est+trk,in_port=1,actions=output:2",
-                "table=1,priority=20,tcp,ct_state=+est+rpl+trk,in_port=2,actions=output:1",
-                "table=1,priority=0,actions=drop")) + "\n")
-        self.openflow("replace-flows", file)
-        # Whoever answers must know where the translated addresses are.
-        for last in range(100, 108):
-            inside("pb-n", "ip", "neigh", "replace", f"10.0.0.{last}", "lladdr", MAC_A, "dev", "eth0")
-
     def forget(self):
         run("ovs-appctl", "-t", f"{self.directory}/vsw.ctl", "revalidator/purge")
 
@@ -398,21 +381,39 @@ def kernel(options, work):
             peer.forget()
             take("theirs.flows", lambda: flows("ga", "gb", MAC_B, "10.0.0.2", index * 200_000))
         end_all()
-        peer = OpenVSwitch("on", work, "system").start(
-            [("pa-n", "pa", MAC_A, "10.0.0.1/24"), ("pb-n", "pb", MAC_B, "10.0.0.2/24")])
-        peer.translate()
-        try:
-            wait_for(lambda: float(connections("pa-n", "pb-n", "10.0.0.2", 0.3)) > 10, 15, "connections through the peer's")
-            for _ in range(options.runs):
-                take("theirs.connections", lambda: connections("pa-n", "pb-n", "10.0.0.2", seconds))
-        except RuntimeError as reason:
-            print(f"no peer for kernel.connections: {reason}", file=sys.stderr)
+        tracked()
+        wait_for(lambda: float(connections("ta", "tb", "10.0.0.2", 0.3)) > 10, 15, "connections through the kernel's own")
+        for _ in range(options.runs):
+            take("theirs.connections", lambda: connections("ta", "tb", "10.0.0.2", seconds))
         end_all()
     middle = {name: statistics.median(values) for name, values in measured.items()}
     result("kernel.gre.tcp", middle["ours.tcp"], "Gbit/s", "ovs-kernel", middle.get("theirs.tcp"), reach=">= 0.95 x")
     result("kernel.newflows", middle["ours.flows"], "1/s", "ovs-kernel", middle.get("theirs.flows"), reach=">= 1.5 x")
-    result("kernel.connections", middle["ours.connections"], "1/s", "ovs-kernel", middle.get("theirs.connections"),
-           reach=">= 1 x")
+    result("kernel.connections", middle["ours.connections"], "1/s", "ovs-kernel-ct", middle.get("theirs.connections"),
+           reach=">= 1 x", note="theirs: warm flows of the kernel datapath, put there by hand")
+
+
+def tracked():
+    """The kernel's datapath with its own tracking of connections: stateful both ways, the first port's source translated.
+    ovs-vswitchd always names a zone, which the guest's kernel does not have: so the flows are put there by hand, as it would
+    leave them once they are warm."""
+    namespace("tk")
+    for name, port, mac, address in (("ta", "pa", MAC_A, "10.0.0.1/24"), ("tb", "pb", MAC_B, "10.0.0.2/24")):
+        machine(name, "tk", port, mac, address)
+    dpctl = lambda *arguments: inside("tk", "ovs-dpctl", *arguments)
+    dpctl("add-dp", "tracked")
+    CLEANUP.append(lambda: dpctl("del-dp", "tracked"))
+    for port in ("pa", "pb"):
+        dpctl("add-if", "tracked", port)
+    ip = "eth(),eth_type(0x0800),ipv4(frag=no)"
+    for port, other in ((1, 2), (2, 1)):
+        dpctl("add-flow", "tracked", f"in_port({port}),eth(),eth_type(0x0806),arp()", str(other))
+        dpctl("add-flow", "tracked", f"recirc_id(0),in_port({port}),{ip}", f"ct(nat),recirc({port})")
+        dpctl("add-flow", "tracked", f"recirc_id({port}),in_port({port}),ct_state(-new+est+trk),{ip}", str(other))
+    dpctl("add-flow", "tracked", f"recirc_id(1),in_port(1),ct_state(+new+trk),{ip}",
+          "ct(commit,nat(src=10.0.0.100-10.0.0.107)),2")
+    for last in range(100, 108):
+        inside("tb", "ip", "neigh", "replace", f"10.0.0.{last}", "lladdr", MAC_A, "dev", "eth0")
 
 
 NAT = """

@@ -70,16 +70,23 @@ struct ConnectionsCommand: ParsableCommand {
             }
         }
         listening.put(bound == 0 && listen(socket, 4096) == 0)
+        // Whoever closes first keeps the ports for a while: that is to be nobody, so the client resets and we wait for it.
+        var polls = [pollfd(fd: socket, events: Int16(POLLIN), revents: 0)]
         while !done.value.load(ordering: .relaxed) {
-            var polls = [pollfd(fd: socket, events: Int16(POLLIN), revents: 0)]
-            guard poll(&polls, 1, 50) > 0 else { continue }
+            guard poll(&polls, nfds_t(polls.count), 50) > 0 else { continue }
+            for index in polls.indices.dropFirst().reversed() where polls[index].revents != 0 {
+                close(polls[index].fd)
+                polls.swapAt(index, polls.count - 1)
+                polls.removeLast()
+            }
+            guard polls[0].revents != 0 else { continue }
             while true {
                 let connection = accept(socket, nil, nil)
                 if connection < 0 { break }
-                close(connection)
+                polls.append(pollfd(fd: connection, events: Int16(POLLIN), revents: 0))
             }
         }
-        close(socket)
+        for one in polls { close(one.fd) }
     }
 
     private static func connect(
