@@ -9,7 +9,7 @@ import Topology
 struct NodeEndpoints {
     let node: any NodeInterface
 
-    var all: [Endpoint] { [health, ready, status, flows, datapath, state, trace] }
+    var all: [Endpoint] { [health, ready, status, flows, datapath, state, rules, trace] }
 
     private var health: Endpoint {
         Endpoint(
@@ -76,6 +76,22 @@ struct NodeEndpoints {
         }
     }
 
+    private var rules: Endpoint {
+        Endpoint(
+            method: .get, path: "/v1/node/rules", id: "node-rules", tag: "node",
+            summary: "What rules of chains, security groups and translations matched on a node since it started.",
+            access: .operator,
+            parameters: [
+                .query("matching", .string(), "Only rules of whose line this is part, as in `acme/web` or `drop`."),
+                NodeEndpoints.host,
+            ], answers: [.init(status: 200, text: "The answer.", schema: NodeEndpoints.anything)],
+            problems: [404, 502, 503]
+        ) { [node] call in
+            try NodeEndpoints.reply(
+                try await node.answer(.rules(matching: call.query["matching"]), host: call.query["host"]))
+        }
+    }
+
     private var trace: Endpoint {
         Endpoint(
             method: .get, path: "/v1/node/trace", id: "node-trace", tag: "node",
@@ -109,6 +125,7 @@ struct NodeEndpoints {
         case .datapath(let answer): try .json(answer)
         case .trace(let answer): try .json(answer)
         case .state(let answer): try .json(answer)
+        case .rules(let answer): try .json(answer)
         }
     }
 }

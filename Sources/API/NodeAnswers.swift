@@ -10,6 +10,8 @@ public enum NodeRequest: Codable, Sendable {
     case datapath
     /// Connections that are known; those meant by the text, all without one.
     case state(matching: String?)
+    /// What rules matched; those meant by the text, all without one.
+    case rules(matching: String?)
     /// Simulate a described packet from a port.
     case trace(port: String, packet: String)
 }
@@ -26,8 +28,33 @@ public enum NodeResponse: Codable, Sendable {
     case datapath(DatapathAnswer)
     /// Answer to `state`.
     case state(StateAnswer)
+    /// Answer to `rules`.
+    case rules([RuleAnswer])
     /// Answer to `trace`.
     case trace(TraceAnswer)
+}
+
+/// What one rule matched on a host.
+public struct RuleAnswer: Codable, Sendable {
+    /// Its list: `chain acme/web`, `nat acme/edge`, `group acme/web`.
+    public var list: String
+    /// Its id there.
+    public var rule: String
+    /// What it says.
+    public var text: String
+    /// Packets.
+    public var packets: UInt64
+    /// Bytes.
+    public var bytes: UInt64
+
+    /// Made by the node.
+    public init(list: String, rule: String, text: String, packets: UInt64, bytes: UInt64) {
+        self.list = list
+        self.rule = rule
+        self.text = text
+        self.packets = packets
+        self.bytes = bytes
+    }
 }
 
 /// How a node is.

@@ -4,7 +4,7 @@ import HTTPTypes
 extension APIServer {
     /// Everything that can be asked, the description of it included.
     static func endpoints(of node: any NodeInterface) -> [Endpoint] {
-        var all = ObjectEndpoints(node: node).all
+        var all = ObjectEndpoints(node: node).all + RuleEndpoints(node: node).all
         all += ChangeEndpoints(node: node).all
         all += ClusterEndpoints(node: node).all
         all += NodeEndpoints(node: node).all

@@ -119,7 +119,7 @@ enum Schemas {
         }
     }
 
-    private static let rule = Schema.named(
+    static let rule = Schema.named(
         "Rule",
         [
             Property("id", .name(1), "Names the rule in its chain; its place unless said."),

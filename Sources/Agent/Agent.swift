@@ -308,6 +308,17 @@ public final class Agent: Sendable {
         return sum
     }
 
+    /// What rules matched on this host, by list and rule.
+    public func rules() -> [RuleReport] {
+        var sums: [RuleName: (packets: UInt64, bytes: UInt64)] = [:]
+        for report in ask({ PacketThread.Message.rules($0) }).joined() {
+            let before = sums[report.name] ?? (0, 0)
+            sums[report.name] = (before.packets &+ report.packets, before.bytes &+ report.bytes)
+        }
+        return sums.map { RuleReport(name: $0.key, packets: $0.value.packets, bytes: $0.value.bytes) }
+            .sorted { ($0.name.list, $0.name.rule) < ($1.name.list, $1.name.rule) }
+    }
+
     /// The datapath's ports and what is bound to them.
     public func ports() throws -> [PortReport] {
         let bound = control.withLock { control in

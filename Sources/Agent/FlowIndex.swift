@@ -18,6 +18,8 @@ struct FlowRecord {
     var set: Int32 = -1
     var nextInSet: Int32 = -1
     var previousInSet: Int32 = -1
+    /// The rules that its packets meet.
+    var way: Int32 = -1
     /// The first of its tags that are of connections.
     var firstOwn: Int32 = -1
     var isLive = true
@@ -96,9 +98,21 @@ struct FlowIndex: ~Copyable {
 
     func mask(of record: FlowRecord) -> FlowMask { masks[Int(record.mask)] }
 
-    func setStatistics(_ statistics: FlowStatistics, of id: FlowID) {
-        if let slot = find(id) { records[slot].pointee.statistics = statistics }
+    /// Notes what a flow carried so far; what that is more than before, with the rules that it met.
+    @discardableResult
+    func setStatistics(_ statistics: FlowStatistics, of id: FlowID) -> (way: Int32, packets: UInt64, bytes: UInt64) {
+        guard let slot = find(id) else { return (-1, 0, 0) }
+        let before = records[slot].pointee.statistics
+        records[slot].pointee.statistics = statistics
+        // One that was installed over itself begins again.
+        guard statistics.packets >= before.packets, statistics.bytes >= before.bytes else {
+            return (records[slot].pointee.way, statistics.packets, statistics.bytes)
+        }
+        return (records[slot].pointee.way, statistics.packets - before.packets, statistics.bytes - before.bytes)
     }
+
+    /// Notes the rules that a flow's packets meet.
+    func setWay(_ way: Int32, of id: FlowID) { if let slot = find(id) { records[slot].pointee.way = way } }
 
     /// Adds a flow, or gives the one of that id new actions and tags. The flow's actions become the instance that other
     /// flows like it have.

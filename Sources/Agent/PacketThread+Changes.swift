@@ -30,6 +30,9 @@ extension PacketThread {
             case .inherit(let inherited): inherit(inherited, thread)
             case .report(let reply): reply.put(report(thread))
             case .count(let reply): reply.put(counters)
+            case .rules(let reply):
+                readStatistics(thread)
+                reply.put(ruleCounts.sums.map { RuleReport(name: $0.key, packets: $0.value.packets, bytes: $0.value.bytes) })
             }
         }
         var silent: Set<Tag> = []
@@ -64,6 +67,7 @@ extension PacketThread {
             answerBudget.removeAll()
         }
         self.epoch = epoch
+        ruleCounts.forgetPlaces()
         simulator = Simulator(fabric: epoch.fabric, state: state)
         decideAgain(flows.flows(with: changed), thread)
         if installsStanding { installStanding(thread) }
@@ -174,9 +178,11 @@ extension PacketThread {
                     counters.replaced &+= 1
                     thread.install(flow)
                 }
+                let way = ruleCounts.way(simulator.verdict.rules, epoch.fabric)
                 flows.put(
                     &flow, sample: record.sample, now: now, isStanding: record.isStanding, tags: simulator.verdict.tags,
                     own: simulator.verdict.ownTags)
+                flows.setWay(way, of: id)
                 noteConnections(of: id)
             }
         }
@@ -252,7 +258,7 @@ extension PacketThread {
             if simulator.verdict.isCacheable, !begins, !isOpening(key) {
                 install(Flow(key: key, mask: mask, actions: actions), sample: key, thread)
             }
-            count(simulator.verdict, key, at: port)
+            count(simulator.verdict, key, packet.bytes.count, at: port)
             var packet = packet
             simulator.verdict.edit?.apply(to: &packet.bytes)
             thread.execute(withoutCheck(actions), on: packet)
@@ -273,7 +279,7 @@ extension PacketThread {
     }
 
     func expire(_ thread: any DatapathThread) {
-        thread.forEachFlow { id, statistics in flows.setStatistics(statistics, of: id) }
+        readStatistics(thread)
         keepConnections(thread)
         var idle: [FlowID] = []
         flows.forEach { record in
@@ -287,6 +293,14 @@ extension PacketThread {
         }
     }
 
+    /// Reads what flows carried.
+    private func readStatistics(_ thread: any DatapathThread) {
+        thread.forEachFlow { id, statistics in
+            let more = flows.setStatistics(statistics, of: id)
+            ruleCounts.count(more.way, packets: more.packets, bytes: more.bytes)
+        }
+    }
+
     /// How long a flow may carry nothing. Connections that end leave nothing for it to carry.
     private func idleLimit(_ flags: UInt16) -> UInt64 {
         if flags & TCPFlags.rst != 0 { return AgentLimits.idleResetNanoseconds }
@@ -294,7 +308,7 @@ extension PacketThread {
     }
 
     func report(_ thread: any DatapathThread) -> [FlowReport] {
-        thread.forEachFlow { id, statistics in flows.setStatistics(statistics, of: id) }
+        readStatistics(thread)
         var list: [FlowReport] = []
         flows.forEach { record in
             let record = copy record

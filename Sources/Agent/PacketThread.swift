@@ -24,6 +24,8 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
         case report(Reply<[FlowReport]>)
         /// Tell the counters.
         case count(Reply<AgentCounters>)
+        /// Tell what rules matched.
+        case rules(Reply<[RuleReport]>)
     }
 
     /// What a standing flow was installed for.
@@ -66,6 +68,8 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
     var logBudget: [RuleReference: RateLimit] = [:]
     /// Where they go.
     let logRule: @Sendable (RuleLog) -> Void
+    /// What rules matched.
+    var ruleCounts = RuleCounts()
     var nextExpiry: UInt64 = 0
     var now: UInt64 = 0
 
@@ -129,7 +133,7 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
         if simulator.verdict.isCacheable, !begins, !isOpening(packet.key) {
             install(Flow(key: packet.key, mask: mask, actions: actions), sample: packet.key, thread)
         }
-        count(simulator.verdict, packet.key, at: port)
+        count(simulator.verdict, packet.key, packet.bytes.count, at: port)
         // A packet that is too long for the flow's own check goes out as it is: it may be fragmented.
         if let edit = simulator.verdict.edit {
             var edited = packet.owned()
@@ -212,6 +216,7 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
         flows.put(&flow, sample: sample, now: now, isStanding: isStanding, tags: simulator.verdict.tags,
             own: simulator.verdict.ownTags)
         thread.install(flow)
+        if !simulator.verdict.rules.isEmpty { flows.setWay(ruleCounts.way(simulator.verdict.rules, epoch.fabric), of: flow.id) }
         counters.installed &+= 1
         noteConnections(of: flow.id)
     }
@@ -221,8 +226,11 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
         flows.count < AgentLimits.flowsPerThread && flows.count(ofPort: port) < AgentLimits.flowsPerPort
     }
 
-    func count(_ verdict: borrowing Verdict, _ key: FlowKey, at port: PortIndex) {
+    func count(_ verdict: borrowing Verdict, _ key: FlowKey, _ length: Int, at port: PortIndex) {
         if !verdict.logs.isEmpty { log(verdict, key, at: port) }
+        if !verdict.rules.isEmpty {
+            ruleCounts.count(ruleCounts.way(verdict.rules, epoch.fabric), packets: 1, bytes: UInt64(length))
+        }
         if let reason = verdict.drop { counters.drops[reason, default: 0] &+= 1 }
     }
 

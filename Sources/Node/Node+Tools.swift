@@ -17,6 +17,7 @@ extension Node {
         case .flows: .flows(flows())
         case .datapath: datapath()
         case .state(let text): .state(connections(text))
+        case .rules(let text): .rules(rules(text))
         case .trace(let port, let packet): Tracer(agent: agent).trace(port: port, packet: packet)
         }
     }
@@ -44,6 +45,15 @@ extension Node {
                 idleSeconds: flow.idleNanoseconds.map { Double($0) / 1e9 }, isStanding: flow.isStanding)
         }
         .sorted { ($0.ingress, $1.packets) < ($1.ingress, $0.packets) }
+    }
+
+    private func rules(_ text: String?) -> [RuleAnswer] {
+        agent.rules().compactMap { report in
+            let name = report.name
+            if let text, !"\(name.list) \(name.rule) \(name.text)".contains(text) { return nil }
+            return RuleAnswer(
+                list: name.list, rule: name.rule, text: name.text, packets: report.packets, bytes: report.bytes)
+        }
     }
 
     /// Connections that are listed at once.

@@ -73,6 +73,25 @@ public final class Fabric: Sendable {
         else { return nil }
         return (path, rules[Int(reference.rule)].id)
     }
+    /// The list that a rule is in and the rule, as people call them, in this snapshot.
+    public func name(of reference: RuleReference) -> RuleName? {
+        guard let path = tables.policy.path(reference.chain) else { return nil }
+        let place = Int(reference.rule)
+        switch tables.policy.kind(reference.chain) {
+        case .chain:
+            guard let rules = topology.chains[path]?.rules, rules.indices.contains(place) else { return nil }
+            return RuleName(list: "chain \(path)", rule: rules[place].id, text: rules[place].description)
+        case .translation:
+            guard let rules = topology.routers[path]?.translation.rules, rules.indices.contains(place) else { return nil }
+            return RuleName(list: "nat \(path)", rule: rules[place].id, text: rules[place].description)
+        case .security(let rules):
+            guard rules.indices.contains(place) else { return nil }
+            let parts = rules[place].split(separator: ":", maxSplits: 1)
+            return RuleName(
+                list: "group \(path)", rule: parts.first.map(String.init) ?? "",
+                text: parts.dropFirst().first.map { String($0.drop { $0 == " " }) } ?? "")
+        }
+    }
     /// How many lists of rules are compiled: chains, translations and security groups.
     public var compiledChains: Int { tables.policy.programs.count { $0 != nil } }
     /// The name of a host.

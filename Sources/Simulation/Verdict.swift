@@ -24,6 +24,8 @@ public struct Verdict: Sendable {
     public internal(set) var edit: PayloadEdit?
     /// Rules that ask for a line in the log.
     public internal(set) var logs: [RuleReference] = []
+    /// Rules that matched, in order: of chains, security groups and translations.
+    public internal(set) var rules: [RuleReference] = []
     /// Packets to send besides: ARP and ND requests and answers, ICMP errors, echo replies.
     public internal(set) var packets: [GeneratedPacket] = []
     /// Why nothing goes out, when nothing does.
@@ -81,6 +83,7 @@ public struct Verdict: Sendable {
         if !connections.isEmpty { connections.removeAll(keepingCapacity: true) }
         if !translations.isEmpty { translations.removeAll(keepingCapacity: true) }
         edit = nil
+        if !rules.isEmpty { rules.removeAll(keepingCapacity: true) }
         if !logs.isEmpty { logs.removeAll(keepingCapacity: true) }
         if !packets.isEmpty { packets.removeAll(keepingCapacity: true) }
         if !trace.isEmpty { trace.removeAll(keepingCapacity: true) }
@@ -97,6 +100,16 @@ public struct RuleReference: Sendable, Hashable {
     var chain: Int32
     /// The rule's place in it.
     var rule: Int32
+}
+
+/// A rule as people call it.
+public struct RuleName: Sendable, Hashable {
+    /// Its list: `chain acme/web`, `nat acme/edge`, `group acme/web`.
+    public var list: String
+    /// Its id there.
+    public var rule: String
+    /// What it says.
+    public var text: String
 }
 
 /// Something that a packet taught, or confirmed.

@@ -208,6 +208,46 @@ extension StateCommand {
     }
 }
 
+/// `selvage rules`.
+struct RulesCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "rules", abstract: "Count what rules matched, on all hosts together.",
+        discussion: """
+            Rules of chains, security groups and translations that matched a packet, since the hosts' nodes started, by the
+            host where packets come in. What flows carried is counted as it is read, within some seconds.
+            """)
+
+    @OptionGroup var node: NodeOptions
+    @Argument(help: "Only rules of whose line this is part: a chain, an id, as in drop.")
+    var matching: String?
+    @Flag(help: "Print JSON, host by host.") var json = false
+
+    func run() async throws {
+        let (answers, isComplete): ([(host: String, answer: [RuleAnswer])], Bool) = try await askAll(
+            "rules", node, matching.map { [("matching", $0)] } ?? [])
+        if json {
+            try printJSON(Dictionary(answers.map { ($0.host, $0.answer) }, uniquingKeysWith: { a, _ in a }))
+        } else {
+            var sums: [String: RuleAnswer] = [:]
+            for one in answers.flatMap(\.answer) {
+                let key = "\(one.list) \(one.rule) \(one.text)"
+                if sums[key] == nil {
+                    sums[key] = one
+                } else {
+                    sums[key]?.packets &+= one.packets
+                    sums[key]?.bytes &+= one.bytes
+                }
+            }
+            LabPrinter.table(
+                ["LIST", "RULE", "PACKETS", "BYTES", "WHAT IT SAYS"],
+                sums.values.sorted { ($0.list, $0.rule) < ($1.list, $1.rule) }.map {
+                    [$0.list, $0.rule, "\($0.packets)", "\($0.bytes)", $0.text]
+                })
+        }
+        if !isComplete { throw ExitCode(1) }
+    }
+}
+
 /// `selvage datapath`.
 struct DatapathCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(

@@ -10,7 +10,8 @@ capture() {   # capture HOST FILTER COUNT: starts tcpdump, returns when it liste
     for _ in $(seq 100); do grep -q 'listening on' "$dump.err" && return; read -rt 0.05 <> <(:) || true; done
     echo "tcpdump did not start"; cat "$dump.err"; exit 1
 }
-dump=$(mktemp); trap 'rm -f "$dump" "$dump.err"' EXIT
+dump=$(mktemp); trap 'rm -f "$dump" "$dump.err" "$dump.yaml" "$dump.go"' EXIT
+examples=$(dirname "$0")/cluster-examples; [ -d "$examples" ] || examples=$(dirname "$0")/../../cluster-examples
 case $example in
     hello)
         say ping; at acme/web/vm1 ping -c 3 -i 0.2 10.0.1.12
@@ -36,6 +37,58 @@ case $example in
         say tcpdump sees VNIs; capture h1 "udp port 4789" 4
         at acme/web/vm1 ping -c 4 -i 0.2 10.0.2.21; wait $tcpdump; grep -q 'VXLAN, flags \[I\] (0x08), vni ' "$dump"
         say iperf3 -6; at acme/db/sql iperf3 -s -1 -D; at acme/web/vm1 iperf3 -6 -c fd00:2::21 -t 1 | grep receiver
+        ;;
+    nat)
+        say what the other side sees; capture acme/internet/server 'icmp and src 203.0.113.5 or src 203.0.113.6' 2
+        at acme/web/vm1 ping -c 3 -i 0.2 203.0.113.80; wait $tcpdump
+        say curl through a forwarded port; at acme/web/vm1 sh -c 'cd /etc && exec python3 -m http.server 8080 >/dev/null 2>&1' & server=$!
+        for _ in $(seq 50); do at acme/internet/client curl -sf -m 2 -o /dev/null http://203.0.113.10/hostname && break; read -rt 0.1 <> <(:) || true; done
+        at acme/internet/client curl -sS -m 5 http://203.0.113.10/hostname | grep -q .
+        say the same from inside, and from its own machine; for who in web/vm2 db/sql web/vm1; do at acme/$who curl -sS -m 5 -o /dev/null http://203.0.113.10/hostname; done
+        kill $server 2>/dev/null || true
+        say another port is refused at once; { at acme/internet/client curl -sS -m 5 http://203.0.113.10:22 2>&1 || true; } | grep -q "Couldn't connect"
+        say two pings of one identifier; at acme/web/vm1 ping -e 77 -c 4 -i 0.2 203.0.113.80 & other=$!
+        at acme/db/sql ping -e 77 -c 4 -i 0.2 203.0.113.80; wait $other
+        say large pings, in fragments; at acme/web/vm1 ping -c 2 -i 0.2 -s 4000 203.0.113.80; at acme/internet/client ping -c 2 -i 0.2 -s 4000 203.0.113.20
+        say traceroute out, and to a floating address; at acme/web/vm1 traceroute -n -w 2 -q 1 203.0.113.80 | tee "$dump"; grep -q ' 203\.0\.113\.80 ' "$dump"
+        at acme/internet/client traceroute -n -w 2 -q 1 203.0.113.20 | tee "$dump"; grep -q ' 203\.0\.113\.20 ' "$dump"
+        say the error of a forwarded port comes from the address that was asked
+        at acme/internet/client traceroute -n -w 2 -q 1 -U -p 53 203.0.113.10 | tee "$dump"; grep -q ' 203\.0\.113\.10 ' "$dump"; ! grep -q ' 10\.0\.' "$dump"
+        say arping of an address that is translated; at acme/internet/client arping -c 2 -I eth0 203.0.113.10
+        say iperf3 through translation; at acme/internet/server iperf3 -s -1 -D; at acme/db/sql iperf3 -c 203.0.113.80 -t 1 | grep receiver
+        say state; "$selvage" state --lab "$lab" 203.0.113.80 | tee "$dump" | tail -n 3; grep -q 'acme/edge .*203\.0\.113\.1' "$dump"
+        say trace; "$selvage" trace --lab "$lab" acme/internet/client 'tcp to 203.0.113.10:80' | tee "$dump"; grep -q 'is 10\.0\.1\.11:8080' "$dump"
+        ;;
+    security-groups)
+        say nmap finds what is let in and nothing else
+        at acme/inside/guest nmap -n -Pn -sS -p 1-1000 --min-rate 1000 --max-retries 2 10.0.1.11 | tee "$dump"; grep -q '998 filtered' "$dump"
+        for scan in -sA -sF -sX; do
+            say nmap $scan; at acme/inside/guest nmap -n -Pn $scan -p 20-60 --max-retries 1 10.0.2.21 | tee "$dump"; grep -q 'filtered' "$dump"; ! grep -qE '/tcp +(open|closed|unfiltered) ' "$dump"
+        done
+        say nmap -sU; at acme/inside/guest nmap -n -Pn -sU -p 50-60 --max-retries 1 10.0.1.11 | tee "$dump"; ! grep -qE '/udp +(open|closed) ' "$dump"
+        say the flow table is bounded; [ "$("$selvage" flows --lab "$lab" --json | grep -c '"ingress"')" -lt 20000 ]
+        say a stranger\'s address goes nowhere; { at acme/web/vm1 sh -c 'ip addr add 10.0.1.99/24 dev eth0; ping -c 1 -W 1 -I 10.0.1.99 198.51.100.77; code=$?; ip addr del 10.0.1.99/24 dev eth0; exit $code' || echo stopped; } | grep -q stopped
+        say one that is allowed does; at acme/db/sql1 sh -c 'ip addr add 10.0.2.50/24 dev eth0; ping -c 2 -i 0.2 -W 2 -I 10.0.2.50 10.0.2.22; code=$?; ip addr del 10.0.2.50/24 dev eth0; exit $code'
+        say a connection outlives the group that let it begin
+        at acme/web/vm1 sh -c 'exec python3 -c "
+import socket
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind((\"\", 443)); s.listen()
+c, _ = s.accept()
+while c.recv(10): c.send(b\"y\")
+"' & server=$!
+        mkfifo "$dump.go"; at acme/inside/guest python3 -c '
+import socket, sys, time
+for _ in range(50):
+    s = socket.socket(); s.settimeout(3)
+    try: s.connect(("10.0.1.11", 443)); break
+    except OSError: time.sleep(0.1)
+s.send(b"x"); assert s.recv(10) == b"y"; print("open", flush=True)
+sys.stdin.readline(); s.send(b"x"); assert s.recv(10) == b"y"; print("still", flush=True)
+' <"$dump.go" >"$dump" & client=$!
+        exec 4>"$dump.go"; for _ in $(seq 100); do grep -q open "$dump" && break; read -rt 0.1 <> <(:) || true; done
+        sed '/id: http/d' "$examples/security-groups.yaml" >"$dump.yaml"; "$selvage" lab apply --lab "$lab" "$dump.yaml"
+        echo go >&4; exec 4>&-; wait $client; cat "$dump"; grep -q still "$dump"; kill $server 2>/dev/null || true; rm -f "$dump.go"
+        say and no other begins; { at acme/inside/guest curl -sS -m 2 http://10.0.1.11:443 2>&1 || true; } | grep -q 'timed out'
         ;;
     firewall)
         say a rejected connection ends at once; { at acme/inside/office curl -sS -m 5 http://10.0.2.21:5432 2>&1 || true; } | tee "$dump"

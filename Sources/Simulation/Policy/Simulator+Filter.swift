@@ -67,6 +67,7 @@ extension Simulator {
                 bits[at / 64] &= ~(1 << UInt64(at % 64))
                 continue
             }
+            verdict.rules.append(RuleReference(chain: index, rule: entry.rule))
             if isTracing { noteRule(index, entry) }
             switch entry.action {
             case .accept: return .accept
