@@ -20,7 +20,8 @@ struct RuleEndpoints {
             method: .put, path: "/v1/chains/{tenant}/{name}/rules/{rule}", id: "put-rule", tag: "chains",
             summary: "Change a rule of a chain in its place, or add one.", access: .known,
             parameters: RuleEndpoints.parameters + [
-                .query("before", .string(), "The rule to put it before; where it is unless said, a new one at the end."),
+                .query(
+                    "before", .string(), "The rule to put it before; where it is unless said, a new one at the end."),
                 .wait, .waitSeconds,
             ],
             body: .init(type: "application/json", schema: Schemas.rule),

@@ -145,8 +145,13 @@ enum Schemas {
         [
             Property("id", .name(1), "Names the rule in its router; its place unless said."),
             Property(
-                "action", .string(pattern: "^((dnat|snat) [0-9A-Fa-f.:]+(-[0-9A-Fa-f.:]+)?|masquerade)( port [0-9]{1,5}(-[0-9]{1,5})?)?$|^accept$"),
-                required: true, "What happens: dnat ADDRESS [port PORT], snat ADDRESS [port PORTS], masquerade, accept."),
+                "action",
+                .string(
+                    pattern:
+                        "^((dnat|snat) [0-9A-Fa-f.:]+(-[0-9A-Fa-f.:]+)?|masquerade)( port [0-9]{1,5}(-[0-9]{1,5})?)?$|^accept$"
+                ),
+                required: true, "What happens: dnat ADDRESS [port PORT], snat ADDRESS [port PORTS], masquerade, accept."
+            ),
             Property(
                 "match", .map(.array(.string())),
                 "Which connections, as in a manifest: field and values, `not` before a field that is inverted."),

@@ -78,8 +78,10 @@ extension Agent {
         var ranges: [PortRange] = []
         for rule in router.translation.rules {
             switch rule.action {
-            case .source(let target) where target.first.family == address.family && target.first <= address
-                && address <= target.last: ranges.append(target.ports ?? .translation)
+            case .source(let target)
+            where target.first.family == address.family && target.first <= address
+                && address <= target.last:
+                ranges.append(target.ports ?? .translation)
             case .masquerade(let ports): ranges.append(ports ?? .translation)
             default: break
             }

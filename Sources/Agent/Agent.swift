@@ -112,7 +112,8 @@ public final class Agent: Sendable {
     /// Puts in force what operators set for tenants.
     private func applySettings(_ topology: Topology, _ difference: TopologyDifference) {
         let hasLifetimes = topology.settings.values.contains { !$0.lifetimes.isEmpty }
-        guard !difference.settings.isEmpty || hasLifetimes && !(difference.bridges.isEmpty && difference.routers.isEmpty)
+        guard
+            !difference.settings.isEmpty || hasLifetimes && !(difference.bridges.isEmpty && difference.routers.isEmpty)
         else { return }
         var connections: [Tag: ConnectionBounds] = [:]
         var translations: [Tag: ConnectionBounds] = [:]

@@ -116,7 +116,8 @@ struct FlowIndex: ~Copyable {
 
     /// Adds a flow, or gives the one of that id new actions and tags. The flow's actions become the instance that other
     /// flows like it have.
-    mutating func put(_ flow: inout Flow, sample: FlowKey, now: UInt64, isStanding: Bool, tags: [Tag], own: [Tag] = []) {
+    mutating func put(_ flow: inout Flow, sample: FlowKey, now: UInt64, isStanding: Bool, tags: [Tag], own: [Tag] = [])
+    {
         let set = self.set(of: tags)
         flow.actions = share(flow.actions, set)
         let slot: Int32
@@ -242,7 +243,9 @@ struct FlowIndex: ~Copyable {
                 firstOfTag[own.tag] = own.nextOfTag >= 0 ? UInt64(own.nextOfTag) : nil
             } else {
                 var before = head
-                while before >= 0, ownTags[before].pointee.nextOfTag != node { before = ownTags[before].pointee.nextOfTag }
+                while before >= 0, ownTags[before].pointee.nextOfTag != node {
+                    before = ownTags[before].pointee.nextOfTag
+                }
                 if before >= 0 { ownTags[before].pointee.nextOfTag = own.nextOfTag }
             }
             ownTags.give(back: node)

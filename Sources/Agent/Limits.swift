@@ -9,8 +9,9 @@ public enum AgentLimits {
     public static let flowsPerPort = flowsPerThread / 4
     /// A flow that carried nothing for this long goes.
     public static let idleNanoseconds: UInt64 = 10_000_000_000
-    /// The same of one that carried a TCP FIN, and of one that carried a reset.
+    /// The same of one that carried a TCP FIN.
     public static let idleEndedNanoseconds: UInt64 = 4_000_000_000
+    /// The same of one that carried a TCP reset.
     public static let idleResetNanoseconds: UInt64 = 1_000_000_000
     /// One part in so many of a packet thread's time goes to reading flow counters, at most.
     public static let expiryShare: UInt64 = 25

@@ -150,7 +150,10 @@ public final class LocalState: FlowStateView {
 
     /// Connections by tenant, and how many found no room; those that routers translate besides.
     public var countsByTenant:
-        (connections: (counts: [Tag: Int], refused: [Tag: UInt64]), translations: (counts: [Tag: Int], refused: [Tag: UInt64]))
+        (
+            connections: (counts: [Tag: Int], refused: [Tag: UInt64]),
+            translations: (counts: [Tag: Int], refused: [Tag: UInt64])
+        )
     {
         (connections.withLock { $0.table.countsByTenant }, translations.withLock { $0.table.countsByTenant })
     }

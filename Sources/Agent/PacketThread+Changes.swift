@@ -32,7 +32,8 @@ extension PacketThread {
             case .count(let reply): reply.put(counters)
             case .rules(let reply):
                 readStatistics(thread)
-                reply.put(ruleCounts.sums.map { RuleReport(name: $0.key, packets: $0.value.packets, bytes: $0.value.bytes) })
+                reply.put(
+                    ruleCounts.sums.map { RuleReport(name: $0.key, packets: $0.value.packets, bytes: $0.value.bytes) })
             }
         }
         var silent: Set<Tag> = []

@@ -213,10 +213,13 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
             return
         }
         var flow = decided
-        flows.put(&flow, sample: sample, now: now, isStanding: isStanding, tags: simulator.verdict.tags,
+        flows.put(
+            &flow, sample: sample, now: now, isStanding: isStanding, tags: simulator.verdict.tags,
             own: simulator.verdict.ownTags)
         thread.install(flow)
-        if !simulator.verdict.rules.isEmpty { flows.setWay(ruleCounts.way(simulator.verdict.rules, epoch.fabric), of: flow.id) }
+        if !simulator.verdict.rules.isEmpty {
+            flows.setWay(ruleCounts.way(simulator.verdict.rules, epoch.fabric), of: flow.id)
+        }
         counters.installed &+= 1
         noteConnections(of: flow.id)
     }

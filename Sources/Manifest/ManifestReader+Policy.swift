@@ -34,7 +34,9 @@ extension ManifestReader {
         for field in yaml.entries(node, object, known: known) {
             guard let value = yaml.number(field.value, object, field.key, 1...Int(largest)) else { continue }
             if let limit = TenantSettings.Limit(rawValue: field.key) { settings.limits[limit] = UInt32(value) }
-            if let lifetime = TenantSettings.Lifetime(rawValue: field.key) { settings.lifetimes[lifetime] = UInt32(value) }
+            if let lifetime = TenantSettings.Lifetime(rawValue: field.key) {
+                settings.lifetimes[lifetime] = UInt32(value)
+            }
         }
         topology.settings[tenant] = settings
         others.insert(.tenant(tenant))
@@ -149,7 +151,9 @@ extension ManifestReader {
             if case .mapping = entry.value {
                 target = nil
                 for field in yaml.entries(entry.value, object, known: ["target", "port"]) {
-                    if field.key == "target" { target = field.value } else {
+                    if field.key == "target" {
+                        target = field.value
+                    } else {
                         port = yaml.text(field.value, object, "port")
                     }
                 }

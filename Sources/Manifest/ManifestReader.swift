@@ -124,7 +124,9 @@ public struct ManifestReader {
     }
 
     private mutating func readTenant(_ tenant: String, _ node: Node) {
-        let known = ["bridges", "routers", "chains", "portGroups", "addressGroups", "securityGroups", "limits", "lifetimes"]
+        let known = [
+            "bridges", "routers", "chains", "portGroups", "addressGroups", "securityGroups", "limits", "lifetimes",
+        ]
         for kind in yaml.entries(node, tenant, known: known) {
             switch kind.key {
             case "chains":
@@ -306,7 +308,8 @@ public struct ManifestReader {
     private mutating func readRouter(_ path: DevicePath, _ node: Node) {
         var router = Router(path: path)
         for field in yaml.entries(
-            node, path.description, known: ["enabled", "links", "ports", "routes", "inbound", "outbound", "nat", "floating"])
+            node, path.description,
+            known: ["enabled", "links", "ports", "routes", "inbound", "outbound", "nat", "floating"])
         {
             switch field.key {
             case "enabled": router.isEnabled = yaml.bool(field.value, path.description, "enabled") ?? true

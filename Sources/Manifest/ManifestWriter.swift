@@ -73,7 +73,9 @@ public enum ManifestWriter {
             let limits = TenantSettings.Limit.allCases.compactMap { limit in
                 settings.limits[limit].map { "\(limit.rawValue): \($0)" }
             }
-            if !limits.isEmpty || settings.lifetimes.isEmpty { line(2, "limits: { \(limits.joined(separator: ", ")) }") }
+            if !limits.isEmpty || settings.lifetimes.isEmpty {
+                line(2, "limits: { \(limits.joined(separator: ", ")) }")
+            }
             let lifetimes = TenantSettings.Lifetime.allCases.compactMap { lifetime in
                 settings.lifetimes[lifetime].map { "\(lifetime.rawValue): \($0)" }
             }
@@ -173,7 +175,9 @@ public enum ManifestWriter {
                     line(4, "\(word):")
                     for (place, rule) in rules.enumerated() {
                         var parts = rule.id == "\(place + 1)" ? [] : ["id: \(quoted(rule.id))"]
-                        parts += rule.written.map { "\($0.name): [\($0.values.map { "\"\($0)\"" }.joined(separator: ", "))]" }
+                        parts += rule.written.map {
+                            "\($0.name): [\($0.values.map { "\"\($0)\"" }.joined(separator: ", "))]"
+                        }
                         line(5, "- {\(parts.isEmpty ? "" : " \(parts.joined(separator: ", ")) ")}")
                     }
                 }
@@ -192,7 +196,8 @@ public enum ManifestWriter {
             var parts = id == "\(place + 1)" ? [] : ["id: \(quoted(id))"]
             for field in condition.fields {
                 let values = field.values.map { "\"\($0)\"" }
-                parts.append("\(field.name): " + (values.count == 1 ? values[0] : "[\(values.joined(separator: ", "))]"))
+                parts.append(
+                    "\(field.name): " + (values.count == 1 ? values[0] : "[\(values.joined(separator: ", "))]"))
             }
             // What has a colon, as IPv6 addresses do, stands in quotes.
             parts.append("action: " + (action.contains(":") ? "\"\(action)\"" : action))

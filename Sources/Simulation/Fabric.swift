@@ -82,7 +82,9 @@ public final class Fabric: Sendable {
             guard let rules = topology.chains[path]?.rules, rules.indices.contains(place) else { return nil }
             return RuleName(list: "chain \(path)", rule: rules[place].id, text: rules[place].description)
         case .translation:
-            guard let rules = topology.routers[path]?.translation.rules, rules.indices.contains(place) else { return nil }
+            guard let rules = topology.routers[path]?.translation.rules, rules.indices.contains(place) else {
+                return nil
+            }
             return RuleName(list: "nat \(path)", rule: rules[place].id, text: rules[place].description)
         case .security(let rules):
             guard rules.indices.contains(place) else { return nil }

@@ -86,7 +86,8 @@ extension FabricTables {
     }
 
     private var sizeOfRuns: Int {
-        addresses.count + portGroups.count + allowed.count + floodPorts.count + floodHosts.count + trunkSets.count + routing.size
+        addresses.count + portGroups.count + allowed.count + floodPorts.count + floodHosts.count + trunkSets.count
+            + routing.size
     }
 
     /// Enters a port in its device's list, in order of name.

@@ -195,7 +195,9 @@ struct FabricTables: Sendable {
         (record.allowedStart, record.allowedCount) = (old.allowedStart, old.allowedCount)
         waste += Self.put(port.allowed.sorted(), &allowed, &record.allowedStart, &record.allowedCount)
         // Security groups are groups of ports, too.
-        let groups = port.groups.union(port.security).sorted().map { Tag.portGroup(DevicePath(tenant: tenant, name: $0)).bits }
+        let groups = port.groups.union(port.security).sorted().map {
+            Tag.portGroup(DevicePath(tenant: tenant, name: $0)).bits
+        }
         (record.groupStart, record.groupCount) = (old.groupStart, old.groupCount)
         waste += Self.put(groups, &portGroups, &record.groupStart, &record.groupCount)
         switch port.attachment {

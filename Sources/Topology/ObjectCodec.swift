@@ -12,7 +12,7 @@ extension TopologyObject {
         switch self {
         case .bridge(let bridge): bridge.filters.isEmpty ? 1 : 2
         case .router(let router): router.translation.isEmpty ? router.filters.isEmpty ? 1 : 2 : 3
-        case .port(let port): 
+        case .port(let port):
             port.security.isEmpty && port.allowed.isEmpty ? port.filters.isEmpty && port.groups.isEmpty ? 1 : 2 : 3
         default: 1
         }

@@ -23,7 +23,8 @@ extension Topology {
     public func problems() -> [Problem] {
         problems(
             ports: Set(ports.keys), routers: Set(routers.keys), bridges: Set(bridges.keys), chains: Set(chains.keys),
-            addressGroups: Set(addressGroups.keys), securityGroups: Set(securityGroups.keys), settings: Set(settings.keys), hosts: true)
+            addressGroups: Set(addressGroups.keys), securityGroups: Set(securityGroups.keys),
+            settings: Set(settings.keys), hosts: true)
     }
 
     /// What a change may have made wrong: the ports and devices that it touched, their neighbors, and hosts. Takes no walk
@@ -72,7 +73,8 @@ extension Topology {
         }
         return problems(
             ports: touched, routers: routers, bridges: bridges, chains: chains, addressGroups: change.addressGroups,
-            securityGroups: securityGroups, settings: change.settings, hosts: !change.hosts.isEmpty || !change.zones.isEmpty)
+            securityGroups: securityGroups, settings: change.settings,
+            hosts: !change.hosts.isEmpty || !change.zones.isEmpty)
     }
 
     /// Everything of a tenant that may name a chain or a group.

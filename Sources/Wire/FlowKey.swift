@@ -246,12 +246,16 @@ extension FlowKey {
     }
     /// Source address in the family that the EtherType says.
     @inlinable public var ipSource: IPAddress {
-        @inline(__always) get { IPAddress(high: words[11], low: words[12], family: etherType == EtherType.ipv6 ? .ipv6 : .ipv4) }
+        @inline(__always) get {
+            IPAddress(high: words[11], low: words[12], family: etherType == EtherType.ipv6 ? .ipv6 : .ipv4)
+        }
         @inline(__always) set { (words[11], words[12]) = (newValue.high, newValue.low) }
     }
     /// Destination address in the family that the EtherType says.
     @inlinable public var ipDestination: IPAddress {
-        @inline(__always) get { IPAddress(high: words[13], low: words[14], family: etherType == EtherType.ipv6 ? .ipv6 : .ipv4) }
+        @inline(__always) get {
+            IPAddress(high: words[13], low: words[14], family: etherType == EtherType.ipv6 ? .ipv6 : .ipv4)
+        }
         @inline(__always) set { (words[13], words[14]) = (newValue.high, newValue.low) }
     }
     /// Whether the packet came by a tunnel.

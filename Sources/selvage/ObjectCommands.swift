@@ -418,7 +418,9 @@ enum Objects {
                 ["NAME", "LIMITS", "LIFETIMES", "REVISION"],
                 objects.map { [text($0, "name"), list($0, "limits"), list($0, "lifetimes"), text($0, "revision")] })
         case .securityGroup:
-            func rules(_ group: [String: Any], _ way: String) -> [[String: Any]] { group[way] as? [[String: Any]] ?? [] }
+            func rules(_ group: [String: Any], _ way: String) -> [[String: Any]] {
+                group[way] as? [[String: Any]] ?? []
+            }
             if objects.count == 1 {
                 LabPrinter.table(
                     ["WAY", "ID", "LETS PASS"],
@@ -429,7 +431,8 @@ enum Objects {
                                 way, text(rule, "id"),
                                 match.isEmpty
                                     ? "everything"
-                                    : match.map { "\($0.key) \($0.value.joined(separator: " "))" }.joined(separator: ", "),
+                                    : match.map { "\($0.key) \($0.value.joined(separator: " "))" }.joined(
+                                        separator: ", "),
                             ]
                         }
                     })

@@ -27,7 +27,8 @@ struct Selvage: AsyncParsableCommand {
             CommandGroup(
                 name: "Why",
                 subcommands: [
-                    TraceCommand.self, FlowsCommand.self, StateCommand.self, RulesCommand.self, DatapathCommand.self, StatusCommand.self,
+                    TraceCommand.self, FlowsCommand.self, StateCommand.self, RulesCommand.self, DatapathCommand.self,
+                    StatusCommand.self,
                 ]),
             CommandGroup(
                 name: "Running", subcommands: [ClusterCommand.self, NodeCommand.self, LabCommand.self]),

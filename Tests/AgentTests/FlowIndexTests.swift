@@ -38,7 +38,9 @@ import Wire
             let tag = Simulation.Tag(bits: random.next() % 90)
             let expected = reference.filter { $0.value.contains(tag) }.map { flow($0.key, []).id }
             let found = index.flows(with: [tag])
-            #expect(Set(found) == Set(expected) && found.count == expected.count, "seed \(SeededRandom.seed) round \(round)")
+            #expect(
+                Set(found) == Set(expected) && found.count == expected.count, "seed \(SeededRandom.seed) round \(round)"
+            )
             #expect(index.count == reference.count)
         }
     }

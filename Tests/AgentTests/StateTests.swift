@@ -64,7 +64,8 @@ import Wire
     @Test func `ports are wanted once, used by halves before more are, and idle ones go back`() {
         let calls = Mutex(0)
         let state = LocalState { calls.withLock { $0 += 1 } }
-        let key = TranslationPorts.Key(zone: Simulation.Tag(bits: 9), address: IPAddress(IPv4Address(bits: 0x0a00_0009)))
+        let key = TranslationPorts.Key(
+            zone: Simulation.Tag(bits: 9), address: IPAddress(IPv4Address(bits: 0x0a00_0009)))
         func wish(_ source: UInt16) -> SourceWish {
             SourceWish(
                 zone: key.zone, tuple: use(0, from: source).original, first: key.address, count: 1,

@@ -165,7 +165,8 @@ import Topology
         for part in [
             "t/gw nat rule back: range 203.0.113.6-203.0.113.5 ends before it begins",
             "rule family: translates IPv4 to IPv6", "rule ports: translates ports without a protocol",
-            "rule where: asks where a packet leaves", "rule state: asks for state", "rule many: has more than 256 addresses",
+            "rule where: asks where a packet leaves", "rule state: asks for state",
+            "rule many: has more than 256 addresses",
             "rule range: range 90-80 ends before it begins", "address group nobody does not exist",
             "rule group: is there twice", "t/gw floating address 203.0.113.1: is the router's own",
             "198.51.100.7: is in no network of the router", "203.0.113.21: stands for fd00::1, of the other family",

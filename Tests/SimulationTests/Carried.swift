@@ -103,7 +103,8 @@ func checksumFaults(_ frame: [UInt8]) -> [String] {
         switch bytes[9] {
         case IPProtocol.tcp, IPProtocol.udp:
             if bytes[9] == IPProtocol.udp, transport[6] == 0, transport[7] == 0 { return }
-            let pseudo = Array(bytes[12..<20]) + [0, bytes[9], UInt8(transport.count >> 8), UInt8(transport.count & 255)]
+            let pseudo =
+                Array(bytes[12..<20]) + [0, bytes[9], UInt8(transport.count >> 8), UInt8(transport.count & 255)]
             if sum(pseudo + transport) != 0 { faults.append("\(what) transport") }
         case IPProtocol.icmp:
             if sum(transport) != 0 { faults.append("\(what) ICMP") }

@@ -17,7 +17,8 @@ import Wire
             for count in 0..<most {
                 next += 1
                 let tuple = ConnectionTuple(
-                    source: IPAddress(IPv4Address(bits: next)), destination: IPAddress(IPv4Address(bits: 1)), sourcePort: 1,
+                    source: IPAddress(IPv4Address(bits: next)), destination: IPAddress(IPv4Address(bits: 1)),
+                    sourcePort: 1,
                     destinationPort: 2, ipProtocol: 17)
                 let owner = ConnectionOwner(port: Simulation.Tag(bits: port), tenant: .tenant(tenant))
                 if table.note(tuple, zone: Simulation.Tag(bits: 1), owner: owner, now: 1) == .refused { return count }

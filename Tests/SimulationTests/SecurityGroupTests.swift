@@ -99,7 +99,8 @@ import Wire
         func arp(_ sender: String, _ mac: UInt64 = 0x0e00_0000_0001) -> [UInt8] {
             Frame.arp(
                 operation: 2, sender: (MACAddress(bits: mac), address(sender).v4 ?? .init(bits: 0)),
-                target: (MACAddress(bits: 3), .init(bits: 0x0a00_010d)), etherDestination: MACAddress(bits: 0x0e00_0000_0003))
+                target: (MACAddress(bits: 3), .init(bits: 0x0a00_010d)),
+                etherDestination: MACAddress(bits: 0x0e00_0000_0003))
         }
         #expect(drop(arp("10.0.1.11")) == nil)
         #expect(drop(arp("10.0.1.13")) == .spoofedAddress)

@@ -64,7 +64,8 @@ import Wire
         case 3:
             frame = Frame.icmp(
                 etherSource: etherSource, etherDestination: etherDestination, source: source, destination: destination,
-                type: ([134, 137] + Array(UInt8(128)...137)).randomElement(using: &random) ?? 128, code: 0, data: [UInt8](repeating: 0, count: 24),
+                type: ([134, 137] + Array(UInt8(128)...137)).randomElement(using: &random) ?? 128, code: 0,
+                data: [UInt8](repeating: 0, count: 24),
                 ttl: ttl)
         default:
             frame = Frame.ethernet(
@@ -77,7 +78,9 @@ import Wire
         return frame
     }
 
-    @Test(arguments: [Drawings.bridge, Drawings.routers, Drawings.vlans, Drawings.translating, SecurityGroupTests.drawing])
+    @Test(arguments: [
+        Drawings.bridge, Drawings.routers, Drawings.vlans, Drawings.translating, SecurityGroupTests.drawing,
+    ])
     func `two packets that one flow holds get one verdict`(_ drawing: String) throws {
         let seed = SeededRandom.seed
         var random = SeededRandom(seed: seed)

@@ -89,6 +89,11 @@ func address(_ text: String) -> IPAddress {
     return address
 }
 
+func network(_ text: String) -> Prefix {
+    guard let prefix = try? Prefix(parsing: text) else { preconditionFailure("no network \(text)") }
+    return prefix
+}
+
 /// The key of a frame.
 func parse(_ frame: [UInt8]) -> FlowKey {
     var layout = PacketLayout()
@@ -138,9 +143,12 @@ final class TableState: FlowStateView {
             connections.withLock { _ = $0.note(tuple, zone: zone, flags: flags, now: 1) }
         case .translation(let use, let flags):
             translations.withLock {
-                _ = $0.note(use.original, use.reply, zone: use.zone, isReturn: use.isReturn, flags: flags, telling: 1 << 60, now: 1)
+                _ = $0.note(
+                    use.original, use.reply, zone: use.zone, isReturn: use.isReturn, flags: flags, telling: 1 << 60,
+                    now: 1)
             }
-        case .fragment(let name, let zone, let tuple): fragments.withLock { $0[Fragment(name: name, zone: zone)] = tuple }
+        case .fragment(let name, let zone, let tuple):
+            fragments.withLock { $0[Fragment(name: name, zone: zone)] = tuple }
         }
     }
 

@@ -54,7 +54,7 @@ import Wire
 
         mutating func condition(_ isSource: Bool) -> Condition {
             var condition = Condition()
-            func prefix(_ text: String) -> Prefix { try! Prefix(parsing: text) }
+            func prefix(_ text: String) -> Prefix { network(text) }
             if chance(2) {
                 let list = ["203.0.113.10/32", "203.0.113.0/24", "8.8.8.8/32", "10.0.2.0/24", "0.0.0.0/0"].map(prefix)
                 condition.destinations = Match([pick(list)], isInverted: chance(6))
@@ -121,10 +121,12 @@ import Wire
 
         mutating func step(_ number: Int) -> Step {
             let source = address(pick(TranslationModelTests.machines).address)
-            let places = TranslationModelTests.machines.map(\.address) + [
-                "203.0.113.10", "203.0.113.10", "203.0.113.5", "203.0.113.1", "203.0.113.20", "203.0.113.21", "8.8.8.8",
-                "8.8.8.8",
-            ]
+            let places =
+                TranslationModelTests.machines.map(\.address) + [
+                    "203.0.113.10", "203.0.113.10", "203.0.113.5", "203.0.113.1", "203.0.113.20", "203.0.113.21",
+                    "8.8.8.8",
+                    "8.8.8.8",
+                ]
             let kind: Step.Kind =
                 number > 0 && chance(2)
                 ? chance(3)
@@ -171,7 +173,10 @@ import Wire
 
     private func frame(_ step: Step, _ sent: [Int: Sent], _ host: Host) -> (frame: [UInt8], port: String)? {
         func via(_ port: String) -> MACAddress { host.mac("t/gw/\(port.split(separator: "/")[1])") }
-        func make(_ port: String, _ source: IPAddress, _ destination: IPAddress, _ ports: (UInt16, UInt16), _ type: UInt8, _ flags: UInt8) -> [UInt8] {
+        func make(
+            _ port: String, _ source: IPAddress, _ destination: IPAddress, _ ports: (UInt16, UInt16), _ type: UInt8,
+            _ flags: UInt8
+        ) -> [UInt8] {
             let mac = host.mac(port)
             switch step.ipProtocol {
             case 6:
@@ -197,7 +202,9 @@ import Wire
         case .fresh:
             guard let port = machine(step.source) else { return nil }
             // Machines of one network do not ask their router for each other.
-            return (make(port, step.source, step.destination, (step.sourcePort, step.destinationPort), 8, step.flags), port)
+            return (
+                make(port, step.source, step.destination, (step.sourcePort, step.destinationPort), 8, step.flags), port
+            )
         case .reply(let number):
             guard let before = sent[number] else { return nil }
             let key = parse(before.frame)
@@ -209,13 +216,15 @@ import Wire
             case 6:
                 return (
                     Frame.tcp(
-                        etherSource: mac, etherDestination: via(port), source: key.ipDestination, destination: key.ipSource,
+                        etherSource: mac, etherDestination: via(port), source: key.ipDestination,
+                        destination: key.ipSource,
                         sourcePort: key.destinationPort, destinationPort: key.sourcePort, flags: 0x12), port
                 )
             case 17:
                 return (
                     Frame.udp(
-                        etherSource: mac, etherDestination: via(port), source: key.ipDestination, destination: key.ipSource,
+                        etherSource: mac, etherDestination: via(port), source: key.ipDestination,
+                        destination: key.ipSource,
                         sourcePort: key.destinationPort, destinationPort: key.sourcePort, data: [1, 2, 3]), port
                 )
             case 1:
@@ -223,13 +232,15 @@ import Wire
                 guard key.sourcePort == 8 || key.sourcePort == 0 else { return nil }
                 return (
                     Frame.icmp(
-                        etherSource: mac, etherDestination: via(port), source: key.ipDestination, destination: key.ipSource,
+                        etherSource: mac, etherDestination: via(port), source: key.ipDestination,
+                        destination: key.ipSource,
                         type: key.sourcePort == 8 ? 0 : 8, code: 0, rest: id << 16, data: [1, 2, 3]), port
                 )
             default:
                 return (
                     Frame.ip(
-                        etherSource: mac, etherDestination: via(port), source: key.ipDestination, destination: key.ipSource,
+                        etherSource: mac, etherDestination: via(port), source: key.ipDestination,
+                        destination: key.ipSource,
                         ipProtocol: key.ipProtocol, payload: [0, 0, 0, 0, 0, 0, 0, 0]), port
                 )
             }
@@ -271,14 +282,17 @@ import Wire
     /// Runs a case to its first disagreement.
     ///
     /// - Parameter count: counts packets that were compared, and flows.
-    private func run(_ one: Case, _ random: inout SeededRandom, _ count: inout (packets: Int, flows: Int)) -> (step: Step, text: String, frame: [UInt8], port: String)? {
+    private func run(_ one: Case, _ random: inout SeededRandom, _ count: inout (packets: Int, flows: Int)) -> (
+        step: Step, text: String, frame: [UInt8], port: String
+    )? {
         let host = Host(topology: one.topology, state: TableState())
         for name in ["203.0.113.5", "203.0.113.6", "203.0.113.1", "10.0.1.1", "10.0.2.1"] {
             host.state.lease("t/gw", address(name), [32, 50, 51])
         }
         // Whatever address of the outer network nobody has is behind one machine.
+        let out = Simulation.Tag.port(PortPath(device: TranslationModel.router, name: "out"))
         for name in ["203.0.113.10", "203.0.113.5", "203.0.113.6", "203.0.113.20", "203.0.113.21"] {
-            host.state.set(.at(host.mac("t/out/far")), address(name), port: .port(PortPath("t/gw/out")!))
+            host.state.set(.at(host.mac("t/out/far")), address(name), port: out)
         }
         var model = TranslationModel(one.topology)
         var sent: [Int: Sent] = [:]
@@ -290,7 +304,11 @@ import Wire
             count.packets += 1
             let carried = host.carry(frame, at: port)
             func fault(_ text: String) -> (Step, String, [UInt8], String) {
-                (step, "\(text)\n\(carried.verdict.trace.map { "\($0.stage) \($0.object) \($0.text)" }.joined(separator: "\n"))", frame, port)
+                (
+                    step,
+                    "\(text)\n\(carried.verdict.trace.map { "\($0.stage) \($0.object) \($0.text)" }.joined(separator: "\n"))",
+                    frame, port
+                )
             }
             if let sentFrame = carried.place.map({ _ in carried.frame }) {
                 let faults = checksumFaults(sentFrame)
@@ -313,7 +331,8 @@ import Wire
                 }
             } else {
                 let own = tuple(frame)
-                let mayBegin = !(key.ipProtocol == 6 && key.tcpFlags & 4 != 0) && !(key.ipProtocol == 1 && key.sourcePort != 8)
+                let mayBegin =
+                    !(key.ipProtocol == 6 && key.tcpFlags & 4 != 0) && !(key.ipProtocol == 1 && key.sourcePort != 8)
                 let result = model.send(key, own, from: from, mayBegin: mayBegin)
                 let out = carried.place.map { _ in tuple(carried.frame) }
                 found = out.map { "\(network(carried.place)) \($0)" } ?? (carried.drop == .consumed ? "own" : "dropped")
@@ -336,7 +355,9 @@ import Wire
                 }
             }
             if found != wanted { return fault("\(found) (\(carried.talk)), not \(wanted)") }
-            if carried.place != nil { sent[step.number] = Sent(network: network(carried.place), frame: carried.frame, source: step) }
+            if carried.place != nil {
+                sent[step.number] = Sent(network: network(carried.place), frame: carried.frame, source: step)
+            }
             // Flows: any packet that one holds is decided in the same way, as long as nothing was learned since.
             guard let index = PortPath(port).flatMap({ host.fabric.port($0) }) else { continue }
             let verdict = host.decide(key, at: index)
@@ -350,12 +371,14 @@ import Wire
                 mask.include(.ipFragment)
                 var other = key
                 for word in 7..<16 {
-                    other.words[word] = key.words[word] & mask.bits.words[word] | stranger.words[word] & ~mask.bits.words[word]
+                    other.words[word] =
+                        key.words[word] & mask.bits.words[word] | stranger.words[word] & ~mask.bits.words[word]
                 }
                 let second = effect(host.decide(other, at: index), host)
                 if first != second {
                     return fault(
-                        "the flow \(verdict.mask.describe(key)) does \(first), its packet \(FlowMask.exact.describe(other)) \(second)")
+                        "the flow \(verdict.mask.describe(key)) does \(first), its packet \(FlowMask.exact.describe(other)) \(second)"
+                    )
                 }
             }
             decided.append((verdict.mask, key, port, first, sent.count))
@@ -373,7 +396,8 @@ import Wire
     private func effect(_ verdict: Verdict, _ host: Host) -> String {
         zip(host.outputs(verdict), verdict.outputs).map { name, output in
             let header = verdict.headers[Int(output.header)]
-            return name + (0..<FlowKey.wordCount).filter { header.written.bits.words[$0] != 0 }
+            return name
+                + (0..<FlowKey.wordCount).filter { header.written.bits.words[$0] != 0 }
                 .map { " \($0):\(header.written.bits.words[$0] & header.key.words[$0])" }.joined()
         }.joined(separator: ", ") + " \(verdict.isCacheable)"
     }
@@ -410,7 +434,9 @@ import Wire
             }
             for word in ["in", "out"] {
                 var candidate = small
-                if word == "in" { candidate.topology.routers[router]?.filters.inbound = nil } else {
+                if word == "in" {
+                    candidate.topology.routers[router]?.filters.inbound = nil
+                } else {
                     candidate.topology.routers[router]?.filters.outbound = nil
                 }
                 if candidate.topology != small.topology, fails(candidate) { (small, changed) = (candidate, true) }

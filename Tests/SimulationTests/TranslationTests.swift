@@ -47,16 +47,21 @@ import Wire
         let text = Drawings.translating.replacing("203.0.113.5-203.0.113.6", with: "203.0.113.5").replacing(
             "203.0.113.20: 10.0.1.12", with: "203.0.113.20: 10.0.1.77")
         let host = try host(text)
-        let first = host.carry(host.packet(tcp, "t/a/one", "10.0.1.11", 2050, "8.8.8.8", 80, via: "t/gw/a"), at: "t/a/one")
-        let second = host.carry(host.packet(tcp, "t/a/two", "10.0.1.12", 2050, "8.8.8.8", 80, via: "t/gw/a"), at: "t/a/two")
+        let first = host.carry(
+            host.packet(tcp, "t/a/one", "10.0.1.11", 2050, "8.8.8.8", 80, via: "t/gw/a"), at: "t/a/one")
+        let second = host.carry(
+            host.packet(tcp, "t/a/two", "10.0.1.12", 2050, "8.8.8.8", 80, via: "t/gw/a"), at: "t/a/two")
         #expect(first.talk == "203.0.113.5:2050 > 8.8.8.8:80")
         #expect(second.key.ipSource == address("203.0.113.5") && second.key.sourcePort != 2050)
         // Another remote end has all ports again.
-        let third = host.carry(host.packet(tcp, "t/a/two", "10.0.1.12", 2050, "8.8.4.4", 80, via: "t/gw/a"), at: "t/a/two")
+        let third = host.carry(
+            host.packet(tcp, "t/a/two", "10.0.1.12", 2050, "8.8.4.4", 80, via: "t/gw/a"), at: "t/a/two")
         #expect(third.talk == "203.0.113.5:2050 > 8.8.4.4:80")
         for (carried, port) in [(first, "t/a/one"), (second, "t/a/two")] {
             let back = host.carry(
-                host.packet(tcp, "t/out/far", "8.8.8.8", 80, "203.0.113.5", carried.key.sourcePort, via: "t/gw/out", flags: 0x12),
+                host.packet(
+                    tcp, "t/out/far", "8.8.8.8", 80, "203.0.113.5", carried.key.sourcePort, via: "t/gw/out", flags: 0x12
+                ),
                 at: "t/out/far")
             #expect(back.place == port)
             #expect(back.key.destinationPort == 2050)
@@ -66,40 +71,47 @@ import Wire
     @Test func `a port that is forwarded leads to its machine, which answers by the address that was asked`() throws {
         let host = try host()
         let out = host.carry(
-            host.packet(tcp, "t/out/client", "203.0.113.99", 5000, "203.0.113.10", 80, via: "t/gw/out"), at: "t/out/client")
+            host.packet(tcp, "t/out/client", "203.0.113.99", 5000, "203.0.113.10", 80, via: "t/gw/out"),
+            at: "t/out/client")
         #expect(out.place == "t/b/web")
         #expect(out.talk == "203.0.113.99:5000 > 10.0.2.21:8080")
         #expect(checksumFaults(out.frame) == [])
         // The machine has a floating address too: a forwarded connection goes before it.
         let back = host.carry(
-            host.packet(tcp, "t/b/web", "10.0.2.21", 8080, "203.0.113.99", 5000, via: "t/gw/b", flags: 0x12), at: "t/b/web")
+            host.packet(tcp, "t/b/web", "10.0.2.21", 8080, "203.0.113.99", 5000, via: "t/gw/b", flags: 0x12),
+            at: "t/b/web")
         #expect(back.place == "t/out/client")
         #expect(back.talk == "203.0.113.10:80 > 203.0.113.99:5000")
         // Ranges go port by port, and what is not forwarded the router answers for.
         let ranged = host.carry(
-            host.packet(tcp, "t/out/client", "203.0.113.99", 5001, "203.0.113.10", 6007, via: "t/gw/out"), at: "t/out/client")
+            host.packet(tcp, "t/out/client", "203.0.113.99", 5001, "203.0.113.10", 6007, via: "t/gw/out"),
+            at: "t/out/client")
         #expect(ranged.talk == "203.0.113.99:5001 > 10.0.2.21:7007")
         let other = host.carry(
-            host.packet(tcp, "t/out/client", "203.0.113.99", 5002, "203.0.113.10", 22, via: "t/gw/out"), at: "t/out/client")
+            host.packet(tcp, "t/out/client", "203.0.113.99", 5002, "203.0.113.10", 22, via: "t/gw/out"),
+            at: "t/out/client")
         #expect(other.drop == .consumed)
         let reset = try #require(host.answers(other.verdict).first)
         #expect(reset.talk == "203.0.113.10:22 > 203.0.113.99:5002" && reset.key.tcpFlags == 0x14)
         // Datagrams keep their port where the rule names none.
         let dns = host.carry(
-            host.packet(udp, "t/out/client", "203.0.113.99", 5003, "203.0.113.10", 53, via: "t/gw/out"), at: "t/out/client")
+            host.packet(udp, "t/out/client", "203.0.113.99", 5003, "203.0.113.10", 53, via: "t/gw/out"),
+            at: "t/out/client")
         #expect(dns.talk == "203.0.113.99:5003 > 10.0.2.21:53")
     }
 
     @Test func `a floating address stands for its machine both ways, without state, and flows stay wide`() throws {
         let host = try host()
         let inward = host.carry(
-            host.packet(tcp, "t/out/client", "203.0.113.99", 5000, "203.0.113.20", 22, via: "t/gw/out"), at: "t/out/client")
+            host.packet(tcp, "t/out/client", "203.0.113.99", 5000, "203.0.113.20", 22, via: "t/gw/out"),
+            at: "t/out/client")
         #expect(inward.place == "t/a/two")
         #expect(inward.talk == "203.0.113.99:5000 > 10.0.1.12:22")
         #expect(inward.verdict.isCacheable && !inward.verdict.beginsConnection)
         #expect(!inward.verdict.mask.includes(.sourcePort) && !inward.verdict.mask.includes(.destinationPort))
         let outward = host.carry(
-            host.packet(tcp, "t/a/two", "10.0.1.12", 22, "203.0.113.99", 5000, via: "t/gw/a", flags: 0x12), at: "t/a/two")
+            host.packet(tcp, "t/a/two", "10.0.1.12", 22, "203.0.113.99", 5000, via: "t/gw/a", flags: 0x12),
+            at: "t/a/two")
         #expect(outward.talk == "203.0.113.20:22 > 203.0.113.99:5000")
         #expect(outward.verdict.isCacheable && !outward.verdict.mask.includes(.sourcePort))
         #expect(checksumFaults(outward.frame) == [])
@@ -114,7 +126,9 @@ import Wire
 
     @Test func `a floating address works from inside, from its own network and from its own machine`() throws {
         let host = try host()
-        func roundTrip(_ port: String, _ own: String, _ gateway: String, _ public: String, _ server: String, _ serverPort: String) {
+        func roundTrip(
+            _ port: String, _ own: String, _ gateway: String, _ public: String, _ server: String, _ serverPort: String
+        ) {
             let out = host.carry(host.packet(tcp, port, own, 7000, `public`, 22, via: gateway), at: port)
             #expect(out.place == serverPort, "\(port) \(out.talk)")
             let back = host.carry(
@@ -129,7 +143,8 @@ import Wire
         roundTrip("t/a/one", "10.0.1.11", "t/gw/a", "203.0.113.21", "10.0.2.21", "t/b/web")
         roundTrip("t/a/one", "10.0.1.11", "t/gw/a", "203.0.113.20", "10.0.1.12", "t/a/two")
         roundTrip("t/b/web", "10.0.2.21", "t/gw/b", "203.0.113.20", "10.0.1.12", "t/a/two")
-        let seen = host.carry(host.packet(tcp, "t/b/web", "10.0.2.21", 7001, "203.0.113.20", 22, via: "t/gw/b"), at: "t/b/web")
+        let seen = host.carry(
+            host.packet(tcp, "t/b/web", "10.0.2.21", 7001, "203.0.113.20", 22, via: "t/gw/b"), at: "t/b/web")
         #expect(seen.talk == "203.0.113.21:7001 > 10.0.1.12:22", "seen by its own floating address")
     }
 
@@ -137,7 +152,8 @@ import Wire
         let text = Drawings.translating.replacing("dnat 10.0.2.21 port 8080", with: "dnat 10.0.1.12 port 8080")
             .replacing("203.0.113.20: 10.0.1.12", with: "203.0.113.20: 10.0.1.77")
         let host = try host(text)
-        let out = host.carry(host.packet(tcp, "t/a/one", "10.0.1.11", 2100, "203.0.113.10", 80, via: "t/gw/a"), at: "t/a/one")
+        let out = host.carry(
+            host.packet(tcp, "t/a/one", "10.0.1.11", 2100, "203.0.113.10", 80, via: "t/gw/a"), at: "t/a/one")
         #expect(out.place == "t/a/two")
         #expect(out.talk == "10.0.1.1:2100 > 10.0.1.12:8080")
         let back = host.carry(
@@ -151,32 +167,41 @@ import Wire
             "203.0.113.20: 10.0.1.12", with: "203.0.113.20: 10.0.1.77")
         let host = try host(text)
         func id(_ frame: [UInt8]) -> UInt16 { UInt16(frame[38]) << 8 | UInt16(frame[39]) }
-        func ping(_ source: String, _ mac: MACAddress, _ type: UInt8, _ id: UInt16, _ from: String, _ to: String, _ gateway: String) -> [UInt8] {
+        func ping(
+            _ source: String, _ mac: MACAddress, _ type: UInt8, _ id: UInt16, _ from: String, _ to: String,
+            _ gateway: String
+        ) -> [UInt8] {
             Frame.icmp(
                 etherSource: mac, etherDestination: host.mac(gateway), source: address(from), destination: address(to),
                 type: type, code: 0, rest: UInt32(id) << 16 | 7, data: [1, 2, 3, 4, 5])
         }
-        let first = host.carry(ping("one", host.mac("t/a/one"), 8, 2070, "10.0.1.11", "8.8.8.8", "t/gw/a"), at: "t/a/one")
-        let second = host.carry(ping("two", host.mac("t/a/two"), 8, 2070, "10.0.1.12", "8.8.8.8", "t/gw/a"), at: "t/a/two")
+        let first = host.carry(
+            ping("one", host.mac("t/a/one"), 8, 2070, "10.0.1.11", "8.8.8.8", "t/gw/a"), at: "t/a/one")
+        let second = host.carry(
+            ping("two", host.mac("t/a/two"), 8, 2070, "10.0.1.12", "8.8.8.8", "t/gw/a"), at: "t/a/two")
         #expect(id(first.frame) == 2070 && id(second.frame) != 2070)
         #expect(!first.verdict.isCacheable && !second.verdict.isCacheable, "no flow tells identifiers apart")
         for (carried, port, own) in [(first, "t/a/one", "10.0.1.11"), (second, "t/a/two", "10.0.1.12")] {
             #expect(carried.talk == "203.0.113.5 > 8.8.8.8")
             #expect(checksumFaults(carried.frame) == [])
             let back = host.carry(
-                ping("far", host.mac("t/out/far"), 0, id(carried.frame), "8.8.8.8", "203.0.113.5", "t/gw/out"), at: "t/out/far")
+                ping("far", host.mac("t/out/far"), 0, id(carried.frame), "8.8.8.8", "203.0.113.5", "t/gw/out"),
+                at: "t/out/far")
             #expect(back.place == port)
             #expect(back.talk == "8.8.8.8 > \(own)")
             #expect(id(back.frame) == 2070)
             #expect(checksumFaults(back.frame) == [])
         }
         // An answer that nobody asked for goes nowhere.
-        let stray = host.carry(ping("far", host.mac("t/out/far"), 0, 9, "8.8.8.8", "203.0.113.5", "t/gw/out"), at: "t/out/far")
+        let stray = host.carry(
+            ping("far", host.mac("t/out/far"), 0, 9, "8.8.8.8", "203.0.113.5", "t/gw/out"), at: "t/out/far")
         #expect(stray.drop == .consumed)
     }
 
     /// An error about a frame, as a router or host out there makes it.
-    private func error(about frame: [UInt8], from: String, mac: MACAddress, via gateway: MACAddress, type: UInt8 = 3, code: UInt8 = 3) -> [UInt8] {
+    private func error(
+        about frame: [UInt8], from: String, mac: MACAddress, via gateway: MACAddress, type: UInt8 = 3, code: UInt8 = 3
+    ) -> [UInt8] {
         Frame.icmp(
             etherSource: mac, etherDestination: gateway, source: address(from), destination: parse(frame).ipSource,
             type: type, code: code, rest: 0, data: Array(frame[14...].prefix(60)))
@@ -187,38 +212,50 @@ import Wire
     @Test func `errors reach who sent what they quote, and quote it as it was sent`() throws {
         let host = try host()
         // A source that was translated; the error comes from a router on the way.
-        let one = host.carry(host.packet(udp, "t/a/one", "10.0.1.11", 2090, "8.8.8.8", 33434, via: "t/gw/a"), at: "t/a/one")
+        let one = host.carry(
+            host.packet(udp, "t/a/one", "10.0.1.11", 2090, "8.8.8.8", 33434, via: "t/gw/a"), at: "t/a/one")
         let expired = host.carry(
-            error(about: one.frame, from: "198.18.0.1", mac: host.mac("t/out/far"), via: host.mac("t/gw/out"), type: 11, code: 0),
+            error(
+                about: one.frame, from: "198.18.0.1", mac: host.mac("t/out/far"), via: host.mac("t/gw/out"), type: 11,
+                code: 0),
             at: "t/out/far")
         #expect(expired.place == "t/a/one")
         #expect(expired.talk == "198.18.0.1 > 10.0.1.11")
         #expect(quoted(expired.frame) == "10.0.1.11:2090 > 8.8.8.8:33434")
         #expect(checksumFaults(expired.frame) == [])
         // A destination that was translated: the machine's refusal comes from the address that was asked.
-        let two = host.carry(host.packet(udp, "t/out/client", "203.0.113.99", 2091, "203.0.113.10", 53, via: "t/gw/out"), at: "t/out/client")
+        let two = host.carry(
+            host.packet(udp, "t/out/client", "203.0.113.99", 2091, "203.0.113.10", 53, via: "t/gw/out"),
+            at: "t/out/client")
         let refused = host.carry(
-            error(about: two.frame, from: "10.0.2.21", mac: host.mac("t/b/web"), via: host.mac("t/gw/b")), at: "t/b/web")
+            error(about: two.frame, from: "10.0.2.21", mac: host.mac("t/b/web"), via: host.mac("t/gw/b")), at: "t/b/web"
+        )
         #expect(refused.place == "t/out/client")
         #expect(refused.talk == "203.0.113.10 > 203.0.113.99")
         #expect(quoted(refused.frame) == "203.0.113.99:2091 > 203.0.113.10:53")
         #expect(checksumFaults(refused.frame) == [])
         // Floating addresses, both ways, without state.
-        let three = host.carry(host.packet(udp, "t/out/client", "203.0.113.99", 2092, "203.0.113.20", 9, via: "t/gw/out"), at: "t/out/client")
+        let three = host.carry(
+            host.packet(udp, "t/out/client", "203.0.113.99", 2092, "203.0.113.20", 9, via: "t/gw/out"),
+            at: "t/out/client")
         let closed = host.carry(
-            error(about: three.frame, from: "10.0.1.12", mac: host.mac("t/a/two"), via: host.mac("t/gw/a")), at: "t/a/two")
+            error(about: three.frame, from: "10.0.1.12", mac: host.mac("t/a/two"), via: host.mac("t/gw/a")),
+            at: "t/a/two")
         #expect(closed.talk == "203.0.113.20 > 203.0.113.99")
         #expect(quoted(closed.frame) == "203.0.113.99:2092 > 203.0.113.20:9")
         #expect(checksumFaults(closed.frame) == [])
-        let four = host.carry(host.packet(udp, "t/a/two", "10.0.1.12", 2093, "8.8.8.8", 9, via: "t/gw/a"), at: "t/a/two")
+        let four = host.carry(
+            host.packet(udp, "t/a/two", "10.0.1.12", 2093, "8.8.8.8", 9, via: "t/gw/a"), at: "t/a/two")
         let answer = host.carry(
-            error(about: four.frame, from: "8.8.8.8", mac: host.mac("t/out/far"), via: host.mac("t/gw/out")), at: "t/out/far")
+            error(about: four.frame, from: "8.8.8.8", mac: host.mac("t/out/far"), via: host.mac("t/gw/out")),
+            at: "t/out/far")
         #expect(answer.talk == "8.8.8.8 > 10.0.1.12")
         #expect(quoted(answer.frame) == "10.0.1.12:2093 > 8.8.8.8:9")
         #expect(checksumFaults(answer.frame) == [])
         // The router's own errors quote what it got.
         let dying = host.carry(
-            host.packet(udp, "t/out/client", "203.0.113.99", 2094, "203.0.113.10", 53, via: "t/gw/out").withTTL(1), at: "t/out/client")
+            host.packet(udp, "t/out/client", "203.0.113.99", 2094, "203.0.113.10", 53, via: "t/gw/out").withTTL(1),
+            at: "t/out/client")
         #expect(dying.drop == .ttlExceeded)
         let own = try #require(host.answers(dying.verdict).first)
         #expect(own.talk == "203.0.113.1 > 203.0.113.99")
@@ -230,7 +267,9 @@ import Wire
         let host = try host()
         let ping = host.carry(host.ping("t/a/one", to: "8.8.8.8", via: "t/gw/a"), at: "t/a/one")
         let expired = host.carry(
-            error(about: ping.frame, from: "198.18.0.1", mac: host.mac("t/out/far"), via: host.mac("t/gw/out"), type: 11, code: 0),
+            error(
+                about: ping.frame, from: "198.18.0.1", mac: host.mac("t/out/far"), via: host.mac("t/gw/out"), type: 11,
+                code: 0),
             at: "t/out/far")
         #expect(expired.talk == "198.18.0.1 > 10.0.1.11")
         #expect(quoted(expired.frame) == "10.0.1.11 > 8.8.8.8")
@@ -268,9 +307,11 @@ import Wire
 
     @Test func `what no rule is for is not touched and keeps its wide flow; accept ends the search`() throws {
         let host = try host()
-        let inside = host.carry(host.packet(tcp, "t/a/one", "10.0.1.11", 40, "10.0.1.12", 50, via: "t/gw/a"), at: "t/a/one")
+        let inside = host.carry(
+            host.packet(tcp, "t/a/one", "10.0.1.11", 40, "10.0.1.12", 50, via: "t/gw/a"), at: "t/a/one")
         #expect(inside.talk == "10.0.1.11:40 > 10.0.1.12:50")
-        let plain = host.carry(host.packet(tcp, "t/a/one", "10.0.1.11", 40, "198.51.100.7", 50, via: "t/gw/a"), at: "t/a/one")
+        let plain = host.carry(
+            host.packet(tcp, "t/a/one", "10.0.1.11", 40, "198.51.100.7", 50, via: "t/gw/a"), at: "t/a/one")
         #expect(plain.talk == "10.0.1.11:40 > 198.51.100.7:50")
         #expect(plain.verdict.isCacheable && !plain.verdict.mask.includes(.sourcePort))
     }
@@ -287,7 +328,8 @@ import Wire
         #expect(gre.drop == .notTranslatable)
         // A host without ports says so, and asks.
         let empty = try Host(Drawings.translating)
-        let none = empty.carry(empty.packet(tcp, "t/a/one", "10.0.1.11", 2040, "8.8.8.8", 80, via: "t/gw/a"), at: "t/a/one")
+        let none = empty.carry(
+            empty.packet(tcp, "t/a/one", "10.0.1.11", 2040, "8.8.8.8", 80, via: "t/gw/a"), at: "t/a/one")
         #expect(none.drop == .portsExhausted)
         #expect(!none.verdict.isCacheable && !none.verdict.beginsConnection)
         let wanted = empty.state.translations.withLock { $0.ports.takeWanted().map { "\($0.key.address) \($0.count)" } }
@@ -300,14 +342,16 @@ import Wire
         host.state.lease("t/gw", address("203.0.113.5"), [32])
         var seen: Set<UInt16> = []
         for port in UInt16(1)...64 {
-            let out = host.carry(host.packet(udp, "t/a/one", "10.0.1.11", port, "8.8.8.8", 53, via: "t/gw/a"), at: "t/a/one")
+            let out = host.carry(
+                host.packet(udp, "t/a/one", "10.0.1.11", port, "8.8.8.8", 53, via: "t/gw/a"), at: "t/a/one")
             #expect(out.drop == nil)
             seen.insert(out.key.sourcePort)
         }
         #expect(seen == Set(2048...2111))
         let over = host.carry(host.packet(udp, "t/a/one", "10.0.1.11", 65, "8.8.8.8", 53, via: "t/gw/a"), at: "t/a/one")
         #expect(over.drop == .portsExhausted)
-        let other = host.carry(host.packet(udp, "t/a/one", "10.0.1.11", 65, "8.8.8.8", 54, via: "t/gw/a"), at: "t/a/one")
+        let other = host.carry(
+            host.packet(udp, "t/a/one", "10.0.1.11", 65, "8.8.8.8", 54, via: "t/gw/a"), at: "t/a/one")
         #expect(other.drop == nil)
         // When their time is over they are free again, and nothing is left of them.
         let (before, after, isUnused) = host.state.translations.withLock { table in
@@ -322,7 +366,8 @@ import Wire
         let text = Drawings.translating.replacing(
             "            routers:\n      gw:", with: "            routers:\n      gw:"
         ).replacing(
-            "        links:\n          - { bridge: a", with: "        inbound: in\n        outbound: out\n        links:\n          - { bridge: a"
+            "        links:\n          - { bridge: a",
+            with: "        inbound: in\n        outbound: out\n        links:\n          - { bridge: a"
         ).replacing(
             "    bridges:\n      a:",
             with: """
@@ -338,21 +383,27 @@ import Wire
                       a:
                 """)
         let host = try host(text)
-        let out = host.carry(host.packet(tcp, "t/a/one", "10.0.1.11", 2050, "8.8.8.8", 80, via: "t/gw/a"), at: "t/a/one")
+        let out = host.carry(
+            host.packet(tcp, "t/a/one", "10.0.1.11", 2050, "8.8.8.8", 80, via: "t/gw/a"), at: "t/a/one")
         #expect(out.place == "t/out/far", "\(out.talk)")
         let back = host.carry(
-            host.packet(tcp, "t/out/far", "8.8.8.8", 80, "\(out.key.ipSource)", out.key.sourcePort, via: "t/gw/out", flags: 0x12), at: "t/out/far")
+            host.packet(
+                tcp, "t/out/far", "8.8.8.8", 80, "\(out.key.ipSource)", out.key.sourcePort, via: "t/gw/out", flags: 0x12
+            ), at: "t/out/far")
         #expect(back.place == "t/a/one", "\(back.talk)")
         let web = host.carry(
-            host.packet(tcp, "t/out/client", "203.0.113.99", 5000, "203.0.113.10", 80, via: "t/gw/out"), at: "t/out/client")
+            host.packet(tcp, "t/out/client", "203.0.113.99", 5000, "203.0.113.10", 80, via: "t/gw/out"),
+            at: "t/out/client")
         #expect(web.place == "t/b/web", "\(web.talk)")
         let answer = host.carry(
-            host.packet(tcp, "t/b/web", "10.0.2.21", 8080, "203.0.113.99", 5000, via: "t/gw/b", flags: 0x12), at: "t/b/web")
+            host.packet(tcp, "t/b/web", "10.0.2.21", 8080, "203.0.113.99", 5000, via: "t/gw/b", flags: 0x12),
+            at: "t/b/web")
         #expect(answer.talk == "203.0.113.10:80 > 203.0.113.99:5000")
         // The dropped packet holds no port.
         let before = host.state.translations.withLock { $0.count }
         let dropped = host.carry(
-            host.packet(udp, "t/out/client", "203.0.113.99", 5001, "203.0.113.10", 53, via: "t/gw/out"), at: "t/out/client")
+            host.packet(udp, "t/out/client", "203.0.113.99", 5001, "203.0.113.10", 53, via: "t/gw/out"),
+            at: "t/out/client")
         #expect(dropped.drop == .filtered)
         #expect(host.state.translations.withLock { $0.count } == before)
     }

@@ -143,7 +143,9 @@ public struct TopologyChanges {
                 translation.rules.append(
                     TranslationRule(id: "\(serial)", action: action.randomElement(using: &random) ?? .accept))
             default:
-                guard let own, let network = own.addresses.first?.network, network.family == target.family else { break }
+                guard let own, let network = own.addresses.first?.network, network.family == target.family else {
+                    break
+                }
                 let address =
                     network.family == .ipv4
                     ? IPAddress(high: network.address.high | 99 << 32, low: 0, family: .ipv4)

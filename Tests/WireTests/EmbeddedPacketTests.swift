@@ -13,7 +13,9 @@ import Wire
         var sum = InternetChecksum()
         if ipProtocol != IPProtocol.icmp {
             let pseudo =
-                Array(packet[isV6 ? 8..<40 : 12..<20]) + [0, ipProtocol, UInt8(transport.count >> 8), UInt8(transport.count & 255)]
+                Array(packet[isV6 ? 8..<40 : 12..<20]) + [
+                    0, ipProtocol, UInt8(transport.count >> 8), UInt8(transport.count & 255),
+                ]
             pseudo.withUnsafeBytes { sum.add($0) }
         }
         transport.withUnsafeBytes { sum.add($0) }
@@ -31,18 +33,21 @@ import Wire
                     : IPAddress(high: (random.next() | 1 << 32) & ~0xffff_ffff, low: 0, family: .ipv4)
             }
             let (source, destination, newSource, newDestination) = (any(), any(), any(), any())
-            let data = (0..<Int.random(in: 0...20, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }
+            let data = (0..<Int.random(in: 0...20, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random)
+            }
             let ports = (UInt16.random(in: 0...65_535, using: &random), UInt16.random(in: 0...65_535, using: &random))
             let kind = Int.random(in: 0...2, using: &random)
             var packet: [UInt8]
             switch kind {
             case 0:
                 packet = Frame.tcp(
-                    etherSource: .zero, etherDestination: .zero, source: source, destination: destination, sourcePort: 1,
+                    etherSource: .zero, etherDestination: .zero, source: source, destination: destination,
+                    sourcePort: 1,
                     destinationPort: 2, data: data)
             case 1:
                 packet = Frame.udp(
-                    etherSource: .zero, etherDestination: .zero, source: source, destination: destination, sourcePort: 1,
+                    etherSource: .zero, etherDestination: .zero, source: source, destination: destination,
+                    sourcePort: 1,
                     destinationPort: 2, data: data)
             default:
                 packet = Frame.icmp(
@@ -74,7 +79,11 @@ import Wire
                 #expect(UInt16(inner[at]) << 8 | UInt16(inner[at + 1]) == ports.0)
             }
             #expect(transportSum(inner) == 0, "seed \(seed) round \(round) kind \(kind) v6 \(isV6)")
-            if !isV6 { #expect(inner[..<20].withContiguousStorageIfAvailable { InternetChecksum.of(UnsafeRawBufferPointer($0)) } == 0) }
+            if !isV6 {
+                #expect(
+                    inner[..<20].withContiguousStorageIfAvailable { InternetChecksum.of(UnsafeRawBufferPointer($0)) }
+                        == 0)
+            }
             #expect(message.withUnsafeBytes { InternetChecksum.of($0) } == 0, "seed \(seed) round \(round)")
         }
     }
@@ -83,10 +92,16 @@ import Wire
         let seed = SeededRandom.seed
         var random = SeededRandom(seed: seed)
         for _ in 0..<20_000 {
-            var bytes = (0..<Int.random(in: 0...90, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }
+            var bytes = (0..<Int.random(in: 0...90, using: &random)).map { _ in
+                UInt8.random(in: 0...255, using: &random)
+            }
             if bytes.count > 0, Bool.random(using: &random) { bytes[0] = Bool.random(using: &random) ? 0x45 : 0x60 }
-            if bytes.count > 9, Bool.random(using: &random) { bytes[9] = [1, 6, 17].randomElement(using: &random) ?? 1 }
-            if bytes.count > 6, Bool.random(using: &random) { bytes[6] = [0, 43, 44, 58, 60].randomElement(using: &random) ?? 0 }
+            if bytes.count > 9, Bool.random(using: &random) {
+                bytes[9] = [1, 6, 17].randomElement(using: &random) ?? 1
+            }
+            if bytes.count > 6, Bool.random(using: &random) {
+                bytes[6] = [0, 43, 44, 58, 60].randomElement(using: &random) ?? 0
+            }
             let family: AddressFamily = Bool.random(using: &random) ? .ipv4 : .ipv6
             let address = IPAddress(high: random.next() & ~0xffff_ffff, low: 0, family: family)
             let start = Int.random(in: 0...max(0, bytes.count), using: &random)

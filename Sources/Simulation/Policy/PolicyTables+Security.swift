@@ -131,7 +131,9 @@ extension PolicyTables {
                 lines.append(.init(place: lines.count, condition: condition, action: action, target: target))
                 names.append(name)
             }
-            for (name, condition) in PolicyTables.basics(isInward: isInward) { add("\(name): accept", condition, .accept) }
+            for (name, condition) in PolicyTables.basics(isInward: isInward) {
+                add("\(name): accept", condition, .accept)
+            }
             let groups = set.compactMap { security.groups[$0] }
             if !isInward, groups.allSatisfy(\.outward.isEmpty) {
                 var invalid = Condition()
@@ -211,8 +213,9 @@ extension TopologyDifference {
         var tags = Set(securityGroups.map(Tag.portGroup))
         for path in ports {
             let (before, after) = (old.ports[path], new.ports[path])
-            guard before?.security != after?.security || before?.addresses != after?.addresses
-                || before?.allowed != after?.allowed
+            guard
+                before?.security != after?.security || before?.addresses != after?.addresses
+                    || before?.allowed != after?.allowed
             else { continue }
             for name in (before?.security ?? []).union(after?.security ?? []) {
                 let group = DevicePath(tenant: path.device.tenant, name: name)

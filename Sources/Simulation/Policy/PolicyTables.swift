@@ -99,7 +99,8 @@ struct PolicyTables: Sendable {
         }
         let old = translations[Int(index)]
         let program = TranslationProgram(
-            router, ports, chains: old.map { ($0.pointee.destinationChain, $0.pointee.sourceChain) }
+            router, ports,
+            chains: old.map { ($0.pointee.destinationChain, $0.pointee.sourceChain) }
                 ?? (Int32(programs.count - 2), Int32(programs.count - 1)),
             group: { indexOfGroup[DevicePath(tenant: router.path.tenant, name: $0)] ?? -1 })
         for (chain, list) in [

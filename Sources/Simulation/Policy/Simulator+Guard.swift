@@ -92,7 +92,9 @@ extension Simulator {
         let source = key.ipSource
         let width = source.family.width
         var bits = 0
-        func differs(_ address: IPAddress) -> Int { address.family == source.family ? address.commonPrefix(source) + 1 : 0 }
+        func differs(_ address: IPAddress) -> Int {
+            address.family == source.family ? address.commonPrefix(source) + 1 : 0
+        }
         if key.etherSource == port.mac {
             for offset in 0..<Int(port.addressCount) {
                 let address = fabric.addresses[Int(port.addressStart) + offset].address

@@ -91,7 +91,9 @@ struct ConnectionQuota: Sendable {
 
     /// The place of an owner, which is made where there is none.
     private mutating func place(of owner: ConnectionOwner) -> UInt32 {
-        if last != ConnectionQuota.nobody, entries[Int(last)].owner == owner, entries[Int(last)].count > 0 { return last }
+        if last != ConnectionQuota.nobody, entries[Int(last)].owner == owner, entries[Int(last)].count > 0 {
+            return last
+        }
         if let known = index[owner] {
             last = known
             return known

@@ -103,7 +103,8 @@ extension Simulator {
     ) -> Bool {
         guard mayBegin, translating.tuple != nil else { return refuse(.noTranslation, place) }
         if isTracing {
-            noteTranslation("destination \(name(key.ipDestination, key.destinationPort)) is \(name(address, port)), \(why)", place)
+            noteTranslation(
+                "destination \(name(key.ipDestination, key.destinationPort)) is \(name(address, port)), \(why)", place)
         }
         translating.isRedirected = true
         translating.isFloating = isFloating
@@ -388,10 +389,16 @@ extension Simulator {
         translating.match = state.translation(tuple, zone: place.device)
         if let match = translating.match, isLate {
             // Its destination should have been translated: the rule for that is gone, and with it the connection.
-            let kept = match.side == .original ? match.reply.source == key.ipDestination : match.side == .reply
-                && match.original.source == key.ipDestination
-            if kept { use(match.original, match.reply, isNew: false, isReturn: match.side == .reply, place) }
-            else { translating.match = nil }
+            let kept =
+                match.side == .original
+                ? match.reply.source == key.ipDestination
+                : match.side == .reply
+                    && match.original.source == key.ipDestination
+            if kept {
+                use(match.original, match.reply, isNew: false, isReturn: match.side == .reply, place)
+            } else {
+                translating.match = nil
+            }
         }
         if key.ipFragment == FragmentKind.first, let name = fragmentName(packet) {
             verdict.isCacheable = false
@@ -404,7 +411,9 @@ extension Simulator {
     private mutating func lookUpFragment(_ place: FilterPlace, _ packet: borrowing SimulatedPacket) -> Bool {
         verdict.isCacheable = false
         translating.isAsked = true
-        guard let name = fragmentName(packet), let tuple = state.fragment(name, zone: place.device) else { return false }
+        guard let name = fragmentName(packet), let tuple = state.fragment(name, zone: place.device) else {
+            return false
+        }
         translating.tuple = tuple
         translating.match = state.translation(tuple, zone: place.device)
         return translating.match != nil
@@ -424,7 +433,8 @@ extension Simulator {
             var next = byte(network + 6)
             while at + 8 <= count, id == nil {
                 switch UInt8(next) {
-                case IPProtocol.fragment: id = byte(at + 4) << 24 | byte(at + 5) << 16 | byte(at + 6) << 8 | byte(at + 7)
+                case IPProtocol.fragment:
+                    id = byte(at + 4) << 24 | byte(at + 5) << 16 | byte(at + 6) << 8 | byte(at + 7)
                 case 0, 43, 60: (next, at) = (byte(at), at + (Int(byte(at + 1)) + 1) * 8)
                 default: return nil
                 }

@@ -92,7 +92,8 @@ final class TranslationProgram: @unchecked Sendable {  // written in `init` only
                 sourceLines.append(line)
                 // The address is found where the packet leaves.
                 targets.append(
-                    TargetRecord(TranslationTarget(.init(high: 0, low: 0, family: .ipv4), ports: ports), .masquerade, place))
+                    TargetRecord(
+                        TranslationTarget(.init(high: 0, low: 0, family: .ipv4), ports: ports), .masquerade, place))
             }
         }
         for port in ports {
@@ -109,8 +110,10 @@ final class TranslationProgram: @unchecked Sendable {  // written in `init` only
             hidden.insert(Prefix(entry.target, length: width))
             return FloatingRecord(address: entry.address, target: entry.target, port: port?.index ?? -1)
         }
-        destinationList = ChainProgram(ChainSource(router.path, destinationLines, group: group), tag: .router(router.path), kind: .translation)
-        sourceList = ChainProgram(ChainSource(router.path, sourceLines, group: group), tag: .router(router.path), kind: .translation)
+        destinationList = ChainProgram(
+            ChainSource(router.path, destinationLines, group: group), tag: .router(router.path), kind: .translation)
+        sourceList = ChainProgram(
+            ChainSource(router.path, sourceLines, group: group), tag: .router(router.path), kind: .translation)
         let programs = [
             returns, redirected, hidden.union(redirected),
             Set(translation.answered.map { Prefix($0, length: $0.family.width) }),

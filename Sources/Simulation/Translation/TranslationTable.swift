@@ -100,7 +100,8 @@ public struct TranslationTable: ~Copyable {
 
     /// The connection that a packet belongs to, unless its time is over.
     public func find(_ tuple: ConnectionTuple, zone: Tag, now: UInt64) -> TranslationMatch? {
-        guard let slot = slot(hash(tuple, zone)), slot.pointee.zone == zone, now < expiry(zone, slot.pointee.life) else {
+        guard let slot = slot(hash(tuple, zone)), slot.pointee.zone == zone, now < expiry(zone, slot.pointee.life)
+        else {
             return nil
         }
         let side: TranslationMatch.Side
@@ -153,7 +154,8 @@ public struct TranslationTable: ~Copyable {
             return .full
         }
         let slot = records.take()
-        let isOwn = interval != nil && (reply.destination != original.source || reply.destinationPort != original.sourcePort)
+        let isOwn =
+            interval != nil && (reply.destination != original.source || reply.destinationPort != original.sourcePort)
         let pool = isOwn ? ports.use(zone, reply.destination, reply.destinationPort, now: now) : -1
         records[slot].initialize(
             to: Record(
@@ -259,7 +261,10 @@ public struct TranslationTable: ~Copyable {
         return nil
     }
 
-    private enum PortChoice { case found(UInt16), pending, exhausted }
+    private enum PortChoice {
+        case found(UInt16)
+        case pending, exhausted
+    }
 
     private mutating func choose(_ address: IPAddress, _ wish: SourceWish) -> PortChoice {
         var reply = wish.tuple.reversed

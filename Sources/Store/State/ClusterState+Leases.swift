@@ -24,7 +24,10 @@ extension ClusterState {
         if let (path, _) = PortBlock.read(pool: pool), topology.routers[path]?.translation.isEmpty != false {
             return .failed(
                 .notFound,
-                [Problem(pool, "router \(path) translates nothing", remedy: "give it nat rules, or lease no ports of it")])
+                [
+                    Problem(
+                        pool, "router \(path) translates nothing", remedy: "give it nat rules, or lease no ports of it")
+                ])
         }
         var list = leases[pool] ?? []
         let taken = Set(list.flatMap(\.blocks))

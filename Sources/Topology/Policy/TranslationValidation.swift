@@ -97,8 +97,10 @@ extension Topology {
 
     private func isHost(_ address: IPAddress) -> Bool {
         if address.isMulticast || (address.high | address.low) == 0 { return false }
-        return address.family == .ipv6 ? address.high != 0 || address.low > 1 : address.high >> 56 != 127
-            && address.high >> 56 != 0 && address.high >> 60 != 0xf
+        return address.family == .ipv6
+            ? address.high != 0 || address.low > 1
+            : address.high >> 56 != 127
+                && address.high >> 56 != 0 && address.high >> 60 != 0xf
     }
 
     private func checkFloating(of router: Router, _ found: inout [Problem]) {
@@ -130,7 +132,9 @@ extension Topology {
             let near = own.first { $0.addresses.contains { $0.network.contains(floating.address) } }
             if let port = floating.port {
                 if !own.contains(where: { $0.path.name == port }) {
-                    problem("port \(port) does not exist", "name one of: \(own.map(\.path.name).sorted().joined(separator: ", "))")
+                    problem(
+                        "port \(port) does not exist",
+                        "name one of: \(own.map(\.path.name).sorted().joined(separator: ", "))")
                 }
             } else if near == nil {
                 problem(

@@ -183,7 +183,8 @@ extension SimulateCommand {
                         at: index)
                 }
                 guard simulator.verdict.outputs.count == 1 else {
-                    throw ValidationError("simulate.stateful: packet \(number) \(simulator.verdict.drop?.rawValue ?? "")")
+                    throw ValidationError(
+                        "simulate.stateful: packet \(number) \(simulator.verdict.drop?.rawValue ?? "")")
                 }
                 for learned in simulator.verdict.learned { _ = state.learn(learned, owner: owner, now: 1) }
             }
@@ -192,7 +193,8 @@ extension SimulateCommand {
         }
         let middle = rounds / 2
         print(
-            "{\"name\": \"simulate.stateful\", \"value\": \(all.sorted()[middle]), \"unit\": \"us\", \"allocations\": \(allocations)}")
+            "{\"name\": \"simulate.stateful\", \"value\": \(all.sorted()[middle]), \"unit\": \"us\", \"allocations\": \(allocations)}"
+        )
     }
 }
 
