@@ -89,7 +89,7 @@ func address(_ text: String) -> IPAddress {
     return address
 }
 
-func network(_ text: String) -> Prefix {
+func parsedPrefix(_ text: String) -> Prefix {
     guard let prefix = try? Prefix(parsing: text) else { preconditionFailure("no network \(text)") }
     return prefix
 }

@@ -28,7 +28,7 @@ struct TranslationModel {
     var connections: [Connection] = []
     static let router = DevicePath(tenant: "t", name: "gw")
     static let networks = [("a", "10.0.1.0/24"), ("b", "10.0.2.0/24"), ("out", "203.0.113.0/24")].map {
-        (name: $0.0, prefix: SimulationTests.network($0.1))
+        (name: $0.0, prefix: parsedPrefix($0.1))
     }
 
     init(_ topology: Topology) {

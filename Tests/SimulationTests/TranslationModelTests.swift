@@ -54,7 +54,7 @@ import Wire
 
         mutating func condition(_ isSource: Bool) -> Condition {
             var condition = Condition()
-            func prefix(_ text: String) -> Prefix { network(text) }
+            func prefix(_ text: String) -> Prefix { parsedPrefix(text) }
             if chance(2) {
                 let list = ["203.0.113.10/32", "203.0.113.0/24", "8.8.8.8/32", "10.0.2.0/24", "0.0.0.0/0"].map(prefix)
                 condition.destinations = Match([pick(list)], isInverted: chance(6))
