@@ -24,6 +24,10 @@ extension FabricTables {
                 neighbors.insert(
                     .init(hash: Self.hash(place.bridge, address), vlan: place.vlan, port: via, owner: owner))
             }
+            for address in answered(by: owner) {
+                answered.insert(
+                    .init(hash: Self.hash(place.bridge, address), vlan: place.vlan, port: via, owner: owner))
+            }
         }
     }
 
@@ -38,6 +42,9 @@ extension FabricTables {
             for address in old.addresses(of: owner) {
                 neighbors.remove(Self.hash(place.bridge, address), place.vlan) { $0.port == via && $0.owner == owner }
             }
+            for address in old.answered(by: owner) {
+                answered.remove(Self.hash(place.bridge, address), place.vlan) { $0.port == via && $0.owner == owner }
+            }
         }
     }
 
@@ -49,11 +56,16 @@ extension FabricTables {
         }?.port ?? -1
     }
 
-    /// The declared neighbor of an address.
+    /// The declared neighbor of an address: a machine or router that has it, or else a router that answers for it.
     @inline(__always)
     func neighbor(_ bridge: Int32, _ vlan: UInt16, _ address: IPAddress) -> Neighbor? {
-        let found = neighbors.first(Self.hash(bridge, address), vlan) { slot in
+        var found = neighbors.first(Self.hash(bridge, address), vlan) { slot in
             ports[Int(slot.port)].device == bridge && isAddress(address, of: slot.owner)
+        }
+        if found == nil, answered.count > 0 {
+            found = answered.least(Self.hash(bridge, address), vlan, by: { ports[Int($0.owner)].tag.bits }) { slot in
+                ports[Int(slot.port)].device == bridge && isAnswered(address, by: slot.owner)
+            }
         }
         guard let found else { return nil }
         return Neighbor(port: found.port, mac: ports[Int(found.owner)].mac, owner: found.owner)
@@ -86,10 +98,7 @@ extension FabricTables {
     private func addresses(of owner: Int32) -> [IPAddress] {
         let port = ports[Int(owner)]
         var list = (0..<Int(port.addressCount)).map { addresses[Int(port.addressStart) + $0].address }
-        if port.isRouter {
-            list.append(IPAddress(IPv6Address.linkLocal(for: port.mac)))
-            for address in answeredByRouter[port.device] ?? [] where isOnLink(address, port) { list.append(address) }
-        }
+        if port.isRouter { list.append(IPAddress(IPv6Address.linkLocal(for: port.mac))) }
         return list
     }
 
@@ -98,9 +107,19 @@ extension FabricTables {
         let port = ports[Int(owner)]
         for offset in 0..<Int(port.addressCount)
         where addresses[Int(port.addressStart) + offset].address == address { return true }
-        guard port.isRouter else { return false }
-        if address == IPAddress(IPv6Address.linkLocal(for: port.mac)) { return true }
-        return answeredByRouter[port.device]?.contains(address) == true && isOnLink(address, port)
+        return port.isRouter && address == IPAddress(IPv6Address.linkLocal(for: port.mac))
+    }
+
+    /// What a router port answers for besides its own addresses.
+    private func answered(by owner: Int32) -> [IPAddress] {
+        let port = ports[Int(owner)]
+        guard port.isRouter, let all = answeredByRouter[port.device] else { return [] }
+        return all.filter { isOnLink($0, port) }
+    }
+
+    private func isAnswered(_ address: IPAddress, by owner: Int32) -> Bool {
+        let port = ports[Int(owner)]
+        return port.isRouter && answeredByRouter[port.device]?.contains(address) == true && isOnLink(address, port)
     }
 
     private func isOnLink(_ address: IPAddress, _ port: PortRecord) -> Bool {

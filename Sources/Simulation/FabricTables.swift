@@ -29,6 +29,8 @@ struct FabricTables: Sendable {
     /// Declared MACs and declared addresses.
     var stations = StationTable()
     var neighbors = StationTable()
+    /// Where addresses are that routers answer for besides their own.
+    var answered = StationTable()
     var indexOfTag = IndexTable()
     var portOfKey = IndexTable()
     var bridgeOfKey = IndexTable()

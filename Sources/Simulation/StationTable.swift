@@ -112,6 +112,20 @@ struct StationTable: Sendable {
         }
     }
 
+    /// The slot of a hash and VLAN that will do and comes first by a measure, whatever order they were put in.
+    func least(_ hash: UInt32, _ vlan: UInt16, by measure: (Slot) -> UInt64, where isMeant: (Slot) -> Bool) -> Slot? {
+        var least: Slot?
+        var at = Int(hash) & mask
+        while slots[at].port >= 0 {
+            let slot = slots[at]
+            if slot.hash == hash, slot.vlan == vlan, isMeant(slot), least.map({ measure(slot) < measure($0) }) ?? true {
+                least = slot
+            }
+            at = (at + 1) & mask
+        }
+        return least
+    }
+
     mutating func insert(_ slot: Slot) {
         reserve(count + 1)
         var at = Int(slot.hash) & mask

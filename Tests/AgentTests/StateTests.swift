@@ -61,6 +61,18 @@ import Wire
         #expect(state.translation(use(4000, from: 3).reply, zone: Simulation.Tag(bits: 9))?.side == .reply)
     }
 
+    @Test func `a host that begun anew may give a port again, and what this host gave is its own`() {
+        let state = LocalState()
+        let zone = Simulation.Tag(bits: 9)
+        #expect(state.learn(.translation(use(4000, from: 1), flags: 2), isOwn: false, now: 1) == .news)
+        #expect(state.learn(.translation(use(4000, from: 2), flags: 2), isOwn: false, now: 2) == .news)
+        #expect(state.translation(use(4000).reply, zone: zone)?.original == use(4000, from: 2).original)
+        #expect(state.translation(use(4000, from: 1).original, zone: zone) == nil)
+        #expect(state.learn(.translation(use(4001, from: 3), flags: 2), now: 3) == .news)
+        #expect(state.learn(.translation(use(4001, from: 4), flags: 2), isOwn: false, now: 4) == .conflict)
+        #expect(state.translation(use(4001).reply, zone: zone)?.original == use(4001, from: 3).original)
+    }
+
     @Test func `ports are wanted once, used by halves before more are, and idle ones go back`() {
         let calls = Mutex(0)
         let state = LocalState { calls.withLock { $0 += 1 } }

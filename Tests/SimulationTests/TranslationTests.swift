@@ -278,6 +278,64 @@ import Wire
         #expect(checksumFaults(expired.frame) == [])
     }
 
+    /// The sum over an IPv6 frame's transport, 0 when its checksum is right.
+    private func transportSum(_ frame: [UInt8]) -> UInt16 {
+        let packet = Array(frame[14...])
+        var sum = InternetChecksum()
+        let length = packet.count - 40
+        let pseudo = Array(packet[8..<40]) + [0, packet[6], UInt8(length >> 8), UInt8(length & 255)]
+        pseudo.withUnsafeBytes { sum.add($0) }
+        Array(packet[40...]).withUnsafeBytes { sum.add($0) }
+        return sum.value
+    }
+
+    @Test func `IPv6 is translated as IPv4 is: ports, pings and errors`() throws {
+        let host = try Host(
+            """
+            hosts: { h1: { address: 192.0.2.1 } }
+            tenants:
+              t:
+                bridges:
+                  a: { ports: { vm: { host: h1, interface: a, mac: "0e:00:00:00:0a:01", address: "fd00:1::11/64" } } }
+                  out: { ports: { far: { host: h1, interface: o, mac: "0e:00:00:00:0c:01", address: "2001:db8::99/64" } } }
+                routers:
+                  gw:
+                    links: [{ bridge: a, address: "fd00:1::1/64" }, { bridge: out, address: "2001:db8::1/64" }]
+                    nat:
+                      - { action: "snat 2001:db8::5-2001:db8::6", outPort: gw/out }
+                      - { action: dnat fd00:1::11 port 8080, destination: "2001:db8::10", protocol: tcp, destinationPort: 80 }
+                    floating: { "2001:db8::20": "fd00:1::20" }
+            """)
+        for name in ["2001:db8::5", "2001:db8::6"] { host.state.lease("t/gw", address(name), [32]) }
+        let out = host.carry(
+            host.packet(tcp, "t/a/vm", "fd00:1::11", 2050, "2001:db8::99", 80, via: "t/gw/a"), at: "t/a/vm")
+        #expect(out.place == "t/out/far" && out.key.sourcePort == 2050)
+        #expect(["2001:db8::5", "2001:db8::6"].map(address).contains(out.key.ipSource))
+        #expect(transportSum(out.frame) == 0)
+        let back = host.carry(
+            host.packet(tcp, "t/out/far", "2001:db8::99", 80, "\(out.key.ipSource)", 2050, via: "t/gw/out", flags: 0x12),
+            at: "t/out/far")
+        #expect(back.talk == "[2001:db8::99]:80 > [fd00:1::11]:2050" && transportSum(back.frame) == 0)
+        let web = host.carry(
+            host.packet(tcp, "t/out/far", "2001:db8::99", 5000, "2001:db8::10", 80, via: "t/gw/out"), at: "t/out/far")
+        #expect(web.talk == "[2001:db8::99]:5000 > [fd00:1::11]:8080" && transportSum(web.frame) == 0)
+        // Pings, whose identifier is translated.
+        let ping = host.carry(host.ping("t/a/vm", to: "2001:db8::99", via: "t/gw/a"), at: "t/a/vm")
+        #expect(ping.place == "t/out/far" && transportSum(ping.frame) == 0)
+        let error = Frame.icmp(
+            etherSource: host.mac("t/out/far"), etherDestination: host.mac("t/gw/out"), source: address("2001:db8::99"),
+            destination: out.key.ipSource, type: 1, code: 4, data: Array(out.frame[14...]))
+        let refused = host.carry(error, at: "t/out/far")
+        #expect(refused.talk == "2001:db8::99 > fd00:1::11" && transportSum(refused.frame) == 0)
+        let inner = Carried.talk(Array(refused.frame[..<14]) + Array(refused.frame[62...]))
+        #expect(inner == "[fd00:1::11]:2050 > [2001:db8::99]:80")
+        // The router says that addresses which it translates are there.
+        let solicitation = Frame.neighborSolicitation(
+            from: host.mac("t/out/far"), source: address("2001:db8::99").v6 ?? .allNodes,
+            target: address("2001:db8::20").v6 ?? .allNodes)
+        #expect(host.answers(host.send(solicitation, at: "t/out/far")).first?.place == "t/out/far")
+    }
+
     @Test func `later fragments follow their first one, and without it they are dropped`() throws {
         let host = try host()
         func fragment(_ offset: Int, _ more: Bool, id: UInt16, _ bytes: [UInt8]) -> [UInt8] {

@@ -46,6 +46,8 @@ public struct TranslationTable: ~Copyable {
         var owner: UInt32
         /// Whose ports its source has one of; -1: nobody's.
         var pool: Int32
+        /// Whether it began on this host.
+        var isOwn: Bool
         /// Whether the slot is taken.
         var isTaken = true
     }
@@ -142,11 +144,11 @@ public struct TranslationTable: ~Copyable {
                 return .known(isDue: go(on: slot, flags, isReturn, interval, now))
             }
             // One whose rule is another now begins again; what somebody else says stays.
-            guard slot.pointee.original == original || isOver else { return .conflict }
+            guard slot.pointee.original == original || isOver || yields(slot, interval) else { return .conflict }
             remove(Int32(truncatingIfNeeded: index[first] ?? 0))
         }
         if let slot = slot(second) {
-            guard now >= expiry(zone, slot.pointee.life) else { return .conflict }
+            guard now >= expiry(zone, slot.pointee.life) || yields(slot, interval) else { return .conflict }
             remove(Int32(truncatingIfNeeded: index[second] ?? 0))
         }
         guard let place = quota.take(owner, total: count, limit: limit) else {
@@ -160,11 +162,17 @@ public struct TranslationTable: ~Copyable {
         records[slot].initialize(
             to: Record(
                 zone: zone, original: original, reply: reply, life: ConnectionLife(original.ipProtocol, flags, now),
-                owner: place, pool: pool))
+                owner: place, pool: pool, isOwn: interval != nil))
         index[first] = UInt64(slot)
         index[second] = UInt64(slot)
         count += 1
         return .new
+    }
+
+    /// Whether what another host tells stands above what is known. A host gives a port away again before its time only when
+    /// it has begun anew and knows nothing of what it gave before.
+    private func yields(_ slot: UnsafeMutablePointer<Record>, _ interval: UInt64?) -> Bool {
+        interval == nil && !slot.pointee.isOwn
     }
 
     /// Keeps a connection alive; whether others are to hear of it.
