@@ -12,5 +12,6 @@ run bash two-hosts.sh gre
 run bash two-hosts.sh vxlan
 run bash firewall.sh
 run bash nat.sh
+run bash groups.sh
 run bash restart.sh
 exit $failed

@@ -313,7 +313,9 @@ import Wire
         #expect(["2001:db8::5", "2001:db8::6"].map(address).contains(out.key.ipSource))
         #expect(transportSum(out.frame) == 0)
         let back = host.carry(
-            host.packet(tcp, "t/out/far", "2001:db8::99", 80, "\(out.key.ipSource)", 2050, via: "t/gw/out", flags: 0x12),
+            host.packet(
+                tcp, "t/out/far", "2001:db8::99", 80, "\(out.key.ipSource)", 2050, via: "t/gw/out",
+                flags: 0x12),
             at: "t/out/far")
         #expect(back.talk == "[2001:db8::99]:80 > [fd00:1::11]:2050" && transportSum(back.frame) == 0)
         let web = host.carry(
