@@ -99,7 +99,7 @@ extension Simulator {
     private var fieldTagPresent: (word: Int, bits: UInt64) { (8, UInt64(0x1000) << 48) }
 
     @inline(__always)
-    private func trunkCarries(_ port: PortRecord, _ vlan: UInt16) -> Bool {
+    private mutating func trunkCarries(_ port: PortRecord, _ vlan: UInt16) -> Bool {
         if port.vlan == vlan { return true }
         // The untagged network has no tag to travel with: only a trunk whose native VLAN it is carries it.
         if vlan == 0 { return false }

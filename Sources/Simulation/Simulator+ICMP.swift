@@ -16,7 +16,7 @@ extension Simulator {
     }
 
     /// Whether a packet that does not fit is answered, rather than left to the tunnel to fragment.
-    func answersTooBig(_ packet: borrowing SimulatedPacket) -> Bool {
+    mutating func answersTooBig(_ packet: borrowing SimulatedPacket) -> Bool {
         switch key.etherType {
         case EtherType.ipv6: return layout.networkLength > 0
         case EtherType.ipv4:
@@ -121,7 +121,7 @@ extension Simulator {
     }
 
     /// The cases in which silence is right (RFC 1812 section 4.3.2.7, RFC 4443 section 2.4 e).
-    private func deservesError(_ packet: borrowing SimulatedPacket) -> Bool {
+    private mutating func deservesError(_ packet: borrowing SimulatedPacket) -> Bool {
         guard layout.networkLength > 0, packet.bytes.byteCount > Int(layout.network) else { return false }
         if original.etherDestination.isGroup || key.etherSource.isGroup { return false }
         if key.ipFragment == FragmentKind.later { return false }
@@ -143,7 +143,7 @@ extension Simulator {
         return true
     }
 
-    private func errorSource(_ index: Int32, _ family: AddressFamily) -> IPAddress? {
+    private mutating func errorSource(_ index: Int32, _ family: AddressFamily) -> IPAddress? {
         let port = fabric.ports[Int(index)]
         let own = fabric.addresses[Int(port.addressStart)..<Int(port.addressStart + port.addressCount)]
         if let near = own.first(where: { $0.network.contains(key.ipSource) }) { return near.address }
@@ -152,7 +152,7 @@ extension Simulator {
     }
 
     /// The beginning of the packet as the router got it, for the error to quote.
-    private func quote(_ packet: borrowing SimulatedPacket, ttl: UInt8) -> [UInt8] {
+    private mutating func quote(_ packet: borrowing SimulatedPacket, ttl: UInt8) -> [UInt8] {
         let start = Int(layout.network)
         let isV6 = key.etherType == EtherType.ipv6
         let bound = isV6 ? SimulationLimits.quotedIPv6 : SimulationLimits.quotedIPv4
@@ -239,7 +239,7 @@ extension Simulator {
     }
 
     /// A reset that answers a segment; `nil` for what gets none.
-    private func resetFrame(
+    private mutating func resetFrame(
         _ key: FlowKey, from: MACAddress, to: MACAddress, _ packet: borrowing SimulatedPacket
     ) -> [UInt8]? {
         let flags = key.tcpFlags

@@ -70,7 +70,7 @@ extension Simulator {
     }
 
     /// A frame that goes back out of a bridge port with the tag that the port gives its VLAN.
-    private func withTag(_ frame: [UInt8], vlan: UInt16, port: Int32) -> [UInt8] {
+    private mutating func withTag(_ frame: [UInt8], vlan: UInt16, port: Int32) -> [UInt8] {
         let record = fabric.ports[Int(port)]
         guard record.vlanKind == .trunk, record.vlan != vlan else { return frame }
         return Frame.tagged(frame, vlan: vlan)
@@ -133,7 +133,7 @@ extension Simulator {
     }
 
     /// Whether an address is one of the port's own.
-    func owns(_ port: PortRecord, _ address: IPAddress) -> Bool {
+    mutating func owns(_ port: PortRecord, _ address: IPAddress) -> Bool {
         for offset in 0..<Int(port.addressCount)
         where fabric.addresses[Int(port.addressStart) + offset].address == address {
             return true
@@ -142,7 +142,7 @@ extension Simulator {
     }
 
     /// Whether a router port says that an address is there: its own, or one in its networks that the router translates.
-    func answers(for address: IPAddress, at port: PortRecord) -> Bool {
+    mutating func answers(for address: IPAddress, at port: PortRecord) -> Bool {
         if owns(port, address) { return true }
         let translation = fabric.routers[Int(port.device)].translation
         guard translation >= 0, isOnLink(port, address),
@@ -152,7 +152,7 @@ extension Simulator {
     }
 
     /// Whether an address is in a network of the port.
-    func isOnLink(_ port: PortRecord, _ address: IPAddress) -> Bool {
+    mutating func isOnLink(_ port: PortRecord, _ address: IPAddress) -> Bool {
         for offset in 0..<Int(port.addressCount)
         where fabric.addresses[Int(port.addressStart) + offset].network.contains(address) {
             return true

@@ -281,13 +281,15 @@ extension Simulator {
     }
 
     var hasPorts: Bool {
-        key.ipProtocol == IPProtocol.tcp || key.ipProtocol == IPProtocol.udp || key.ipProtocol == IPProtocol.sctp
+        mutating get {
+            key.ipProtocol == IPProtocol.tcp || key.ipProtocol == IPProtocol.udp || key.ipProtocol == IPProtocol.sctp
+        }
     }
 
     /// Prefix lengths that decide are rounded up, so that few distinct masks come of many routes: to 8 bits for IPv4,
     /// 16 for IPv6. Matching more bits than needed is sound, matching fewer is not.
     @inline(__always)
-    func rounded(_ bits: Int, _ width: Int) -> Int {
+    mutating func rounded(_ bits: Int, _ width: Int) -> Int {
         width == 32 ? min(32, (bits + 7) & ~7) : min(128, (bits + 15) & ~15)
     }
 }

@@ -41,6 +41,9 @@ public struct SimulatedPacket: ~Escapable {
 ///
 /// A simulator is reused packet after packet and allocates nothing on the way of one that is just forwarded. It belongs
 /// to one thread.
+///
+/// Its methods are `mutating` even where they change nothing: the compiler hands a value to a method that only reads it as
+/// a copy of all its 1.4 KB, and one to a method that may change it as its address.
 public struct Simulator: ~Copyable {
     /// The result of the last simulation; overwritten by the next.
     public internal(set) var verdict = Verdict()

@@ -19,8 +19,8 @@ public struct HashIndex: ~Copyable {
 
     /// An empty table.
     ///
-    /// - Parameter count: how many keys it holds without growing. Memory is taken as keys come: a table for many that has
-    ///   few costs little, and one that fills up never stops for a move.
+    /// - Parameter count: how many keys it holds without growing. A table that fills up never stops for a
+    ///   move; memory is taken as keys come.
     public init(reserving count: Int = 0) {
         var capacity = 16
         while capacity < 2 * (count + 1) { capacity *= 2 }
@@ -28,12 +28,36 @@ public struct HashIndex: ~Copyable {
         mask = capacity - 1
     }
 
-    deinit { free(slots) }
+    deinit { HashIndex.release(slots, mask + 1) }
+
+    /// From here on tables lie in large pages, if the system has them: each look at a table of many falls on a page of its
+    /// own, and finding the page would cost as much as what is on it.
+    private static var largePage: Int { 2 << 20 }
 
     /// Slots that the system gives as zeros, page by page as they are touched.
     private static func zeroed(_ count: Int) -> UnsafeMutablePointer<Slot> {
-        guard let memory = calloc(count, MemoryLayout<Slot>.stride) else { fatalError("out of memory") }
-        return memory.bindMemory(to: Slot.self, capacity: count)
+        let size = count * MemoryLayout<Slot>.stride
+        guard size >= largePage else {
+            guard let memory = calloc(1, size) else { fatalError("out of memory") }
+            return memory.bindMemory(to: Slot.self, capacity: count)
+        }
+        let room = size + largePage
+        let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
+        guard let memory = mmap(nil, room, PROT_READ | PROT_WRITE, flags, -1, 0), memory != MAP_FAILED else {
+            fatalError("out of memory")
+        }
+        // What lies before the first large page, and behind the last, goes back.
+        let before = -Int(bitPattern: memory) & (largePage - 1)
+        let start = memory + before
+        if before > 0 { munmap(memory, before) }
+        if before < largePage { munmap(start + size, largePage - before) }
+        madvise(start, size, MADV_HUGEPAGE)
+        return start.bindMemory(to: Slot.self, capacity: count)
+    }
+
+    private static func release(_ slots: UnsafeMutablePointer<Slot>, _ count: Int) {
+        let size = count * MemoryLayout<Slot>.stride
+        if size >= largePage { munmap(slots, size) } else { free(slots) }
     }
 
     @inlinable @inline(__always)
@@ -109,7 +133,7 @@ public struct HashIndex: ~Copyable {
         mask = oldCount * 2 - 1
         slots = HashIndex.zeroed(oldCount * 2)
         for index in 0..<oldCount where old[index].key != 0 { slots[position(old[index].key)] = old[index] }
-        free(old)
+        HashIndex.release(old, oldCount)
     }
 
     /// Calls `body` for every value, in no order.

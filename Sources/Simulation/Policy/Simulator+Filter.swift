@@ -237,7 +237,7 @@ extension Simulator {
         }
     }
 
-    private func isOne(_ port: Int32, _ extra: ChainExtra, _ chain: ChainView) -> Bool {
+    private mutating func isOne(_ port: Int32, _ extra: ChainExtra, _ chain: ChainView) -> Bool {
         guard port >= 0 else { return extra.whenAbsent }
         let tag = fabric.ports[Int(port)].tag.bits
         var (low, high) = (Int(extra.value), Int(extra.value + extra.mask))
@@ -250,7 +250,7 @@ extension Simulator {
     }
 
     /// Which groups a port is in is a matter of the port, whose tag the verdict has.
-    private func isMember(_ port: Int32, _ extra: ChainExtra) -> Bool {
+    private mutating func isMember(_ port: Int32, _ extra: ChainExtra) -> Bool {
         guard port >= 0 else { return extra.whenAbsent }
         let record = fabric.ports[Int(port)]
         for offset in 0..<Int(record.groupCount)

@@ -118,12 +118,12 @@ extension Simulator {
         return false
     }
 
-    private func isAllowed(_ port: PortRecord, _ mac: MACAddress) -> Bool {
+    private mutating func isAllowed(_ port: PortRecord, _ mac: MACAddress) -> Bool {
         (0..<Int(port.allowedCount)).contains { fabric.tables.allowed[Int(port.allowedStart) + $0].mac == mac }
     }
 
     /// Whether a port's machine may send from an address with a MAC.
-    private func owns(_ port: PortRecord, _ address: IPAddress, _ mac: MACAddress) -> Bool {
+    private mutating func owns(_ port: PortRecord, _ address: IPAddress, _ mac: MACAddress) -> Bool {
         if mac == port.mac {
             for offset in 0..<Int(port.addressCount)
             where fabric.addresses[Int(port.addressStart) + offset].address == address { return true }

@@ -51,6 +51,7 @@ public struct ConnectionTable: ~Copyable {
     /// How many connections there are.
     public var count: Int { index.count }
 
+    @inline(__always)
     private func hash(_ tuple: ConnectionTuple, _ zone: Tag) -> UInt64 { mix(tuple.hash(seed), zone.bits ^ seed) }
 
     /// The connection at a hash, if it is the one that is meant.
@@ -66,8 +67,10 @@ public struct ConnectionTable: ~Copyable {
 
     /// The connection that a packet belongs to, unless its time is over or the packet begins another one.
     ///
+    /// It changes nothing, and is `mutating` so that it gets the table's address and not a copy.
+    ///
     /// - Parameter flags: TCP flags of the packet.
-    public func find(_ tuple: ConnectionTuple, zone: Tag, flags: UInt16 = 0, now: UInt64) -> ConnectionMatch? {
+    public mutating func find(_ tuple: ConnectionTuple, zone: Tag, flags: UInt16 = 0, now: UInt64) -> ConnectionMatch? {
         guard let slot = slot(hash(tuple, zone), tuple, zone), now < expiry(zone, slot.pointee.life),
             !slot.pointee.life.isOver(for: UInt8(truncatingIfNeeded: flags))
         else { return nil }
@@ -77,7 +80,7 @@ public struct ConnectionTable: ~Copyable {
     /// Whether two addresses have a connection of a protocol, either way.
     ///
     /// - Parameter pair: without ports.
-    public func hasConnections(_ pair: ConnectionTuple, zone: Tag) -> Bool { pairs[hash(pair, zone)] != nil }
+    public mutating func hasConnections(_ pair: ConnectionTuple, zone: Tag) -> Bool { pairs[hash(pair, zone)] != nil }
 
     /// The record of a connection.
     public func record(_ tuple: ConnectionTuple, zone: Tag) -> Record? { slot(hash(tuple, zone), tuple, zone)?.pointee }

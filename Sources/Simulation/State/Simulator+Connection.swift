@@ -29,7 +29,7 @@ extension Simulator {
         return classify(tuple(withPorts: hasPorts), place, mayBegin: true)
     }
 
-    private func tuple(withPorts: Bool) -> ConnectionTuple {
+    private mutating func tuple(withPorts: Bool) -> ConnectionTuple {
         ConnectionTuple(
             source: key.ipSource, destination: key.ipDestination, sourcePort: withPorts ? key.sourcePort : 0,
             destinationPort: withPorts ? key.destinationPort : 0, ipProtocol: key.ipProtocol)

@@ -217,7 +217,7 @@ extension Simulator {
         }
     }
 
-    private func wish(
+    private mutating func wish(
         _ target: TargetRecord, _ tuple: ConnectionTuple, _ place: FilterPlace, toward next: IPAddress
     ) -> SourceWish? {
         if target.kind == .masquerade { return masquerade(tuple, target.ports, place, toward: next) }
@@ -226,7 +226,7 @@ extension Simulator {
             zone: place.device, tuple: tuple, first: target.first, count: target.count, ports: target.ports)
     }
 
-    private func masquerade(
+    private mutating func masquerade(
         _ tuple: ConnectionTuple, _ ports: PortRange, _ place: FilterPlace, toward next: IPAddress
     ) -> SourceWish? {
         let port = fabric.ports[Int(place.outPort)]
@@ -331,7 +331,9 @@ extension Simulator {
     // MARK: - Connections
 
     private var isICMP: Bool {
-        key.ipProtocol == (key.etherType == EtherType.ipv6 ? IPProtocol.icmpv6 : IPProtocol.icmp)
+        mutating get {
+            key.ipProtocol == (key.etherType == EtherType.ipv6 ? IPProtocol.icmpv6 : IPProtocol.icmp)
+        }
     }
 
     /// Whether the packet may be the first of its connection.
@@ -419,7 +421,7 @@ extension Simulator {
         return translating.match != nil
     }
 
-    private func fragmentName(_ packet: borrowing SimulatedPacket) -> FragmentName? {
+    private mutating func fragmentName(_ packet: borrowing SimulatedPacket) -> FragmentName? {
         let network = Int(layout.network)
         let count = packet.bytes.byteCount
         guard layout.networkLength > 0, count >= network + 20 else { return nil }
@@ -447,7 +449,7 @@ extension Simulator {
 
     /// A tuple as connections of translators have it: ICMP queries with their identifier as the asker's port, and their
     /// type, marked, as the other's.
-    private func translatorForm(of tuple: ConnectionTuple) -> ConnectionTuple? {
+    private mutating func translatorForm(of tuple: ConnectionTuple) -> ConnectionTuple? {
         guard tuple.ipProtocol == IPProtocol.icmp || tuple.ipProtocol == IPProtocol.icmpv6 else { return tuple }
         guard let queryID else { return nil }
         var form = tuple
@@ -523,8 +525,12 @@ extension Simulator {
 
     /// Whether an ICMP packet in hand answers a query: its identifier is then the destination's port, as it were.
     private var isReply: Bool {
-        Self.queryPorts(UInt8(truncatingIfNeeded: key.sourcePort), key.etherType == EtherType.ipv6).map { $0.0 == 0 }
-            ?? false
+        mutating get {
+            Self.queryPorts(UInt8(truncatingIfNeeded: key.sourcePort), key.etherType == EtherType.ipv6).map {
+                $0.0 == 0
+            }
+                ?? false
+        }
     }
 
     private mutating func set(queryID id: UInt16) {
@@ -539,7 +545,7 @@ extension Simulator {
         noteDevice("nat", fabric.routerPaths[Int(fabric.ports[Int(place.inPort)].device)], text)
     }
 
-    private func name(_ address: IPAddress, _ port: UInt16?) -> String {
+    private mutating func name(_ address: IPAddress, _ port: UInt16?) -> String {
         guard let port, hasPorts else { return "\(address)" }
         return address.family == .ipv6 ? "[\(address)]:\(port)" : "\(address):\(port)"
     }

@@ -91,6 +91,7 @@ public struct TranslationTable: ~Copyable {
         index = HashIndex()
     }
 
+    @inline(__always)
     private func hash(_ tuple: ConnectionTuple, _ zone: Tag) -> UInt64 {
         mix(tuple.directedHash(seed), zone.bits ^ seed)
     }
@@ -100,8 +101,9 @@ public struct TranslationTable: ~Copyable {
         index[hash].map { records[Int32(truncatingIfNeeded: $0)] }
     }
 
-    /// The connection that a packet belongs to, unless its time is over.
-    public func find(_ tuple: ConnectionTuple, zone: Tag, now: UInt64) -> TranslationMatch? {
+    /// The connection that a packet belongs to, unless its time is over. It changes nothing, and is `mutating` so that it
+    /// gets the table's address and not a copy.
+    public mutating func find(_ tuple: ConnectionTuple, zone: Tag, now: UInt64) -> TranslationMatch? {
         guard let slot = slot(hash(tuple, zone)), slot.pointee.zone == zone, now < expiry(zone, slot.pointee.life)
         else {
             return nil
@@ -118,7 +120,7 @@ public struct TranslationTable: ~Copyable {
     }
 
     /// Whether nobody has what answers would say.
-    public func isFree(_ reply: ConnectionTuple, zone: Tag) -> Bool { index[hash(reply, zone)] == nil }
+    public mutating func isFree(_ reply: ConnectionTuple, zone: Tag) -> Bool { index[hash(reply, zone)] == nil }
 
     /// Takes note of a packet: begins the connection, or keeps it alive.
     ///
@@ -257,7 +259,7 @@ public struct TranslationTable: ~Copyable {
     }
 
     /// A port of its own machine that a connection's source may keep, or become: towards its remote end it is no other's.
-    public func port(keeping tuple: ConnectionTuple, zone: Tag) -> UInt16? {
+    public mutating func port(keeping tuple: ConnectionTuple, zone: Tag) -> UInt16? {
         var reply = tuple.reversed
         if isFree(reply, zone: zone) { return tuple.sourcePort }
         if tuple.sourcePort == 0 { return nil }
