@@ -4,7 +4,7 @@ import TestSupport
 import Topology
 import Wire
 
-/// One translating router between three networks, as its documentation tells it: a list of connections, rules one by one.
+/// One translating router, as its documentation tells it: a list of connections, rules one by one.
 ///
 /// Which port a source becomes is not told; what it may become is.
 struct TranslationModel {
@@ -24,27 +24,26 @@ struct TranslationModel {
     }
 
     let topology: Topology
+    let plan: TranslationRoom.Router
     var policy: PolicyModel
     var connections: [Connection] = []
-    static let router = DevicePath(tenant: "t", name: "gw")
-    static let networks = [("a", "10.0.1.0/24"), ("b", "10.0.2.0/24"), ("out", "203.0.113.0/24")].map {
-        (name: $0.0, prefix: parsedPrefix($0.1))
-    }
 
-    init(_ topology: Topology) {
+    init(_ topology: Topology, _ plan: TranslationRoom.Router) {
         self.topology = topology
+        self.plan = plan
         policy = PolicyModel(topology: topology)
     }
 
-    private var translation: Translation { topology.routers[TranslationModel.router]?.translation ?? Translation() }
+    private var translation: Translation { topology.routers[plan.path]?.translation ?? Translation() }
+    private var filters: Filters { topology.routers[plan.path]?.filters ?? Filters() }
 
     private func address(of network: String) -> IPAddress {
-        let path = PortPath(device: TranslationModel.router, name: network)
+        let path = PortPath(device: plan.path, name: network)
         return topology.ports[path]?.addresses.first?.address ?? .init(high: 0, low: 0, family: .ipv4)
     }
 
     private func network(of address: IPAddress) -> String {
-        TranslationModel.networks.first { $0.prefix.contains(address) }?.name ?? "out"
+        plan.routes.first { $0.prefix.contains(address) }?.port ?? plan.outer
     }
 
     /// The router port towards those who use a floating address.
@@ -52,21 +51,27 @@ struct TranslationModel {
 
     /// Whether the router takes packets to an address for its own.
     private func isOwn(_ address: IPAddress) -> Bool {
-        if TranslationModel.networks.contains(where: { self.address(of: $0.name) == address }) { return true }
+        if plan.links.contains(where: { self.address(of: $0.port) == address }) { return true }
         return translation.rules.contains { rule in
             switch rule.action {
             case .source(let target): return target.first <= address && address <= target.last
             case .destination:
                 guard let match = rule.condition.destinations, !match.isInverted else { return false }
-                let isOnLink = TranslationModel.networks.contains { $0.prefix.contains(address) }
+                let isOnLink = plan.links.contains { $0.prefix.contains(address) }
                 return isOnLink && match.value.contains(Prefix(address, length: 32))
             default: return false
             }
         }
     }
 
+    /// Whether the next hop would be the router itself, which tells a network that a floating address is its own.
+    private func answers(for address: IPAddress, at out: String) -> Bool {
+        translation.floating.contains { $0.address == address && port(of: $0) == out }
+            && plan.links.contains { $0.port == out && $0.prefix.contains(address) }
+    }
+
     private func holds(_ condition: Condition, _ key: FlowKey, _ from: String, _ out: String?) -> Bool {
-        func path(_ name: String) -> PortPath { PortPath(device: TranslationModel.router, name: name) }
+        func path(_ name: String) -> PortPath { PortPath(device: plan.path, name: name) }
         return policy.holds(
             condition, key,
             .init(inPort: path(from), outPort: out.map(path), ingress: path(from), traversed: []))
@@ -74,9 +79,9 @@ struct TranslationModel {
 
     private func passes(_ chain: String?, _ key: FlowKey, _ from: String, _ out: String?) -> Bool {
         guard let chain else { return true }
-        func path(_ name: String) -> PortPath { PortPath(device: TranslationModel.router, name: name) }
+        func path(_ name: String) -> PortPath { PortPath(device: plan.path, name: name) }
         let context = PolicyModel.Context(
-            inPort: path(from), outPort: out.map(path), ingress: path(from), traversed: [TranslationModel.router])
+            inPort: path(from), outPort: out.map(path), ingress: path(from), traversed: [plan.path])
         let decision = policy.run(chain, key, context)
         return decision == .accept || decision == .end
     }
@@ -87,7 +92,6 @@ struct TranslationModel {
     ///   - key: its header; of an ICMP query the tuple has the identifier besides.
     ///   - mayBegin: whether it may be the first of a connection.
     mutating func send(_ key: FlowKey, _ tuple: ConnectionTuple, from: String, mayBegin: Bool) -> Result {
-        let filters = topology.routers[TranslationModel.router]?.filters ?? Filters()
         var real = tuple
         let rules = translation.rules
         var known = connections.first { $0.original == tuple || $0.reply == tuple }
@@ -122,19 +126,11 @@ struct TranslationModel {
                 isRedirected = true
             }
         }
-        func header(_ tuple: ConnectionTuple) -> FlowKey {
-            var key = key
-            key.ipSourceWords = (tuple.source.high, tuple.source.low)
-            key.ipDestinationWords = (tuple.destination.high, tuple.destination.low)
-            if [6, 17, 132].contains(key.ipProtocol) {
-                (key.sourcePort, key.destinationPort) = (tuple.sourcePort, tuple.destinationPort)
-            }
-            return key
-        }
-        let inner = header(real)
+        let inner = TranslationModel.header(key, real)
         guard passes(filters.inbound, inner, from, nil) else { return .dropped }
         if isOwn(real.destination) { return .own }
         let out = network(of: real.destination)
+        guard !out.isEmpty, !answers(for: real.destination, at: out) else { return .dropped }
         guard passes(filters.outbound, inner, from, out) else { return .dropped }
         func result(_ tuple: ConnectionTuple) -> Result {
             remember(inner)
@@ -204,7 +200,6 @@ struct TranslationModel {
 
     /// Notes the connection that filters see, if there are any.
     private mutating func remember(_ key: FlowKey) {
-        let filters = topology.routers[TranslationModel.router]?.filters ?? Filters()
         guard !filters.isEmpty, policy.quoted == nil else { return }
         // A reset and an answer begin nothing.
         if key.ipProtocol == 6 && key.tcpFlags & 4 != 0 || key.ipProtocol == 1 && key.sourcePort != 8 { return }
@@ -217,7 +212,6 @@ struct TranslationModel {
     /// An error that quotes a packet, as it comes in by a port: where it goes, from whom to whom, and what it quotes then.
     func error(_ key: FlowKey, quoting quoted: ConnectionTuple, from: String) -> (Result, ConnectionTuple) {
         var model = self
-        let filters = topology.routers[TranslationModel.router]?.filters ?? Filters()
         var (source, destination) = (key.ipSource, key.ipDestination)
         var (inner, outer) = (quoted, quoted)
         var finalSource: IPAddress?
@@ -248,6 +242,7 @@ struct TranslationModel {
         guard model.passes(filters.inbound, header, from, nil) else { return (.dropped, outer) }
         if isOwn(destination) { return (.own, outer) }
         let out = network(of: destination)
+        guard !out.isEmpty, !answers(for: destination, at: out) else { return (.dropped, outer) }
         guard model.passes(filters.outbound, header, from, out) else { return (.dropped, outer) }
         if let finalSource {
             source = finalSource
@@ -260,6 +255,17 @@ struct TranslationModel {
         let tuple = ConnectionTuple(
             source: source, destination: destination, sourcePort: 0, destinationPort: 0, ipProtocol: 1)
         return (.sent(out, tuple), outer)
+    }
+
+    /// A header with what a tuple says.
+    static func header(_ key: FlowKey, _ tuple: ConnectionTuple) -> FlowKey {
+        var key = key
+        key.ipSourceWords = (tuple.source.high, tuple.source.low)
+        key.ipDestinationWords = (tuple.destination.high, tuple.destination.low)
+        if [6, 17, 132].contains(key.ipProtocol) {
+            (key.sourcePort, key.destinationPort) = (tuple.sourcePort, tuple.destinationPort)
+        }
+        return key
     }
 
     /// A tuple as filters know it: queries by their type, without an identifier.

@@ -14,149 +14,8 @@ import Wire
     /// More cases than a run of all tests has time for: `SELVAGE_CASES=1000000`.
     private static let cases = ProcessInfo.processInfo.environment["SELVAGE_CASES"].flatMap { Int($0) } ?? 30_000
 
-    /// One packet of a case, told so that it means something whatever else is taken out of the case.
-    struct Step {
-        enum Kind: Equatable {
-            case fresh
-            /// The answer to what came of an earlier step.
-            case reply(Int)
-            /// An error about it.
-            case error(Int)
-        }
-        var number: Int
-        var kind: Kind
-        var source: IPAddress
-        var destination: IPAddress
-        var ipProtocol: UInt8
-        var sourcePort: UInt16
-        var destinationPort: UInt16
-        var flags: UInt8
-    }
-
-    struct Case {
-        var topology: Topology
-        var steps: [Step]
-    }
-
-    private static let machines: [(port: String, address: String)] = [
-        ("t/a/one", "10.0.1.11"), ("t/a/two", "10.0.1.12"), ("t/b/web", "10.0.2.21"), ("t/out/client", "203.0.113.99"),
-        ("t/out/far", "203.0.113.254"),
-    ]
-
-    // MARK: - Making cases
-
-    private struct Generator {
-        var random: SeededRandom
-        mutating func pick<Element>(_ list: [Element]) -> Element {
-            list[Int.random(in: 0..<list.count, using: &random)]
-        }
-        mutating func chance(_ share: Int) -> Bool { Int.random(in: 0..<share, using: &random) == 0 }
-
-        mutating func condition(_ isSource: Bool) -> Condition {
-            var condition = Condition()
-            func prefix(_ text: String) -> Prefix { parsedPrefix(text) }
-            if chance(2) {
-                let list = ["203.0.113.10/32", "203.0.113.0/24", "8.8.8.8/32", "10.0.2.0/24", "0.0.0.0/0"].map(prefix)
-                condition.destinations = Match([pick(list)], isInverted: chance(6))
-            }
-            if chance(3) {
-                let list = ["10.0.1.0/24", "10.0.1.11/32", "10.0.0.0/8", "203.0.113.99/32"].map(prefix)
-                condition.sources = Match([pick(list)], isInverted: chance(5))
-            }
-            if isSource, chance(2) {
-                condition.outPorts = Match([pick(["gw/out", "gw/out", "gw/b", "gw/a"])], isInverted: chance(6))
-            }
-            if chance(5) { condition.inPorts = Match([pick(["gw/out", "gw/a"])], isInverted: chance(3)) }
-            if chance(2) {
-                condition.ipProtocol = Match(pick([6, 17, 1]))
-                if condition.ipProtocol?.value != 1, chance(2) {
-                    condition.destinationPorts = Match([pick([PortRange(80, 80), PortRange(53, 99)])])
-                }
-            }
-            return condition
-        }
-
-        mutating func translation() -> Translation {
-            var translation = Translation()
-            for id in 0..<Int.random(in: 0...4, using: &random) {
-                let isSource = chance(2)
-                var condition = condition(isSource)
-                let action: TranslationRule.Action
-                if chance(7) {
-                    action = .accept
-                } else if isSource {
-                    action = pick([
-                        .masquerade(nil), .source(TranslationTarget(address("203.0.113.5"))),
-                        .source(TranslationTarget(address("203.0.113.5"), address("203.0.113.6"))),
-                        .masquerade(PortRange(2048, 2111)),
-                    ])
-                } else {
-                    var target = TranslationTarget(address(pick(["10.0.2.21", "10.0.1.11", "203.0.113.99"])))
-                    if let ip = condition.ipProtocol, ip.value != 1, chance(2) { target.ports = PortRange(8080, 8080) }
-                    action = .destination(target)
-                    condition.outPorts = nil
-                }
-                translation.rules.append(TranslationRule(id: "\(id)", condition: condition, action: action))
-            }
-            if chance(2) {
-                translation.floating.append(FloatingAddress(address("203.0.113.20"), target: address("10.0.1.12")))
-            }
-            if chance(3) {
-                translation.floating.append(FloatingAddress(address("203.0.113.21"), target: address("10.0.2.21")))
-            }
-            return translation
-        }
-
-        mutating func chain(_ name: String) -> Chain {
-            var chain = Chain(path: DevicePath(tenant: "t", name: name))
-            var states = Condition()
-            states.states = [.established, .related]
-            chain.rules.append(Rule(id: "known", condition: states, action: .accept))
-            var new = condition(false)
-            new.states = [.new]
-            chain.rules.append(Rule(id: "new", condition: new, action: pick([.accept, .accept, .drop])))
-            chain.rules.append(Rule(id: "rest", action: pick([.drop, .accept, .reject])))
-            return chain
-        }
-
-        mutating func step(_ number: Int) -> Step {
-            let source = address(pick(TranslationModelTests.machines).address)
-            let places =
-                TranslationModelTests.machines.map(\.address) + [
-                    "203.0.113.10", "203.0.113.10", "203.0.113.5", "203.0.113.1", "203.0.113.20", "203.0.113.21",
-                    "8.8.8.8",
-                    "8.8.8.8",
-                ]
-            let kind: Step.Kind =
-                number > 0 && chance(2)
-                ? chance(3)
-                    ? .error(Int.random(in: 0..<number, using: &random))
-                    : .reply(Int.random(in: 0..<number, using: &random))
-                : .fresh
-            return Step(
-                number: number, kind: kind, source: source, destination: address(pick(places)),
-                ipProtocol: pick([6, 6, 17, 17, 1, 47]), sourcePort: pick([2048, 2050, 5000]),
-                destinationPort: pick([80, 53, 22]), flags: pick([2, 2, 2, 0x10, 4]))
-        }
-    }
-
-    private func makeCase(_ generator: inout Generator, _ base: Topology) -> Case {
-        var topology = base
-        let router = TranslationModel.router
-        topology.routers[router]?.translation = generator.translation()
-        if generator.chance(2) {
-            for name in ["in", "out"] where generator.chance(2) {
-                let chain = generator.chain(name)
-                topology.chains[chain.path] = chain
-                if name == "in" {
-                    topology.routers[router]?.filters.inbound = name
-                } else {
-                    topology.routers[router]?.filters.outbound = name
-                }
-            }
-        }
-        return Case(topology: topology, steps: (0..<30).map { generator.step($0) })
-    }
+    private typealias Case = TranslationCase
+    private typealias Step = TranslationCase.Step
 
     // MARK: - Running cases
 
@@ -168,11 +27,13 @@ import Wire
     }
 
     private func machine(_ address: IPAddress) -> String? {
-        TranslationModelTests.machines.first { $0.address == "\(address)" }?.port
+        TranslationRoom.machines.first { $0.address == "\(address)" }?.port
     }
 
-    private func frame(_ step: Step, _ sent: [Int: Sent], _ host: Host) -> (frame: [UInt8], port: String)? {
-        func via(_ port: String) -> MACAddress { host.mac("t/gw/\(port.split(separator: "/")[1])") }
+    private func frame(_ step: Step, _ sent: [Int: Sent], _ host: Host, _ room: TranslationRoom) -> (
+        frame: [UInt8], port: String
+    )? {
+        func via(_ port: String) -> MACAddress { host.mac(room.gateway(network(port))) }
         func make(
             _ port: String, _ source: IPAddress, _ destination: IPAddress, _ ports: (UInt16, UInt16), _ type: UInt8,
             _ flags: UInt8
@@ -286,19 +147,23 @@ import Wire
         step: Step, text: String, frame: [UInt8], port: String
     )? {
         let host = Host(topology: one.topology, state: TableState())
-        for name in ["203.0.113.5", "203.0.113.6", "203.0.113.1", "10.0.1.1", "10.0.2.1"] {
-            host.state.lease("t/gw", address(name), [32, 50, 51])
+        for plan in one.room.routers {
+            let links = plan.links.map { PortPath(device: plan.path, name: $0.port) }
+            let own = links.compactMap { one.topology.ports[$0]?.addresses.first?.address }
+            for address in own + [plan.own(5), plan.own(6)] {
+                host.state.lease(plan.path.description, address, [32, 50, 51])
+            }
         }
         // Whatever address of the outer network nobody has is behind one machine.
-        let out = Simulation.Tag.port(PortPath(device: TranslationModel.router, name: "out"))
+        let out = Simulation.Tag.port(PortPath(device: one.room.routers[one.room.routers.count - 1].path, name: "out"))
         for name in ["203.0.113.10", "203.0.113.5", "203.0.113.6", "203.0.113.20", "203.0.113.21"] {
             host.state.set(.at(host.mac("t/out/far")), address(name), port: out)
         }
-        var model = TranslationModel(one.topology)
+        var walk = TranslationWalk(one.topology, one.room)
         var sent: [Int: Sent] = [:]
         var decided: [(mask: FlowMask, key: FlowKey, port: String, effect: String, count: Int)] = []
         for step in one.steps {
-            guard let (frame, port) = frame(step, sent, host) else { continue }
+            guard let (frame, port) = frame(step, sent, host, one.room) else { continue }
             let key = parse(frame)
             let from = network(port)
             count.packets += 1
@@ -315,10 +180,9 @@ import Wire
                 if !faults.isEmpty { return fault("checksums: \(faults)") }
             }
             let found: String
-            var wanted: String
+            let wanted: String
             if case .error = step.kind {
-                let quoted = tuple(frame, at: 42)
-                let (result, outer) = model.error(key, quoting: quoted, from: from)
+                let (result, outer) = walk.error(key, quoting: tuple(frame, at: 42), from: from)
                 found =
                     carried.place.map { _ in
                         "\(network(carried.place)) \(carried.talk) quoting \(tuple(carried.frame, at: 42))"
@@ -330,28 +194,16 @@ import Wire
                 default: wanted = "dropped"
                 }
             } else {
-                let own = tuple(frame)
                 let mayBegin =
                     !(key.ipProtocol == 6 && key.tcpFlags & 4 != 0) && !(key.ipProtocol == 1 && key.sourcePort != 8)
-                let result = model.send(key, own, from: from, mayBegin: mayBegin)
                 let out = carried.place.map { _ in tuple(carried.frame) }
                 found = out.map { "\(network(carried.place)) \($0)" } ?? (carried.drop == .consumed ? "own" : "dropped")
-                switch result {
+                switch walk.send(key, tuple(frame), from: from, mayBegin: mayBegin, carried.verdict.translations) {
                 case .sent(let network, let tuple): wanted = "\(network) \(tuple)"
                 case .own: wanted = "own"
                 case .dropped: wanted = "dropped"
                 case .masked(let network, let tuple, let addresses, let ports):
-                    // Which it became is not told; that nobody else has it is.
-                    wanted = "\(network) \(tuple) masked as \(addresses) \(ports)"
-                    guard let out else { return fault("dropped (\(carried.talk)), not \(wanted)") }
-                    var masked = tuple
-                    (masked.source, masked.sourcePort) = (out.source, out.sourcePort)
-                    let isTaken = model.isTaken(out)
-                    guard masked == out, addresses.contains(out.source), ports.contains(out.sourcePort), !isTaken else {
-                        return fault("\(found), not \(wanted)\(isTaken ? ", which another has" : "")")
-                    }
-                    model.connections.append(.init(original: own, reply: out.reversed))
-                    wanted = found
+                    wanted = "\(network) \(tuple) masked as \(addresses) \(ports), by nobody else"
                 }
             }
             if found != wanted { return fault("\(found) (\(carried.talk)), not \(wanted)") }
@@ -365,7 +217,7 @@ import Wire
             count.flows += 1
             let first = effect(verdict, host)
             for _ in 0..<2 {
-                let stranger = parse(frameOfStranger(&random, host))
+                let stranger = parse(frameOfStranger(&random, host, one.room))
                 var mask = verdict.mask
                 mask.include(.etherType)
                 mask.include(.ipFragment)
@@ -386,11 +238,11 @@ import Wire
         return nil
     }
 
-    private func frameOfStranger(_ random: inout SeededRandom, _ host: Host) -> [UInt8] {
-        var generator = Generator(random: random)
-        let step = generator.step(0)
+    private func frameOfStranger(_ random: inout SeededRandom, _ host: Host, _ room: TranslationRoom) -> [UInt8] {
+        var generator = TranslationCases(random: random, rooms: [])
+        let step = generator.step(0, room)
         random = generator.random
-        return frame(step, [:], host)?.frame ?? []
+        return frame(step, [:], host, room)?.frame ?? []
     }
 
     private func effect(_ verdict: Verdict, _ host: Host) -> String {
@@ -421,25 +273,21 @@ import Wire
                 candidate.steps.remove(at: index)
                 if fails(candidate) { (small, changed) = (candidate, true) }
             }
-            let router = TranslationModel.router
-            for index in (small.topology.routers[router]?.translation.rules ?? []).indices.reversed() {
-                var candidate = small
-                candidate.topology.routers[router]?.translation.rules.remove(at: index)
-                if fails(candidate) { (small, changed) = (candidate, true) }
-            }
-            for index in (small.topology.routers[router]?.translation.floating ?? []).indices.reversed() {
-                var candidate = small
-                candidate.topology.routers[router]?.translation.floating.remove(at: index)
-                if fails(candidate) { (small, changed) = (candidate, true) }
-            }
-            for word in ["in", "out"] {
-                var candidate = small
-                if word == "in" {
-                    candidate.topology.routers[router]?.filters.inbound = nil
-                } else {
-                    candidate.topology.routers[router]?.filters.outbound = nil
+            for router in small.room.routers.map(\.path) {
+                func attempt(_ change: (inout Router) -> Void) {
+                    var candidate = small
+                    guard var drawn = candidate.topology.routers[router] else { return }
+                    change(&drawn)
+                    candidate.topology.routers[router] = drawn
+                    if candidate.topology != small.topology, fails(candidate) { (small, changed) = (candidate, true) }
                 }
-                if candidate.topology != small.topology, fails(candidate) { (small, changed) = (candidate, true) }
+                let translation = small.topology.routers[router]?.translation ?? Translation()
+                for index in translation.rules.indices.reversed() { attempt { $0.translation.rules.remove(at: index) } }
+                for index in translation.floating.indices.reversed() {
+                    attempt { $0.translation.floating.remove(at: index) }
+                }
+                attempt { $0.filters.inbound = nil }
+                attempt { $0.filters.outbound = nil }
             }
         }
         return small
@@ -461,7 +309,7 @@ import Wire
         let steps = one.steps.map { step -> String in
             switch step.kind {
             case .fresh:
-                let frame = self.frame(step, [:], host)
+                let frame = self.frame(step, [:], host, one.room)
                 return "selvage trace \(frame?.port ?? "?") '\(packetText(step))'"
             case .reply(let number): return "the answer to what came of \(number)"
             case .error(let number): return "an error about what came of \(number)"
@@ -475,14 +323,12 @@ import Wire
     @Test func `translation and filters do as the model says, and so do the flows that come of it`() throws {
         let seed = SeededRandom.seed
         var random = SeededRandom(seed: seed)
-        var base = try draw(Drawings.translating)
-        base.routers[TranslationModel.router]?.translation = Translation()
+        let rooms = try (1...3).map { try TranslationRoom(routers: $0) }
         var count = (packets: 0, flows: 0)
         while count.packets < TranslationModelTests.cases {
-            var generator = Generator(random: random)
-            let one = makeCase(&generator, base)
+            var generator = TranslationCases(random: random, rooms: rooms)
+            let one = generator.next()
             random = generator.random
-            guard one.topology.problems().isEmpty else { continue }
             let own = random.next()
             var steps = SeededRandom(seed: own)
             if run(one, &steps, &count) != nil {

@@ -41,6 +41,11 @@ extension Simulator {
         for use in verdict.connections where use.zone == place.device && use.tuple == tuple {
             return use.isNew ? .new : use.isReturn ? .establishedReturn : .established
         }
+        // What somebody further out sends straight back comes by as an answer would, as long as no port tells otherwise.
+        for use in verdict.connections where use.zone == place.device && use.isNew && use.tuple.reversed == tuple {
+            if isTracing { noteState("established, return", tuple, place) }
+            return .establishedReturn
+        }
         for use in answered where use.zone == place.device && use.tuple.reversed == tuple {
             return use.isReturn ? .established : .establishedReturn
         }
