@@ -15,6 +15,8 @@ extension Agent {
         public var blocks: Range<UInt32>
         /// How many of them.
         public var count: UInt32
+        /// Whether packets need them: otherwise they are of use only if there are plenty.
+        public var isNeeded: Bool
     }
 
     /// What is wanted now; it counts as asked for.
@@ -22,11 +24,12 @@ extension Agent {
         let wanted = state.withPorts { $0.takeWanted() }
         if wanted.isEmpty { return [] }
         let (names, topology) = translators
-        return wanted.compactMap { key, count in
+        return wanted.compactMap { key, count, isNeeded in
             guard let router = names[key.zone], let blocks = Agent.blocks(of: key.address, topology.routers[router])
             else { return nil }
             return PortDemand(
-                pool: PortBlock.pool(key.address, of: router), blocks: blocks, count: UInt32(count))
+                pool: PortBlock.pool(key.address, of: router), blocks: blocks, count: UInt32(count),
+                isNeeded: isNeeded)
         }
     }
 
@@ -54,14 +57,27 @@ extension Agent {
     }
 
     /// Blocks that nobody used for a while, by pool: this host does without them from now on.
-    public func takeIdlePorts() -> [(pool: String, blocks: [UInt32])] {
+    ///
+    /// - Parameter isScarce: whether all of a pool's blocks that are of use are somebody's.
+    public func takeIdlePorts(
+        isScarce: (_ pool: String, _ blocks: Range<UInt32>) -> Bool
+    ) -> [(pool: String, blocks: [UInt32])] {
         let now = monotonicNanoseconds()
         let needed = neededAddresses
+        let (names, topology) = translators
+        let held = state.withPorts { ports in ports.pools.filter { !$0.blocks.isEmpty }.map(\.key) }
+        let scarce = held.filter { key in
+            guard let router = names[key.zone], let blocks = Agent.blocks(of: key.address, topology.routers[router])
+            else { return false }
+            return isScarce(PortBlock.pool(key.address, of: router), blocks)
+        }
         let idle = state.withPorts { ports in
             ports.forgetExhausted(before: now &- min(now, AgentLimits.exhaustedNanoseconds))
-            return ports.takeIdle(before: now &- min(now, AgentLimits.idlePortsNanoseconds)) { needed.contains($0) }
+            return ports.takeIdle(
+                before: now &- min(now, AgentLimits.idlePortsNanoseconds), scarce: Set(scarce),
+                before: now &- min(now, AgentLimits.scarcePortsNanoseconds)
+            ) { needed.contains($0) }
         }
-        let names = translators.names
         return idle.compactMap { key, blocks in
             // Of a router that is gone the cluster takes the blocks back by itself.
             names[key.zone].map { (PortBlock.pool(key.address, of: $0), blocks) }

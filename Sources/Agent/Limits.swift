@@ -73,6 +73,8 @@ public enum AgentLimits {
     public static let translationAttempts = 4
     /// How long a block of ports is kept that nobody uses.
     public static let idlePortsNanoseconds: UInt64 = 300_000_000_000
+    /// The same where all blocks of an address are somebody's.
+    public static let scarcePortsNanoseconds: UInt64 = 10_000_000_000
     /// How long it is before blocks of an address that had none left are asked for again.
     public static let exhaustedNanoseconds: UInt64 = 5_000_000_000
     /// Addresses of one rule that a host asks for ports of ahead of need.

@@ -69,7 +69,15 @@ final class PortLeaser: Sendable {
         }
     }
 
+    /// Blocks of a pool that are nobody's.
+    private func free(_ pool: String, _ blocks: Range<UInt32>, _ state: ClusterState) -> Int {
+        (state.leases[pool] ?? []).reduce(blocks.count) { $0 - $1.blocks.count(where: blocks.contains) }
+    }
+
     private func ask(_ demand: Agent.PortDemand) async {
+        let state = node.replica.state
+        // Where there is hardly a block for every host, those have them who need them.
+        if !demand.isNeeded, free(demand.pool, demand.blocks, state) <= 2 * state.topology.hosts.count { return }
         let outcome = try? await node.replica.submit(
             [.lease(pool: demand.pool, blocks: demand.blocks, count: demand.count, node.replica.id)])
         switch outcome {
@@ -110,7 +118,8 @@ final class PortLeaser: Sendable {
     func returnIdle() async {
         while !Task.isCancelled {
             try? await Task.sleep(for: PortLeaser.idleRounds)
-            for (pool, blocks) in node.agent.takeIdlePorts() {
+            let state = node.replica.state
+            for (pool, blocks) in node.agent.takeIdlePorts(isScarce: { free($0, $1, state) == 0 }) {
                 progress.withLock { progress in progress.leaving[pool, default: []].formUnion(blocks) }
                 let outcome = try? await node.replica.submit([.release(pool: pool, blocks, node.replica.id)])
                 if case .done = outcome {

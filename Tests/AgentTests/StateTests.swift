@@ -104,6 +104,12 @@ import Wire
         #expect(state.withPorts { $0.takeIdle(before: 2, keeping: { _ in true }).isEmpty })
         #expect(state.withPorts { $0.takeIdle(before: 3, keeping: { _ in true }).map(\.blocks) } == [[40]])
         #expect(state.withPorts { $0[key]?.blocks } == [16])
+        // Where others go without, even what is kept in case goes, and sooner.
+        let spare = TranslationPorts.Key(zone: key.zone, address: IPAddress(IPv4Address(bits: 0x0a00_000a)))
+        state.withPorts { $0.set(spare, [17], now: 5) }
+        #expect(state.withPorts { $0.takeIdle(before: 6, keeping: { _ in true }).isEmpty })
+        let given = state.withPorts { $0.takeIdle(before: 1, scarce: [spare], before: 6, keeping: { _ in true }) }
+        #expect(given.map(\.key) == [spare] && given.map(\.blocks) == [[17]])
         // All blocks taken: there is no asking for a while.
         state.withPorts { $0.noteExhausted(key, now: 5) }
         for source in UInt16(34)...64 {

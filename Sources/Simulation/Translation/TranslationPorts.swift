@@ -33,6 +33,8 @@ public struct TranslationPorts: Sendable {
         var touched = [UInt64](repeating: 0, count: Int(PortBlock.count))
         /// How many blocks are wanted besides.
         var wanted = 0
+        /// Whether a packet needs them now, or soon: otherwise they are only asked for in case.
+        var isNeeded = false
         /// When blocks were wanted and there were none.
         var exhausted: UInt64?
     }
@@ -88,8 +90,9 @@ public struct TranslationPorts: Sendable {
         return true
     }
 
-    private mutating func ask(_ place: Int, _ count: Int) {
+    private mutating func ask(_ place: Int, _ count: Int, isNeeded: Bool = true) {
         pools[place].wanted = max(pools[place].wanted, count)
+        if isNeeded { pools[place].isNeeded = true }
         isWanting = true
     }
 
@@ -130,17 +133,17 @@ public struct TranslationPorts: Sendable {
 
     /// Has it asked for that an address, which may be needed, has blocks here.
     public mutating func prepare(_ key: Key) {
-        if index[key] == nil { ask(Int(pool(key.zone, key.address)), 1) }
+        if index[key] == nil { ask(Int(pool(key.zone, key.address)), 1, isNeeded: false) }
     }
 
     /// What is to be asked for, by address; it counts as asked for from now on.
-    public mutating func takeWanted() -> [(key: Key, count: Int)] {
+    public mutating func takeWanted() -> [(key: Key, count: Int, isNeeded: Bool)] {
         guard isWanting else { return [] }
         isWanting = false
-        var list: [(key: Key, count: Int)] = []
+        var list: [(key: Key, count: Int, isNeeded: Bool)] = []
         for place in pools.indices where pools[place].wanted > 0 {
-            list.append((pools[place].key, pools[place].wanted))
-            pools[place].wanted = 0
+            list.append((pools[place].key, pools[place].wanted, pools[place].isNeeded))
+            (pools[place].wanted, pools[place].isNeeded) = (0, false)
         }
         return list
     }
@@ -169,13 +172,20 @@ public struct TranslationPorts: Sendable {
 
     /// Blocks that nobody used for a while, by address. They are no longer this host's from now on.
     ///
-    /// - Parameter keeping: whether an address may still be needed: then one block stays.
-    public mutating func takeIdle(before time: UInt64, keeping: (Key) -> Bool) -> [(key: Key, blocks: [UInt32])] {
+    /// - Parameters:
+    ///   - scarce: addresses of which nobody can have more: what they have is idle sooner, and none stays.
+    ///   - soon: when that is.
+    ///   - keeping: whether an address may still be needed: then one block stays.
+    public mutating func takeIdle(
+        before time: UInt64, scarce: Set<Key> = [], before soon: UInt64 = 0, keeping: (Key) -> Bool
+    ) -> [(key: Key, blocks: [UInt32])] {
         var list: [(key: Key, blocks: [UInt32])] = []
         for place in pools.indices where !pools[place].blocks.isEmpty {
             let pool = pools[place]
+            let isScarce = scarce.contains(pool.key)
+            let time = isScarce ? soon : time
             var idle = pool.blocks.filter { pool.uses[Int($0)] == 0 && pool.touched[Int($0)] < time }
-            if !idle.isEmpty, idle.count == pool.blocks.count, keeping(pool.key) { idle.removeFirst() }
+            if !isScarce, !idle.isEmpty, idle.count == pool.blocks.count, keeping(pool.key) { idle.removeFirst() }
             guard !idle.isEmpty else { continue }
             list.append((pool.key, idle))
             pools[place].blocks.removeAll { idle.contains($0) }
