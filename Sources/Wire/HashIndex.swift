@@ -18,14 +18,9 @@ public struct HashIndex: ~Copyable {
     public private(set) var count = 0
 
     /// An empty table.
-    ///
-    /// - Parameter count: how many keys it holds without growing. A table that fills up never stops for a
-    ///   move; memory is taken as keys come.
-    public init(reserving count: Int = 0) {
-        var capacity = 16
-        while capacity < 2 * (count + 1) { capacity *= 2 }
-        slots = HashIndex.zeroed(capacity)
-        mask = capacity - 1
+    public init() {
+        slots = HashIndex.zeroed(16)
+        mask = 15
     }
 
     deinit { HashIndex.release(slots, mask + 1) }
@@ -34,7 +29,8 @@ public struct HashIndex: ~Copyable {
     /// own, and finding the page would cost as much as what is on it.
     private static var largePage: Int { 2 << 20 }
 
-    /// Slots that the system gives as zeros, page by page as they are touched.
+    /// Slots that the system gives as zeros, page by page as they are touched. Where it has no memory at all, nothing can
+    /// go on.
     private static func zeroed(_ count: Int) -> UnsafeMutablePointer<Slot> {
         let size = count * MemoryLayout<Slot>.stride
         guard size >= largePage else {

@@ -31,6 +31,14 @@ public struct IPAddress: Hashable, Sendable {
         self.family = family
     }
 
+    /// The address so many further on: of IPv6 within the same /64.
+    @inlinable
+    public func advanced(by count: Int) -> IPAddress {
+        family == .ipv4
+            ? IPAddress(high: high &+ UInt64(truncatingIfNeeded: count) << 32, low: 0, family: .ipv4)
+            : IPAddress(high: high, low: low &+ UInt64(truncatingIfNeeded: count), family: .ipv6)
+    }
+
     /// An IPv4 address.
     @inlinable
     public init(_ v4: IPv4Address) { self.init(high: UInt64(v4.bits) << 32, low: 0, family: .ipv4) }

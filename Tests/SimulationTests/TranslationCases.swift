@@ -34,25 +34,7 @@ struct TranslationRoom {
     ]
 
     init(routers count: Int) throws {
-        var text = """
-            hosts: { h1: { address: 192.0.2.1 } }
-            tenants:
-              t:
-                bridges:
-                  a:
-                    ports:
-                      one: { host: h1, interface: a1, mac: "0e:00:00:00:0a:01", address: 10.0.1.11/24 }
-                      two: { host: h1, interface: a2, mac: "0e:00:00:00:0a:02", address: 10.0.1.12/24 }
-                  b:
-                    ports:
-                      web: { host: h1, interface: b1, mac: "0e:00:00:00:0b:01", address: 10.0.2.21/24 }
-                  out:
-                    ports:
-                      client: { host: h1, interface: o1, mac: "0e:00:00:00:0c:01", address: 203.0.113.99/24 }
-                      far: { host: h1, interface: o2, mac: "0e:00:00:00:0c:02", address: 203.0.113.254/24 }
-                routers:
-
-            """
+        var text = Drawings.threeNetworks
         func add(_ line: String, _ depth: Int) { text += String(repeating: " ", count: depth) + line + "\n" }
         for number in 1...count {
             let isLast = number == count

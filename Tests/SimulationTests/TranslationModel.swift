@@ -128,7 +128,11 @@ struct TranslationModel {
         }
         let inner = TranslationModel.header(key, real)
         guard passes(filters.inbound, inner, from, nil) else { return .dropped }
-        if isOwn(real.destination) { return .own }
+        if isOwn(real.destination) {
+            // What its filter let in is a connection, whether or not it goes further.
+            if filters.inbound != nil { remember(inner) }
+            return .own
+        }
         let out = network(of: real.destination)
         guard !out.isEmpty, !answers(for: real.destination, at: out) else { return .dropped }
         guard passes(filters.outbound, inner, from, out) else { return .dropped }

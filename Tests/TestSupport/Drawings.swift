@@ -102,8 +102,8 @@ public enum Drawings {
 }
 
 extension Drawings {
-    /// A router that translates between two inner networks and an outer one, all machines on one host.
-    public static let translating = """
+    /// Two inner networks of machines and an outer one, all on one host; what routes between them is to follow.
+    public static let threeNetworks = """
         hosts: { h1: { address: 192.0.2.1 } }
         tenants:
           t:
@@ -120,22 +120,28 @@ extension Drawings {
                   client: { host: h1, interface: o1, mac: "0e:00:00:00:0c:01", address: 203.0.113.99/24 }
                   far: { host: h1, interface: o2, mac: "0e:00:00:00:0c:02", address: 203.0.113.254/24 }
             routers:
-              gw:
-                links:
-                  - { bridge: a, address: 10.0.1.1/24 }
-                  - { bridge: b, address: 10.0.2.1/24 }
-                  - { bridge: out, address: 203.0.113.1/24 }
-                routes:
-                  - { to: 0.0.0.0/0, via: 203.0.113.254 }
-                nat:
-                  - { id: web, action: dnat 10.0.2.21 port 8080, destination: 203.0.113.10, protocol: tcp, destinationPort: 80 }
-                  - { id: dns, action: dnat 10.0.2.21, destination: 203.0.113.10, protocol: udp, destinationPort: 53 }
-                  - { id: range, action: dnat 10.0.2.21 port 7000-7009, destination: 203.0.113.10, protocol: tcp, destinationPort: 6000-6009 }
-                  - { id: plain, action: accept, outPort: gw/out, destination: 198.51.100.0/24 }
-                  - { id: many, action: snat 203.0.113.5-203.0.113.6, outPort: gw/out, source: 10.0.1.0/24 }
-                  - { id: rest, action: masquerade port 2048-4095, outPort: gw/out, source: 10.0.2.0/24 }
-                floating:
-                  203.0.113.20: 10.0.1.12
-                  203.0.113.21: 10.0.2.21
+
         """
+
+    /// A router that translates between them.
+    public static let translating =
+        threeNetworks + """
+                  gw:
+                    links:
+                      - { bridge: a, address: 10.0.1.1/24 }
+                      - { bridge: b, address: 10.0.2.1/24 }
+                      - { bridge: out, address: 203.0.113.1/24 }
+                    routes:
+                      - { to: 0.0.0.0/0, via: 203.0.113.254 }
+                    nat:
+                      - { id: web, action: dnat 10.0.2.21 port 8080, destination: 203.0.113.10, protocol: tcp, destinationPort: 80 }
+                      - { id: dns, action: dnat 10.0.2.21, destination: 203.0.113.10, protocol: udp, destinationPort: 53 }
+                      - { id: range, action: dnat 10.0.2.21 port 7000-7009, destination: 203.0.113.10, protocol: tcp, destinationPort: 6000-6009 }
+                      - { id: plain, action: accept, outPort: gw/out, destination: 198.51.100.0/24 }
+                      - { id: many, action: snat 203.0.113.5-203.0.113.6, outPort: gw/out, source: 10.0.1.0/24 }
+                      - { id: rest, action: masquerade port 2048-4095, outPort: gw/out, source: 10.0.2.0/24 }
+                    floating:
+                      203.0.113.20: 10.0.1.12
+                      203.0.113.21: 10.0.2.21
+            """
 }

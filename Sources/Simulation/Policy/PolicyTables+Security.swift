@@ -176,15 +176,7 @@ extension PolicyTables {
     private mutating func compileMembers(of group: DevicePath) {
         let path = PolicyTables.membersPath(group)
         let all = (security.members[group] ?? [:]).values.reduce(into: Set<Prefix>()) { $0.formUnion($1) }
-        let program = AddressGroupProgram(.addressGroup(path), all)
-        if let index = indexOfGroup[path] {
-            groupPrograms[Int(index)] = program
-            groups[Int(index)] = program.view
-        } else {
-            indexOfGroup[path] = Int32(groupPrograms.count)
-            groupPrograms.append(program)
-            groups.append(program.view)
-        }
+        put(AddressGroupProgram(.addressGroup(path), all), at: path)
     }
 
     /// Takes account of ports that changed.

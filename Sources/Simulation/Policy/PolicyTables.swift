@@ -36,6 +36,18 @@ struct PolicyTables: Sendable {
     /// The path of a chain, or of the router whose list it is.
     func path(_ chain: Int32) -> DevicePath? { programs[Int(chain)]?.path }
 
+    /// Gives a group what it is compiled to; its place stays.
+    mutating func put(_ program: AddressGroupProgram, at path: DevicePath) {
+        if let index = indexOfGroup[path] {
+            groupPrograms[Int(index)] = program
+            groups[Int(index)] = program.view
+        } else {
+            indexOfGroup[path] = Int32(groupPrograms.count)
+            groupPrograms.append(program)
+            groups.append(program.view)
+        }
+    }
+
     /// Gives each chain and group a place, then compiles those that are new or changed.
     mutating func update(_ topology: Topology, chains changed: Set<DevicePath>, groups changedGroups: Set<DevicePath>) {
         for path in changedGroups.sorted() {
@@ -44,15 +56,7 @@ struct PolicyTables: Sendable {
                 indexOfGroup[path] = nil
                 continue
             }
-            let program = AddressGroupProgram(group)
-            if let index = indexOfGroup[path] {
-                groupPrograms[Int(index)] = program
-                groups[Int(index)] = program.view
-            } else {
-                indexOfGroup[path] = Int32(groupPrograms.count)
-                groupPrograms.append(program)
-                groups.append(program.view)
-            }
+            put(AddressGroupProgram(group), at: path)
         }
         for path in changed.sorted() {
             if topology.chains[path] == nil {

@@ -122,9 +122,7 @@ extension Simulator {
         }
         if isTracing {
             let text = match.side == .reply ? "return of" : "packet of"
-            if isTracing {
-                noteTranslation("\(text) \(match.original), here \(match.reply.reversed)", place)
-            }
+            noteTranslation("\(text) \(match.original), here \(match.reply.reversed)", place)
         }
         use(match.original, match.reply, isNew: false, isReturn: match.side == .reply, place)
         return true
@@ -265,72 +263,9 @@ extension Simulator {
         return true
     }
 
-    // MARK: - ICMP errors
-
-    /// An error goes to whoever sent the packet that it quotes, and quotes it as it was sent (RFC 5508 section 4).
-    private mutating func translateError(_ view: UnsafePointer<TranslationView>, _ place: FilterPlace) -> Bool {
-        verdict.isCacheable = false
-        guard let quoted else { return true }
-        guard let asked = translatorForm(of: quoted) else { return true }
-        guard key.ipDestination == quoted.source else { return true }
-        if let floating = view.pointee.floating(key.ipDestination), floating.port == place.inPort {
-            var inner = quoted
-            inner.source = floating.target
-            if isTracing {
-                noteTranslation("error about \(quoted) is for \(floating.target), its floating address", place)
-            }
-            setDestination(floating.target, port: nil)
-            self.quoted = inner
-            translating.errorQuote = translatorForm(of: inner)
-            return true
-        }
-        // Who answered it would say the reverse.
-        guard let match = state.translation(asked.reversed, zone: place.device) else { return true }
-        let real = ConnectionTuple(
-            source: match.original.source, destination: match.reply.source, sourcePort: match.original.sourcePort,
-            destinationPort: match.reply.sourcePort, ipProtocol: match.original.ipProtocol)
-        switch match.side {
-        case .reply:
-            setDestination(match.original.source, port: nil)
-            set(quoted: real)
-            translating.errorQuote = match.original
-            if match.reply.source != match.original.destination { translating.errorSource = match.original.destination }
-        case .original:
-            setDestination(match.reply.source, port: nil)
-            set(quoted: real.reversed)
-            translating.errorQuote = match.reply
-            if match.reply.destination != match.original.source { translating.errorSource = match.reply.destination }
-        }
-        if isTracing { noteTranslation("error about \(quoted), of \(match.original)", place) }
-        return true
-    }
-
-    private mutating func finishError(_ view: UnsafePointer<TranslationView>, _ place: FilterPlace) {
-        verdict.isCacheable = false
-        if let quote = translating.errorQuote {
-            set(quoted: quote)
-            if let source = translating.errorSource { setSource(source, port: nil) }
-        } else if let quoted, let floating = view.pointee.floating(of: quoted.destination, port: place.outPort) {
-            // It tells of a packet to a machine by its own name, which nobody out there knows.
-            var inner = quoted
-            inner.destination = floating.address
-            self.quoted = inner
-            setSource(floating.address, port: nil)
-        } else {
-            return
-        }
-        guard let quoted else { return }
-        let carriesPorts = [IPProtocol.tcp, IPProtocol.udp, IPProtocol.sctp].contains(quoted.ipProtocol)
-        var edit = verdict.edit ?? PayloadEdit()
-        edit.quoted = EmbeddedPacket.Identity(
-            source: quoted.source, destination: quoted.destination,
-            ports: carriesPorts ? (quoted.sourcePort, quoted.destinationPort) : nil, queryID: queryID)
-        verdict.edit = edit
-    }
-
     // MARK: - Connections
 
-    private var isICMP: Bool {
+    var isICMP: Bool {
         mutating get {
             key.ipProtocol == (key.etherType == EtherType.ipv6 ? IPProtocol.icmpv6 : IPProtocol.icmp)
         }
@@ -449,7 +384,7 @@ extension Simulator {
 
     /// A tuple as connections of translators have it: ICMP queries with their identifier as the asker's port, and their
     /// type, marked, as the other's.
-    private mutating func translatorForm(of tuple: ConnectionTuple) -> ConnectionTuple? {
+    mutating func translatorForm(of tuple: ConnectionTuple) -> ConnectionTuple? {
         guard tuple.ipProtocol == IPProtocol.icmp || tuple.ipProtocol == IPProtocol.icmpv6 else { return tuple }
         guard let queryID else { return nil }
         var form = tuple
@@ -461,21 +396,6 @@ extension Simulator {
         return form
     }
 
-    /// Makes what the packet quotes that of a translator's tuple.
-    private mutating func set(quoted tuple: ConnectionTuple) {
-        var plain = tuple
-        if tuple.ipProtocol == IPProtocol.icmp || tuple.ipProtocol == IPProtocol.icmpv6 {
-            if tuple.destinationPort & TranslationForm.query != 0 {
-                queryID = tuple.sourcePort
-                (plain.sourcePort, plain.destinationPort) = (tuple.destinationPort & ~TranslationForm.query, 0)
-            } else {
-                queryID = tuple.destinationPort
-                (plain.sourcePort, plain.destinationPort) = (0, tuple.sourcePort & ~TranslationForm.query)
-            }
-        }
-        quoted = plain
-    }
-
     private mutating func use(
         _ original: ConnectionTuple, _ reply: ConnectionTuple, isNew: Bool, isReturn: Bool, _ place: FilterPlace
     ) {
@@ -483,72 +403,12 @@ extension Simulator {
             TranslationUse(zone: place.device, original: original, reply: reply, isNew: isNew, isReturn: isReturn))
     }
 
-    private mutating func refuse(_ reason: DropReason, _ place: FilterPlace) -> Bool {
+    mutating func refuse(_ reason: DropReason, _ place: FilterPlace) -> Bool {
         verdict.isCacheable = false
         drop(reason, at: place.inPort)
         return false
     }
 
-    // MARK: - Fields
-
-    private mutating func setDestination(_ address: IPAddress, port: UInt16?) {
-        if key.ipDestination != address {
-            (key.words[13], key.words[14]) = (address.high, address.low)
-            written.includeDestination(prefix: address.family.width)
-            headerChanged()
-        }
-        guard key.ipFragment != FragmentKind.later, let port else { return }
-        if hasPorts, key.destinationPort != port {
-            key.destinationPort = port
-            written.include(.destinationPort)
-            headerChanged()
-        } else if isICMP, isReply {
-            set(queryID: port)
-        }
-    }
-
-    private mutating func setSource(_ address: IPAddress, port: UInt16?) {
-        if key.ipSource != address {
-            (key.words[11], key.words[12]) = (address.high, address.low)
-            written.includeSource(prefix: address.family.width)
-            headerChanged()
-        }
-        guard key.ipFragment != FragmentKind.later, let port else { return }
-        if hasPorts, key.sourcePort != port {
-            key.sourcePort = port
-            written.include(.sourcePort)
-            headerChanged()
-        } else if isICMP, !isReply {
-            set(queryID: port)
-        }
-    }
-
-    /// Whether an ICMP packet in hand answers a query: its identifier is then the destination's port, as it were.
-    private var isReply: Bool {
-        mutating get {
-            Self.queryPorts(UInt8(truncatingIfNeeded: key.sourcePort), key.etherType == EtherType.ipv6).map {
-                $0.0 == 0
-            }
-                ?? false
-        }
-    }
-
-    private mutating func set(queryID id: UInt16) {
-        guard id != queryID else { return }
-        queryID = id
-        var edit = verdict.edit ?? PayloadEdit()
-        edit.queryID = id
-        verdict.edit = edit
-    }
-
-    private mutating func noteTranslation(_ text: String, _ place: FilterPlace) {
-        noteDevice("nat", fabric.routerPaths[Int(fabric.ports[Int(place.inPort)].device)], text)
-    }
-
-    private mutating func name(_ address: IPAddress, _ port: UInt16?) -> String {
-        guard let port, hasPorts else { return "\(address)" }
-        return address.family == .ipv6 ? "[\(address)]:\(port)" : "\(address):\(port)"
-    }
 }
 
 /// How ICMP queries stand in tuples of translators.

@@ -162,11 +162,7 @@ extension TargetRecord {
     }
 
     /// One of the addresses.
-    func address(_ index: Int) -> IPAddress {
-        first.family == .ipv4
-            ? IPAddress(high: first.high &+ UInt64(index) << 32, low: 0, family: .ipv4)
-            : IPAddress(high: first.high, low: first.low &+ UInt64(index), family: .ipv6)
-    }
+    func address(_ index: Int) -> IPAddress { first.advanced(by: index) }
 }
 
 extension TranslationTarget {

@@ -330,11 +330,7 @@ public struct SourceWish: Sendable {
         self.ports = ports
     }
 
-    func address(_ index: Int) -> IPAddress {
-        first.family == .ipv4
-            ? IPAddress(high: first.high &+ UInt64(index) << 32, low: 0, family: .ipv4)
-            : IPAddress(high: first.high, low: first.low &+ UInt64(index), family: .ipv6)
-    }
+    func address(_ index: Int) -> IPAddress { first.advanced(by: index) }
 }
 
 /// What a source may become.

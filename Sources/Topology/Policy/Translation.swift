@@ -121,11 +121,7 @@ public struct TranslationTarget: Sendable, Hashable {
     }
 
     /// One of the addresses; `index` is below ``count``.
-    public func address(_ index: Int) -> IPAddress {
-        first.family == .ipv4
-            ? IPAddress(high: first.high + UInt64(index) << 32, low: 0, family: .ipv4)
-            : IPAddress(high: first.high, low: first.low + UInt64(index), family: .ipv6)
-    }
+    public func address(_ index: Int) -> IPAddress { first.advanced(by: index) }
 }
 
 extension PortRange {
