@@ -37,17 +37,23 @@ check "$TUNNEL: UDP across a router" at a iperf3 -u -b 20M -c 10.0.2.21 -t 1
 
 check "$TUNNEL: arping" at a arping -c 2 -w 3 -I eth0 10.0.1.12
 
-# A flow that is new at the ingress host must not be news at the egress host. A TTL of its own makes one.
-before=$(upcalls h2)
-check "$TUNNEL: a new flow, by its TTL" at a ping -c 2 -i 0.2 -W 2 -t 33 10.0.2.21
-check "$TUNNEL: the egress host is never asked" test "$(upcalls h2)" -eq "$before"
+# A flow that is new at the ingress host must not be news at the egress host. A TTL of its own makes one. The
+# machines there also probe their neighbors when they like, which is an upcall of their own: so each of several new
+# flows is looked at, and one without any upcall is enough - were the egress host asked, each would have one.
+asked=all
+for ttl in 33 34 35 36; do
+    before=$(upcalls h2)
+    check "$TUNNEL: a new flow, by its TTL" at a ping -c 2 -i 0.2 -W 2 -t $ttl 10.0.2.21
+    [ "$(upcalls h2)" -ne "$before" ] || { asked=; break; }
+done
+check "$TUNNEL: the egress host is not asked" test -z "$asked"
 
-# A scan across a path that reads no ports is one flow, whatever it scans.
+# A scan across a path that reads no ports is one flow, whatever it scans (and what neighbors ask each other meanwhile).
 before=$(flows h1) received=$(at c cat /sys/class/net/eth0/statistics/rx_packets)
 at a bash -c 'for port in $(seq 2000 2999); do echo scan >/dev/udp/10.0.2.21/$port; done' 2>/dev/null
 after=$(flows h1)
 check "$TUNNEL: the scan arrives" test $(($(at c cat /sys/class/net/eth0/statistics/rx_packets) - received)) -ge 900
-check "$TUNNEL: a scan of 1,000 ports leaves $before flows at $after" test "$before" -gt 0 -a $((after - before)) -le 1
+check "$TUNNEL: a scan of 1,000 ports leaves $before flows at $after" test "$before" -gt 0 -a $((after - before)) -le 4
 
 before=$("$SELVAGE" datapath --socket "$WORK/h1.sock" --json | sed -n '/"refused"/{n;s/[^0-9]*\([0-9]*\).*/\1/p}')
 check "$TUNNEL: the kernel refused nothing" test "$before" = 0
