@@ -60,6 +60,8 @@ let package = Package(
         room("Topology", ["Wire", .product(name: "HashTreeCollections", package: "swift-collections")]),
         // ... and how a cluster agrees on it.
         room("Consensus"),
+        // ... and how nodes tell each other of flows.
+        room("Gossip", ["Wire", .product(name: "DequeModule", package: "swift-collections")]),
 
         // Floor 3: what happens to a packet; who carries it out; how a drawing is read.
         room(
@@ -130,6 +132,7 @@ let package = Package(
         tests("Datapath", ["Wire", "Linux", "Netlink", "CLinux"]),
         tests("Agent", ["Wire", "Simulation", "Datapath"]),
         tests("Consensus", ["ClusterSimulation"]),
+        tests("Gossip", ["Wire"]),
         tests(
             "Store", ["Consensus", "SQLite", "TLS", "Topology", .product(name: "NIOCore", package: "swift-nio")],
             exclude: ["Fixtures"]),

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// How one node tells the others of rows: inputs in, effects out, nothing else. It knows where rows are, not what they say.
+///
+/// Each pair of nodes has a channel each way with numbers of its own. A datagram holds the rows of a range of the sender's
+/// log; a number that is missing is asked for within milliseconds, and the rows are then sent as they are by that time.
+/// Some rows are first pushed to few peers, ahead of the others'. A peer that was away longer than the log reaches back, or
+/// begins anew, compares tables (``Effect/compare(_:)``): no queue grows for it.
+public struct Replicator: Sendable {
+    /// What is to be done.
+    public enum Effect: Sendable, Equatable {
+        /// Send the rows of these entries under a number. Entries that are not for everybody are meant only if pushed.
+        case rows(to: PeerID, number: UInt64, Range<UInt64>, isPush: Bool)
+        /// Send a frame.
+        case frame(to: PeerID, GossipFrame)
+        /// Compare tables with a peer: what it sent did not all come, and will not.
+        case compare(PeerID)
+    }
+
+    let options: ReplicatorOptions
+    private var log: RowLog
+    private var peers: [Channel] = []
+    private var places: [PeerID: Int] = [:]
+
+    /// One that has told nothing.
+    public init(options: ReplicatorOptions = ReplicatorOptions()) {
+        self.options = options
+        log = RowLog(limit: options.entries)
+    }
+
+    // MARK: - Who
+
+    /// Sets who the others are. A new one gets what is told from now on, and compares tables for the rest.
+    public mutating func setPeers(_ ids: Set<PeerID>) {
+        peers.removeAll { !ids.contains($0.id) }
+        for id in ids where places[id] == nil { peers.append(Channel(id, cursor: log.end, options)) }
+        peers.sort { $0.id < $1.id }
+        places = Dictionary(uniqueKeysWithValues: peers.enumerated().map { ($1.id, $0) })
+    }
+
+    /// A peer runs another time: its numbers begin anew, and it has nothing of what its last life was sent.
+    public mutating func began(_ id: PeerID) {
+        if let place = places[id] { peers[place].begin() }
+    }
+
+    /// What the channels with a peer are at.
+    public func status(of id: PeerID) -> ChannelStatus? { places[id].map { peers[$0].status(log.end) } }
+
+    // MARK: - Telling
+
+    /// The row of an entry, if the entry is kept.
+    public func handle(_ entry: UInt64) -> UInt64? { log.handle(entry) }
+    /// Whether an entry's row is for everybody.
+    public func isShared(_ entry: UInt64) -> Bool { log.isShared(entry) }
+    /// Entries that were made so far.
+    public var head: UInt64 { log.end - 1 }
+
+    /// Takes note that a row changed.
+    ///
+    /// - Parameter isShared: whether everybody is to hear of it, or only those that it is pushed to.
+    /// - Returns: the number of its entry; the row's owner keeps the last.
+    public mutating func append(_ handle: UInt64, isShared: Bool) -> UInt64 { log.append(handle, isShared: isShared) }
+
+    /// A number for entries that go to a peer at once; `nil` when it is not there, or does not keep up.
+    public mutating func push(_ entries: Range<UInt64>, to id: PeerID, now: UInt64) -> UInt64? {
+        guard let place = places[id], peers[place].hears(now, options),
+            peers[place].pending < options.unacknowledged
+        else { return nil }
+        return peers[place].note(entries, isPush: true, now, options)
+    }
+
+    /// Whether there is something to ``flush(now:)``.
+    public func isPending(now: UInt64) -> Bool { peers.contains { $0.cursor < log.end && $0.hears(now, options) } }
+
+    /// Sends what is for everybody and was not sent yet.
+    public mutating func flush(now: UInt64) -> [Effect] {
+        var effects: [Effect] = []
+        for place in peers.indices { peers[place].flush(log, now, options, &effects) }
+        return effects
+    }
+
+    // MARK: - Hearing
+
+    /// A datagram with rows came; false when it came before, and its rows are not news.
+    public mutating func received(number: UInt64, from id: PeerID, now: UInt64) -> Bool {
+        guard let place = places[id] else { return false }
+        return peers[place].receive(number, now, options)
+    }
+
+    /// A frame other than rows came.
+    public mutating func received(_ frame: GossipFrame, from id: PeerID, now: UInt64) -> [Effect] {
+        guard let place = places[id] else { return [] }
+        return peers[place].receive(frame, log, now, options)
+    }
+
+    /// What is due now; see ``nextDue``.
+    public mutating func tick(now: UInt64) -> [Effect] {
+        var effects: [Effect] = []
+        for place in peers.indices { peers[place].tick(now, options, &effects) }
+        return effects
+    }
+
+    /// When ``tick(now:)`` has something to do.
+    public var nextDue: UInt64 { peers.reduce(.max) { min($0, $1.nextDue) } }
+}
