@@ -77,10 +77,13 @@ let package = Package(
             ]),
         room("Manifest", ["Wire", "Topology", .product(name: "Yams", package: "Yams")]),
 
-        // Floor 4: the forwarding engine.
-        room("Agent", ["Wire", "Topology", "Simulation", "Datapath", "Linux"]),
+        // Floor 4: what packets left behind, on all hosts.
+        room("FlowState", ["Wire", "Simulation", "Gossip", "SQLite", "Linux", "TLS", "CLinux"]),
 
-        // Floor 5: how the cluster is asked.
+        // Floor 5: the forwarding engine.
+        room("Agent", ["Wire", "Topology", "Simulation", "FlowState", "Datapath", "Linux"]),
+
+        // Floor 6: how the cluster is asked.
         room(
             "API",
             [
@@ -91,19 +94,19 @@ let package = Package(
                 .product(name: "HTTPTypes", package: "swift-http-types"),
             ]),
 
-        // Floor 6: one node.
+        // Floor 7: one node.
         room(
             "Node",
             [
-                "Wire", "Topology", "Simulation", "Datapath", "Manifest", "Agent", "Consensus", "Store", "TLS", "API",
-                "Linux", "Netlink", "CLinux", .product(name: "NIOCore", package: "swift-nio"),
+                "Wire", "Topology", "Simulation", "FlowState", "Gossip", "Datapath", "Manifest", "Agent", "Consensus",
+                "Store", "TLS", "API", "Linux", "Netlink", "CLinux", .product(name: "NIOCore", package: "swift-nio"),
             ]),
 
-        // Floor 7: a whole cluster on one host.
+        // Floor 8: a whole cluster on one host.
         room(
             "Lab", ["Wire", "Topology", "Manifest", "API", "Node", "Linux", "Netlink", "CLinux"]),
 
-        // Floor 8: the command.
+        // Floor 9: the command.
         .executableTarget(
             name: "selvage",
             dependencies: [
@@ -120,8 +123,9 @@ let package = Package(
         .executableTarget(
             name: "selvage-bench",
             dependencies: [
-                "Wire", "Topology", "Manifest", "Simulation", "Agent", "Consensus", "Store", "TLS", "Linux", "CLinux",
-                "CCount", "TestSupport",
+                "Wire", "Topology", "Manifest", "Simulation", "FlowState", "Gossip", "Agent", "Consensus", "Store",
+                "TLS",
+                "Linux", "CLinux", "CCount", "TestSupport",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Tests/Bench/Sources", swiftSettings: strict),
@@ -130,7 +134,8 @@ let package = Package(
         tests("Manifest", ["Wire", "Topology"]),
         tests("Simulation", ["Wire", "Topology"]),
         tests("Datapath", ["Wire", "Linux", "Netlink", "CLinux"]),
-        tests("Agent", ["Wire", "Simulation", "Datapath"]),
+        tests("FlowState", ["Wire", "Simulation", "Gossip", "SQLite", "Linux", "TLS"]),
+        tests("Agent", ["Wire", "Simulation", "FlowState", "Datapath"]),
         tests("Consensus", ["ClusterSimulation"]),
         tests("Gossip", ["Wire"]),
         tests(
@@ -158,7 +163,8 @@ if let fuzzer {
         .executableTarget(
             name: "selvage-fuzz",
             dependencies: [
-                "Wire", "Topology", "Simulation", "Netlink", "Datapath", "Manifest", "Agent", "Consensus", "Store",
+                "Wire", "Topology", "Simulation", "FlowState", "Gossip", "Netlink", "Datapath", "Manifest", "Agent",
+                "Consensus", "Store",
                 "TLS", "API", "Node", "TestSupport", .product(name: "NIOCore", package: "swift-nio"),
             ],
             path: "Tests/Fuzz", exclude: ["Corpus"],

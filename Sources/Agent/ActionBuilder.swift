@@ -131,6 +131,4 @@ extension ActionBuilder {
 public enum ActionCookies {
     /// Longer than the tunnel takes.
     public static let tooLong: UInt64 = 1
-    /// A message between agents.
-    public static let state: UInt64 = 2
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import Datapath
+import FlowState
+import Gossip
 import Linux
 import Simulation
 import Synchronization
@@ -17,7 +19,7 @@ public final class Agent: Sendable {
     /// The engine below.
     public let datapath: any Datapath
     /// What packets taught.
-    public let state: LocalState
+    public let state: StateTable
 
     private struct Control {
         var topology = Topology()
@@ -33,6 +35,9 @@ public final class Agent: Sendable {
         var translators: [DevicePath: Set<TranslationPorts.Key>] = [:]
         /// What the packet threads were given last.
         var epoch: Epoch?
+        /// Tells other hosts what packets teach, and which node a host is.
+        var replication: FlowReplication?
+        var peers: [String: PeerID] = [:]
     }
 
     private let control: Mutex<Control>
@@ -50,7 +55,7 @@ public final class Agent: Sendable {
     ) {
         self.host = host
         self.onPortsWanted = onPortsWanted
-        state = LocalState(onPortsWanted: onPortsWanted)
+        state = StateTable(onPortsWanted: onPortsWanted)
         self.logRule = logRule
         self.datapath = datapath
         control = Mutex(Control(fabric: Fabric(Topology(), localHost: host)))
@@ -74,6 +79,22 @@ public final class Agent: Sendable {
             control.threads = threads
             announcer.threads.withLock { $0 = threads }
         }
+    }
+
+    /// Sets who tells the other hosts what packets teach, and which node each host is.
+    public func setReplication(_ replication: FlowReplication, peers: [String: PeerID]) {
+        control.withLock { control in
+            guard control.replication !== replication || control.peers != peers else { return }
+            control.replication = replication
+            control.peers = peers
+            _ = publish(&control, changed: [])
+        }
+    }
+
+    /// Has decided again what was decided without what these tags name.
+    public func stateChanged(_ tags: Set<Tag>) {
+        for thread in control.withLock({ $0.threads }) { thread.post(.invalidate(tags)) }
+        datapath.wake()
     }
 
     /// Ends the packet threads.
@@ -109,6 +130,12 @@ public final class Agent: Sendable {
         for reply in adopted { _ = reply.take() }
     }
 
+    /// Puts in force what a topology says of how long connections are known and how many there may be: before what an earlier
+    /// run knew is read.
+    public func applySettings(of topology: Topology) {
+        applySettings(topology, TopologyDifference(from: Topology(), to: topology))
+    }
+
     /// Puts in force what operators set for tenants.
     private func applySettings(_ topology: Topology, _ difference: TopologyDifference) {
         let hasLifetimes = topology.settings.values.contains { !$0.lifetimes.isEmpty }
@@ -127,8 +154,8 @@ public final class Agent: Sendable {
                     perTenant: settings.limits[tenant].map(Int.init) ?? standard.perTenant)
             }
             let tenant = Tag.tenant(settings.name)
-            connections[tenant] = bounds(AgentLimits.connectionBounds, .connections, .connectionsPerPort)
-            translations[tenant] = bounds(AgentLimits.translationBounds, .translations, .translationsPerPort)
+            connections[tenant] = bounds(StateLimits.connectionBounds, .connections, .connectionsPerPort)
+            translations[tenant] = bounds(StateLimits.translationBounds, .translations, .translationsPerPort)
             guard !settings.lifetimes.isEmpty else { continue }
             let own = ConnectionLifetimes(settings)
             for path in topology.bridges.keys where path.tenant == settings.name { lifetimes[.bridge(path)] = own }
@@ -284,7 +311,7 @@ public final class Agent: Sendable {
     private func publish(_ control: inout Control, changed: Set<Tag>) -> [Reply<Bool>] {
         let epoch = Epoch(
             fabric: control.fabric, bound: control.numbers, tunnelPorts: control.tunnels.mapValues(\.number),
-            after: control.epoch)
+            replication: control.replication, peers: control.peers, after: control.epoch)
         control.epoch = epoch
         let replies = control.threads.map { thread in
             let reply = Reply<Bool>()

@@ -19,10 +19,6 @@ public struct AgentCounters: Sendable, Equatable {
     public var tableFull: UInt64 = 0
     /// ICMP errors and answers over their rate.
     public var rateLimited: UInt64 = 0
-    /// News that other hosts were not told at once because there was too much of it.
-    public var untold: UInt64 = 0
-    /// Messages between agents that came from no host of ours, or made no sense.
-    public var strangers: UInt64 = 0
     /// Packets of ports that are not bound.
     public var unbound: UInt64 = 0
     /// Lines that rules asked for.
@@ -45,8 +41,6 @@ public struct AgentCounters: Sendable, Equatable {
         parkingFull += other.parkingFull
         tableFull += other.tableFull
         rateLimited += other.rateLimited
-        untold += other.untold
-        strangers += other.strangers
         unbound += other.unbound
         logged += other.logged
         unlogged += other.unlogged

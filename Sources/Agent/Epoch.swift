@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import Datapath
+import FlowState
+import Gossip
 import Simulation
 import Topology
 import Wire
@@ -27,23 +29,30 @@ final class Epoch: Sendable {
     let tunnelPorts: [PortNumber]
     private let bound: [PortPath: PortNumber]
     private let tunnelPortsByKind: [TunnelZone.Encapsulation: PortNumber]
+    /// Tells other hosts what packets teach; `nil` where there are none.
+    let replication: FlowReplication?
+    private let peers: [HostIndex: PeerID]
+    private let peersByName: [String: PeerID]
 
     /// - Parameter previous: what was in force before; where ports lie as they did, its tables are taken over.
     init(
         fabric: Fabric, bound: [PortPath: PortNumber], tunnelPorts: [TunnelZone.Encapsulation: PortNumber],
-        after previous: Epoch? = nil
+        replication: FlowReplication? = nil, peers peersByName: [String: PeerID] = [:], after previous: Epoch? = nil
     ) {
         self.fabric = fabric
+        self.replication = replication
+        self.peersByName = peersByName
         self.bound = bound
         tunnelPortsByKind = tunnelPorts
         self.tunnelPorts = tunnelPorts.values.sorted()
         // Hosts and zones are the same within a lineage.
         if let previous, previous.fabric.lineage == fabric.lineage, previous.bound == bound,
-            previous.tunnelPortsByKind == tunnelPorts
+            previous.tunnelPortsByKind == tunnelPorts, previous.peersByName == peersByName
         {
             portNumbers = previous.portNumbers
             ingresses = previous.ingresses
             tunnels = previous.tunnels
+            peers = previous.peers
             return
         }
         var portNumbers: [PortIndex: PortNumber] = [:]
@@ -64,10 +73,16 @@ final class Epoch: Sendable {
         self.portNumbers = portNumbers
         self.ingresses = ingresses
         self.tunnels = tunnels
+        var peers: [HostIndex: PeerID] = [:]
+        for host in fabric.reachableHosts {
+            if let peer = peersByName[fabric.name(host)] { peers[host] = peer }
+        }
+        self.peers = peers
     }
 
     func number(of port: PortIndex) -> PortNumber? { portNumbers[port] }
     func ingress(_ number: UInt32) -> Ingress? { ingresses[number] }
     func tunnel(to host: HostIndex) -> Tunnel? { tunnels[host] }
-    var allTunnels: [Tunnel] { Array(tunnels.values) }
+    /// The node of a host.
+    func peer(of host: HostIndex) -> PeerID? { peers[host] }
 }

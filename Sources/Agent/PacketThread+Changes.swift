@@ -1,5 +1,6 @@
-// SPDX-License-Identifier: Apache-2.0
 import Datapath
+// SPDX-License-Identifier: Apache-2.0
+import FlowState
 import Linux
 import Simulation
 import Synchronization
@@ -76,7 +77,6 @@ extension PacketThread {
         let waited = undecided.values.flatMap(\.self)
         undecided.removeAll()
         inherit(waited, thread)
-        if index == 0 { greet(thread) }
     }
 
     /// Installs what may arrive by tunnel before it does, and removes what may no longer. What stands already was decided
@@ -84,7 +84,7 @@ extension PacketThread {
     func installStanding(_ thread: any DatapathThread) {
         var gone = standing
         for number in epoch.tunnelPorts {
-            for arrival in epoch.fabric.arrivals + [(key: ReservedKeys.state, vlan: 0)] {
+            for arrival in epoch.fabric.arrivals {
                 var key = FlowKey()
                 key.inPort = number.value
                 key.tunnelID = UInt64(arrival.key)
@@ -109,12 +109,6 @@ extension PacketThread {
     }
 
     func standingFlow(_ key: FlowKey) -> Flow {
-        if key.tunnelID == UInt64(ReservedKeys.state) {
-            var mask = FlowMask()
-            mask.include(.inPort)
-            mask.include(.tunnelID)
-            return Flow(key: key, mask: mask, actions: [.userspace(cookie: ActionCookies.state)])
-        }
         resimulate(key)
         let (actions, mask) = ActionBuilder.actions(of: simulator.verdict, epoch)
         return Flow(key: key, mask: mask, actions: actions)
@@ -138,7 +132,6 @@ extension PacketThread {
         for id in ids {
             guard let slot = flows.find(id) else { continue }
             let record = flows[slot]
-            if record.isStanding, record.sample.tunnelID == UInt64(ReservedKeys.state) { continue }
             guard epoch.ingress(record.sample.inPort) != nil else {
                 thread.remove(id)
                 flows.remove(id)
@@ -281,7 +274,7 @@ extension PacketThread {
 
     func expire(_ thread: any DatapathThread) {
         readStatistics(thread)
-        keepConnections(thread)
+        keepConnections()
         var idle: [FlowID] = []
         flows.forEach { record in
             let used = max(record.installed, record.statistics.usedNanoseconds)

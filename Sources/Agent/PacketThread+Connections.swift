@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Datapath
+import FlowState
 import Simulation
 import Wire
 
@@ -49,7 +50,8 @@ extension PacketThread {
     }
 
     /// Tells connections what their flows carried since the last time.
-    func keepConnections(_ thread: any DatapathThread) {
+    func keepConnections() {
+        var told = ToldEntries()
         for (id, flow) in stateful {
             guard let slot = flows.find(id) else {
                 stateful[id] = nil
@@ -63,13 +65,14 @@ extension PacketThread {
                 let learned = Learned.connection(use.tuple, zone: use.zone, flags: statistics.tcpFlags)
                 // One whose time was over begins with its next packet that is decided, not with what a flow carried.
                 guard state.connection(use.tuple, zone: use.zone, flags: 0) != nil else { continue }
-                if case .known(isDue: true) = state.learn(learned, now: now) { tell(learned, thread) }
+                _ = state.learn(learned, now: now, told: &told)
             }
             for use in flow.translations {
                 let learned = Learned.translation(use, flags: statistics.tcpFlags)
                 guard state.translation(use.original, zone: use.zone) != nil else { continue }
-                if case .known(isDue: true) = state.learn(learned, now: now) { tell(learned, thread) }
+                _ = state.learn(learned, now: now, told: &told)
             }
         }
+        epoch.replication?.tell(told, first: [], now: now)
     }
 }

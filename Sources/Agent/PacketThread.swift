@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Datapath
+import FlowState
 import Linux
 import Simulation
 import Synchronization
@@ -43,7 +44,7 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
     let installsStanding: Bool
     /// Whether flows of this thread serve packets of all ports.
     let installsReturns: Bool
-    let state: LocalState
+    let state: StateTable
     /// Gives all threads of this host a message.
     let broadcast: @Sendable (Message) -> Void
 
@@ -57,11 +58,6 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
     var counters = AgentCounters()
     var errorBudget: [PortIndex: RateLimit] = [:]
     var answerBudget: [PortIndex: RateLimit] = [:]
-    var tellBudget = RateLimit(perSecond: AgentLimits.tellsPerSecond)
-    var connectionBudget = RateLimit(perSecond: AgentLimits.connectionTellsPerSecond)
-    var greetingBudget = RateLimit(perSecond: 20)
-    /// Hosts that were asked for what they learned.
-    var greeted: Set<IPAddress> = []
     /// Flows of connections, which their packets keep alive.
     var stateful: [FlowID: StatefulFlow] = [:]
     /// Lines that rules may write now.
@@ -78,7 +74,7 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
     ///     every thread where each has its own.
     ///   - installsReturns: whether flows are shared.
     init(
-        index: Int, epoch: Epoch, state: LocalState, installsStanding: Bool, installsReturns: Bool = false,
+        index: Int, epoch: Epoch, state: StateTable, installsStanding: Bool, installsReturns: Bool = false,
         broadcast: @escaping @Sendable (Message) -> Void, logRule: @escaping @Sendable (RuleLog) -> Void = { _ in }
     ) {
         self.index = index
@@ -181,7 +177,6 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
 
     func arrive(_ packet: borrowing UpcallPacket, _ thread: any DatapathThread) {
         let key = UInt32(truncatingIfNeeded: packet.key.tunnelID)
-        if key == ReservedKeys.state { return receive(UnsafeRawBufferPointer(packet.bytes), packet.key, thread) }
         counters.simulated &+= 1
         simulator.simulateArrival(
             SimulatedPacket(
@@ -260,14 +255,12 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
         if simulator.verdict.learned.isEmpty { return true }
         var news: Set<Tag> = []
         var stands = true
+        var told = ToldEntries()
         let owner = port.map { epoch.fabric.owner(of: $0) }
         for learned in simulator.verdict.learned {
             if !isPacket, learned.isOfConnection { continue }
-            switch state.learn(learned, owner: owner, now: now) {
-            case .news:
-                news.formUnion(learned.tags)
-                tell(learned, thread)
-            case .known(isDue: true): tell(learned, thread)
+            switch state.learn(learned, owner: owner, now: now, told: &told) {
+            case .news: news.formUnion(learned.tags)
             case .known: break
             case .conflict: stands = false
             case .refused:
@@ -275,6 +268,7 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
                 if learned.isOfConnection { simulator.refuse() }
             }
         }
+        tell(told)
         if !news.isEmpty { announce(news) }
         if !stands { simulator.refuse() }
         return stands

@@ -11,6 +11,30 @@
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 #include <openssl/crypto.h>
+#include <openssl/core_names.h>
+#include <openssl/kdf.h>
+#include <openssl/params.h>
+
+// HKDF with SHA-256 (RFC 5869).
+static inline int cossl_hkdf(const unsigned char *secret, size_t secret_length, const unsigned char *info,
+                             size_t info_length, unsigned char *out, size_t out_length)
+{
+    int result = 0;
+    EVP_KDF *kdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
+    EVP_KDF_CTX *context = kdf ? EVP_KDF_CTX_new(kdf) : NULL;
+    if (context) {
+        OSSL_PARAM parameters[] = {
+            OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)"SHA256", 0),
+            OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)secret, secret_length),
+            OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, (void *)info, info_length),
+            OSSL_PARAM_construct_end(),
+        };
+        result = EVP_KDF_derive(context, out, out_length, parameters);
+    }
+    EVP_KDF_CTX_free(context);
+    EVP_KDF_free(kdf);
+    return result;
+}
 
 static inline EVP_PKEY *cossl_make_p256_key(void) { return EVP_EC_gen("P-256"); }
 static inline int cossl_use_tls13_only(SSL_CTX *context)

@@ -4,7 +4,7 @@ import Wire
 /// What one datagram between nodes holds, one frame behind the other.
 public enum GossipFrame: Sendable, Equatable {
     /// Rows under the next number of the sender's channel to this receiver. What rows say is not this room's matter.
-    case rows(number: UInt64, [UInt8])
+    case rows(number: UInt64, bytes: [UInt8])
     /// The highest number that the sender has used, and the number before which it has everything that the receiver sent;
     /// whether it wants to be told the same.
     case heads(sent: UInt64, received: UInt64, asks: Bool)
@@ -20,7 +20,14 @@ public enum GossipFrame: Sendable, Equatable {
     /// Ranges that one frame names at most.
     public static let rangesAtMost = 64
 
-    private enum Kind: UInt8 { case rows = 1, heads, missing, forgotten, wanted, found }
+    private enum Kind: UInt8 {
+        case rows = 1
+        case heads = 2
+        case missing = 3
+        case forgotten = 4
+        case wanted = 5
+        case found = 6
+    }
 
     /// Appends the frame to a datagram.
     public func encode(into out: inout ByteWriter) {
@@ -61,7 +68,7 @@ public enum GossipFrame: Sendable, Equatable {
                 throw MalformedBytes("a frame of no known kind")
             }
             switch kind {
-            case .rows: frames.append(.rows(number: try reader.longCount(), try reader.data()))
+            case .rows: frames.append(.rows(number: try reader.longCount(), bytes: try reader.data()))
             case .heads:
                 frames.append(
                     .heads(sent: try reader.longCount(), received: try reader.longCount(), asks: try reader.flag()))

@@ -1,7 +1,8 @@
-// SPDX-License-Identifier: Apache-2.0
 import API
 import Agent
 import Datapath
+// SPDX-License-Identifier: Apache-2.0
+import FlowState
 import Glibc
 import Linux
 import Simulation
@@ -135,7 +136,6 @@ extension Node {
                 ("installed", counters.installed), ("replaced", counters.replaced), ("expired", counters.expired),
                 ("parked", counters.parked), ("parking full", counters.parkingFull),
                 ("flow table full", counters.tableFull), ("rate limited", counters.rateLimited),
-                ("told later", counters.untold), ("messages of strangers", counters.strangers),
                 ("from unbound ports", counters.unbound),
                 ("connections", UInt64(agent.state.connectionCount.count)),
                 ("connections refused, full", agent.state.connectionCount.refused),

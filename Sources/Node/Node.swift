@@ -51,6 +51,12 @@ public final class Node: Sendable {
     let certificates: Certificates
     /// Fetches ports; set at once when the node is made, since it needs the node.
     private let leaser: Late<PortLeaser>
+    /// Connects flow state with that of the other nodes; set at once as well.
+    private let stateService: Late<StateService>
+    var flowState: StateService {
+        guard let service = stateService.value else { preconditionFailure("a node has flow state from its beginning") }
+        return service
+    }
     /// The agreement.
     public let replica: Replica
     let started = monotonicNanoseconds()
@@ -79,12 +85,14 @@ public final class Node: Sendable {
             try Node.replicaConfiguration(configuration, identity, certificates), say: say)
         let leaser = Late<PortLeaser>()
         self.leaser = leaser
+        stateService = Late<StateService>()
         let rules = RuleLogger(identity.name, try SerialThread("sel-rules"), say)
         agent = Agent(
             host: identity.name, datapath: try Node.openDatapath(configuration, say), logRule: { rules.write($0) },
             onPortsWanted: { leaser.value?.notice() })
         follower = try Follower(agent)
         leaser.value = PortLeaser(self)
+        stateService.value = try StateService(self, identity, configuration.directory, agent)
     }
 
     /// Where to listen so that an address is reached: everywhere, by IPv6 as well where the address is one of it.
@@ -152,10 +160,12 @@ public final class Node: Sendable {
 
     /// Starts everything; returns when the node forwards by what it knows and can be asked.
     public func start() async throws {
-        // Forwarding comes first: it needs nobody.
-        try agent.start()
+        // Forwarding comes first: it needs nobody. It begins with what was known when the last run ended.
         let leaser = leaser.value
+        agent.applySettings(of: replica.state.topology)
         leaser?.follow(replica.state)
+        try flowState.load(configuration.directory)
+        try agent.start()
         follower.begin(replica.state)
         try followInterfaces()
         replica.observe { [self] applied in
@@ -164,9 +174,12 @@ public final class Node: Sendable {
                 follower.follow { [self] in replica.state }
             }
             if applied.isEmpty || applied.contains(where: \.changesLeases) { leaser?.follow(replica.state) }
+            if applied.isEmpty || applied.contains(where: \.changesCluster) { flowState.follow(replica.state) }
         }
+        replica.onStart { [self] in flowState.follow(replica.state) }
         try await replica.answer { [self] node, method, bytes in try await answer(node, method, bytes) }
         try await replica.start()
+        try flowState.start()
         let server = APIServer(self, tls: try certificates.apiContext())
         guard let address = splitAddress(identity.apiAddress) else {
             throw NodeError("\(identity.apiAddress): not an address with a port", "correct node.json")
@@ -177,6 +190,7 @@ public final class Node: Sendable {
         let housekeeping = Housekeeping(self)
         tasks.withLock { tasks in
             tasks.append(Task { await housekeeping.run() })
+            tasks.append(Task { [flowState] in await flowState.run() })
             if let leaser {
                 tasks.append(Task { await leaser.run() })
                 tasks.append(Task { await leaser.returnIdle() })
@@ -188,11 +202,13 @@ public final class Node: Sendable {
     public func stop() async {
         let tasks = self.tasks.withLock { $0 }
         for task in tasks { task.cancel() }
+        flowState.endComparing()
         let server = self.server.withLock { $0 }
         await server?.stop()
         await replica.retire()
         for task in tasks { _ = await task.value }
         await replica.stop()
+        flowState.stop()
         agent.stop()
     }
 

@@ -46,6 +46,8 @@ public struct NodeDirectory: Sendable {
     var keyFile: String { path + "/node.key" }
     var certificateFile: String { path + "/node.crt" }
     var authoritiesFile: String { path + "/authorities.pem" }
+    var stateKeysFile: String { path + "/flow-state.keys" }
+    var journalFile: String { path + "/flowstate.db" }
     var logFile: String { path + "/log.db" }
     var stateFile: String { path + "/state.db" }
 

@@ -27,6 +27,14 @@ enum PeerMethod: UInt8 {
     case hasKey = 8
     /// Whether the node trusts an authority: fingerprint, 0 or 1.
     case trusts = 9
+    /// Which flow state differs: a place to go on from, the sums of the asker's; rows of what differs.
+    case compareState = 10
+    /// Rows of flow state.
+    case offerState = 11
+    /// A secret for flow state: fingerprint, secret.
+    case stateSecret = 12
+    /// Whether the node has a secret for flow state: fingerprint, 0 or 1.
+    case hasStateSecret = 13
 }
 
 /// What a leader knows of another node.
@@ -78,6 +86,16 @@ extension Node {
             return out.bytes
         case .hasKey: return [certificates.hasKey(String(decoding: bytes, as: UTF8.self)) ? 1 : 0]
         case .trusts: return [certificates.trusts(String(decoding: bytes, as: UTF8.self)) ? 1 : 0]
+        case .compareState: return try flowState.answer(bytes)
+        case .offerState:
+            flowState.take(offered: bytes)
+            return []
+        case .stateSecret:
+            guard replica.state.nodes[node] != nil,
+                let secret = flowState.keys[String(decoding: bytes, as: UTF8.self)]
+            else { throw StoreRefusal.refused("there is no such secret here", "ask another node") }
+            return secret
+        case .hasStateSecret: return [flowState.keys[String(decoding: bytes, as: UTF8.self)] == nil ? 0 : 1]
         case nil: throw StoreRefusal.refused("method \(method) is not known to this version", "upgrade it")
         }
     }

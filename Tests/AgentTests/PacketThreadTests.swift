@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import FlowState
 import Linux
 import Simulation
 import Synchronization
@@ -28,7 +29,7 @@ private final class NotingThread: DatapathThread {
 private final class Scene {
     let datapath = NotingThread()
     let thread: PacketThread
-    let state = LocalState()
+    let state = StateTable()
     private let posted: Mailbox
 
     private final class Mailbox: Sendable {
@@ -195,37 +196,12 @@ private final class Scene {
         #expect(after.thread.undecided.isEmpty)
     }
 
-    @Test func `an unknown tunnel key leaves no flow, and strangers teach nothing`() throws {
+    @Test func `an unknown tunnel key leaves no flow`() throws {
         let scene = Scene(try draw(Self.drawing(hosts: ", h2: { address: 192.0.2.2 }")))
         let standing = scene.datapath.installed.count
         let known = address("192.0.2.2")
-        let other = address("192.0.2.66")
         for key in 1..<100 as Range<UInt32> { scene.send(packet(to: "10.0.2.50"), port: 100, tunnel: (key, known)) }
         #expect(scene.datapath.installed.count == standing)
-        let path = try #require(PortPath("t/gw/b"))
-        let port = try #require(scene.thread.epoch.fabric.port(path))
-        let lesson = Learned.neighbor(
-            address("10.0.2.50"), mac: stranger, port: scene.thread.epoch.fabric.tag(port))
-        let message = StateMessage.encode(.learned(lesson))
-        scene.send(message, port: 100, tunnel: (ReservedKeys.state, other))
-        #expect(scene.state.count == 0)
-        #expect(scene.thread.counters.strangers == 1)
-        scene.send(message, port: 100, tunnel: (ReservedKeys.state, known))
-        #expect(scene.state.count == 1)
-    }
-
-    @Test func `a host that starts is told what the others learned`() throws {
-        let scene = Scene(try draw(Self.drawing(hosts: ", h2: { address: 192.0.2.2 }")))
-        scene.apply(try draw(Self.drawing(hosts: ", h2: { address: 192.0.2.2 }")))
-        let greeting = StateMessage.encode(.greeting)
-        #expect(scene.datapath.sent.contains { $0.bytes == greeting }, "it greets the others itself")
-        scene.send(answer(0x0a00_0263, stranger), port: 2)
-        scene.wake()
-        scene.datapath.sent.removeAll()
-        scene.send(greeting, port: 100, tunnel: (ReservedKeys.state, address("192.0.2.2")))
-        let told = scene.datapath.sent.compactMap { sent in sent.bytes.withUnsafeBytes { StateMessage.decode($0) } }
-        // The gateway's MAC on its bridge, and the neighbor.
-        #expect(told.count == 2)
     }
 
     @Test func `a port that opens flow after flow leaves room for the others`() throws {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import FlowState
 import Simulation
 import Synchronization
 import TestSupport
@@ -10,26 +11,6 @@ import Wire
 
 @Suite struct StateTests {
     private let mac = MACAddress(bits: 0x0e11_2233_4455)
-
-    @Test func `what one agent learned another reads as it was`() {
-        let samples: [Learned] = [
-            .mac(mac, vlan: 77, bridge: Simulation.Tag(bits: 1), port: Simulation.Tag(bits: UInt64.max)),
-            .neighbor(IPAddress(IPv4Address(bits: 0x0a00_0001)), mac: mac, port: Simulation.Tag(bits: 3)),
-            .neighbor(IPAddress(IPv6Address(high: 5, low: 6)), mac: mac, port: Simulation.Tag(bits: 4)),
-            .translation(use(4000), flags: 0x12),
-            .translation(
-                TranslationUse(
-                    zone: Simulation.Tag(bits: 9), original: tuple(IPAddress(IPv6Address(high: 5, low: 6)), 7),
-                    reply: tuple(IPAddress(IPv6Address(high: 8, low: 6)), 9), isNew: false, isReturn: true), flags: 0),
-        ]
-        for learned in samples {
-            let frame = StateMessage.encode(.learned(learned))
-            #expect(frame.withUnsafeBytes { StateMessage.decode($0) } == .learned(learned))
-            for length in 0..<frame.count {
-                #expect(frame[..<length].withUnsafeBytes { StateMessage.decode($0) } == nil || length >= 48)
-            }
-        }
-    }
 
     private func tuple(_ address: IPAddress, _ port: UInt16) -> ConnectionTuple {
         ConnectionTuple(
@@ -48,11 +29,11 @@ import Wire
     }
 
     @Test func `two packets that were to have one port: the first has it, the other is told so`() {
-        let state = LocalState()
+        let state = StateTable()
         #expect(state.learn(.translation(use(4000, from: 1), flags: 2), now: 1) == .news)
         #expect(state.learn(.translation(use(4000, from: 2), flags: 2), now: 1) == .conflict)
         #expect(state.learn(.translation(use(4001, from: 2), flags: 2), now: 1) == .news)
-        #expect(state.learn(.translation(use(4000, from: 1), flags: 0x10), now: 2) == .known(isDue: false))
+        #expect(state.learn(.translation(use(4000, from: 1), flags: 0x10), now: 2) == .known)
         #expect(state.translationCount.count == 2)
         // What nobody uses any more is anybody's.
         let late = 100 * UInt64(1_000_000_000)
@@ -61,21 +42,9 @@ import Wire
         #expect(state.translation(use(4000, from: 3).reply, zone: Simulation.Tag(bits: 9))?.side == .reply)
     }
 
-    @Test func `a host that begun anew may give a port again, and what this host gave is its own`() {
-        let state = LocalState()
-        let zone = Simulation.Tag(bits: 9)
-        #expect(state.learn(.translation(use(4000, from: 1), flags: 2), isOwn: false, now: 1) == .news)
-        #expect(state.learn(.translation(use(4000, from: 2), flags: 2), isOwn: false, now: 2) == .news)
-        #expect(state.translation(use(4000).reply, zone: zone)?.original == use(4000, from: 2).original)
-        #expect(state.translation(use(4000, from: 1).original, zone: zone) == nil)
-        #expect(state.learn(.translation(use(4001, from: 3), flags: 2), now: 3) == .news)
-        #expect(state.learn(.translation(use(4001, from: 4), flags: 2), isOwn: false, now: 4) == .conflict)
-        #expect(state.translation(use(4001).reply, zone: zone)?.original == use(4001, from: 3).original)
-    }
-
     @Test func `ports are wanted once, used by halves before more are, and idle ones go back`() {
         let calls = Mutex(0)
-        let state = LocalState { calls.withLock { $0 += 1 } }
+        let state = StateTable { calls.withLock { $0 += 1 } }
         let key = TranslationPorts.Key(
             zone: Simulation.Tag(bits: 9), address: IPAddress(IPv4Address(bits: 0x0a00_0009)))
         func wish(_ source: UInt16) -> SourceWish {
@@ -123,70 +92,63 @@ import Wire
     }
 
     @Test func `news is told once, believed for its time, and its end names who depended on it`() {
-        let state = LocalState()
+        let state = StateTable()
         let learned = Learned.mac(mac, vlan: 0, bridge: Simulation.Tag(bits: 1), port: Simulation.Tag(bits: 2))
         #expect(state.learn(learned, now: 0) == .news)
-        #expect(state.learn(learned, now: 10) == .known(isDue: false))
+        #expect(state.learn(learned, now: 10) == .known)
         let moved = Learned.mac(mac, vlan: 0, bridge: Simulation.Tag(bits: 1), port: Simulation.Tag(bits: 3))
         #expect(state.learn(moved, now: 20) == .news)
         #expect(state.port(of: mac, vlan: 0, bridge: Simulation.Tag(bits: 1)) == Simulation.Tag(bits: 3))
-        #expect(state.expire(now: 19 + AgentLimits.macLifetimeNanoseconds).isEmpty)
-        #expect(state.expire(now: 20 + AgentLimits.macLifetimeNanoseconds) == [moved.tag])
+        #expect(state.expire(now: 19 + StateLimits.macLifetimeNanoseconds).isEmpty)
+        #expect(state.expire(now: 20 + StateLimits.macLifetimeNanoseconds) == [moved.tag])
         #expect(state.port(of: mac, vlan: 0, bridge: Simulation.Tag(bits: 1)) == nil)
     }
 
     @Test func `what is confirmed lives on, and hosts that missed it hear it again`() {
-        let state = LocalState()
+        let state = StateTable()
         let neighbor = Learned.neighbor(IPAddress(IPv4Address(bits: 9)), mac: mac, port: Simulation.Tag(bits: 2))
         #expect(state.learn(neighbor, now: 0) == .news)
-        let later = AgentLimits.neighborLifetimeNanoseconds - AgentLimits.confirmNanoseconds
+        let later = StateLimits.neighborLifetimeNanoseconds - StateLimits.confirmNanoseconds
         #expect(state.expiring(now: later - 1).isEmpty)
         #expect(state.expiring(now: later) == [neighbor])
         #expect(state.expiring(now: later).isEmpty, "asked once")
-        #expect(state.learn(neighbor, now: later + 5) == .known(isDue: true))
-        #expect(state.learn(neighbor, now: later + 6) == .known(isDue: false), "told a moment ago")
-        #expect(state.expire(now: AgentLimits.neighborLifetimeNanoseconds).isEmpty)
+        #expect(state.learn(neighbor, now: later + 5) == .known)
+        #expect(state.expire(now: StateLimits.neighborLifetimeNanoseconds).isEmpty)
         #expect(state.expiring(now: later + 6 + later) == [neighbor], "asked again in the next life")
-        // What another host told is not passed on.
-        let other = LocalState()
-        #expect(other.learn(neighbor, isOwn: false, now: 0) == .news)
-        #expect(other.learn(neighbor, isOwn: false, now: later) == .known(isDue: false))
-        #expect(other.own(limit: 10).isEmpty)
-        #expect(state.own(limit: 10) == [neighbor])
     }
 
     @Test func `a station that sends from random addresses fills its share and no more`() {
-        let state = LocalState()
-        func learn(_ number: Int, port: UInt64, now: UInt64 = 0) -> LocalState.Outcome {
+        let state = StateTable()
+        func learn(_ number: Int, port: UInt64, now: UInt64 = 0) -> LearnOutcome {
             state.learn(
                 .mac(
                     MACAddress(bits: UInt64(number)), vlan: 0, bridge: Simulation.Tag(bits: 1),
                     port: Simulation.Tag(bits: port)), now: now)
         }
-        for number in 0..<AgentLimits.learnedPerPort + 100 { _ = learn(number, port: 2) }
-        #expect(state.count == AgentLimits.learnedPerPort)
+        for number in 0..<StateLimits.learnedPerPort + 100 { _ = learn(number, port: 2) }
+        #expect(state.count == StateLimits.learnedPerPort)
         #expect(state.refused == 100)
         #expect(learn(1_000_000, port: 3) == .news)
         // A station that moves frees its place at the old port.
         #expect(learn(0, port: 3) == .news)
         #expect(learn(2_000_000, port: 2) == .news)
         #expect(learn(2_000_001, port: 2) == .refused)
-        _ = state.expire(now: AgentLimits.macLifetimeNanoseconds)
+        _ = state.expire(now: StateLimits.macLifetimeNanoseconds)
         #expect(state.count == 0)
         #expect(learn(2_000_001, port: 2) == .news)
     }
 
     @Test func `a scan for neighbors that are not there leaves room for those that are`() {
-        let state = LocalState()
+        let state = StateTable()
         let port = Simulation.Tag(bits: 2)
         func ip(_ number: Int) -> IPAddress { IPAddress(IPv4Address(bits: UInt32(number))) }
-        for number in 0..<AgentLimits.unreachableEntries + 10 { state.markUnreachable(ip(number), port: port, now: 0) }
-        #expect(state.count == AgentLimits.unreachableEntries)
+        for number in 0..<StateLimits.unreachableEntries + 10 { state.markUnreachable(ip(number), port: port, now: 0) }
+        #expect(state.count == StateLimits.unreachableEntries)
         #expect(state.learn(.neighbor(ip(5), mac: mac, port: port), now: 0) == .news)
         state.markUnreachable(ip(1_000_000), port: port, now: 0)
         #expect(state.neighbor(ip(1_000_000), port: port) == .unreachable)
         #expect(state.neighbor(ip(1_000_001), port: port) == .unknown)
-        _ = state.expire(now: AgentLimits.unreachableNanoseconds)
+        _ = state.expire(now: StateLimits.unreachableNanoseconds)
         #expect(state.count == 1)
     }
 

@@ -1,6 +1,8 @@
+import FlowState
 // SPDX-License-Identifier: Apache-2.0
 // Any bytes into any parser. The first byte chooses which; libFuzzer finds the rest.
 import Glibc
+import Gossip
 import Manifest
 import TestSupport
 import Topology
@@ -56,7 +58,10 @@ private func fuzz(_ kind: UInt8, _ bytes: UnsafeRawBufferPointer) {
             _ = RouteNetlink.link(reader)
             _ = reader.reason
         }
-    case 6: _ = StateMessage.decode(bytes)
+    case 6:
+        _ = try? GossipFrame.decode(Array(bytes))
+        var news: Set<Simulation.Tag> = []
+        try? StateTable().merge(Array(bytes), now: 1, &news)
     default:
         let text = String(decoding: bytes, as: UTF8.self)
         _ = IPAddress(text)

@@ -76,7 +76,7 @@ private struct Room {
         case .frame(let to, let frame): send(node, to, .frame(frame))
         case .compare(let peer):
             compared += 1
-            let other = nodes.firstIndex { $0.id == peer }!
+            guard let other = nodes.firstIndex(where: { $0.id == peer }) else { return }
             // Comparing is reliable; what it brings is what the other has now.
             if cuts.contains([peer, nodes[node].id]) { return }
             for (writer, rows) in nodes[other].rows {

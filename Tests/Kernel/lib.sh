@@ -65,6 +65,12 @@ cluster() {
     ip netns exec h2 "$SELVAGE" cluster join "$token" --name h2 --address 192.0.2.2 --data "$WORK/h2" >>"$WORK/h2.log" || exit 1
     node h2 "$@"
     "$SELVAGE" apply "$manifest" --wait --socket "$WORK/h1.sock" || { tail "$WORK"/h?.log; exit 1; }
+    # A node that joined this moment may not be heard yet, and is not waited for.
+    wait_for 20 same_topology || { echo "h2 does not follow"; tail "$WORK"/h?.log; exit 1; }
+    "$SELVAGE" apply "$manifest" --wait --socket "$WORK/h1.sock" >/dev/null
+}
+same_topology() {
+    [ "$("$SELVAGE" topology --socket "$WORK/h1.sock")" = "$("$SELVAGE" topology --socket "$WORK/h2.sock")" ]
 }
 
 # need TOOL...: a tool that is not there must not look like a quiet network.

@@ -144,8 +144,7 @@ final class TableState: FlowStateView {
         case .translation(let use, let flags):
             translations.withLock {
                 _ = $0.note(
-                    use.original, use.reply, zone: use.zone, isReturn: use.isReturn, flags: flags, telling: 1 << 60,
-                    now: 1)
+                    use.original, use.reply, zone: use.zone, isReturn: use.isReturn, flags: flags, now: 1)
             }
         case .fragment(let name, let zone, let tuple):
             fragments.withLock { $0[Fragment(name: name, zone: zone)] = tuple }

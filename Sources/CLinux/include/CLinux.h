@@ -78,6 +78,15 @@ size_t cl_put_gso(void *control, uint16_t size);
 // Fills a struct sockaddr_in of 16 bytes.
 void cl_ipv4_address(void *storage, uint32_t address, uint16_t port);
 
+// A UDP socket at a port of all addresses, of both families where the host has both; stores the family.
+enum { CL_ADDRESS_SIZE = 28 };
+int cl_datagram_socket(uint16_t port, int buffer_size, int *family);
+// Looks an address or a name up for a socket of a family; stores a socket address and returns its length.
+int cl_resolve(const char *host, uint16_t port, int family, void *storage);
+int cl_datagram_send(int fd, const void *address, int address_length, const void *bytes, size_t count);
+// Returns the length of the datagram, which may be more than was stored.
+int cl_datagram_receive(int fd, void *bytes, size_t count);
+
 // Whether the interface of a packet socket is there no more.
 int cl_is_gone(int packet_socket);
 int cl_epoll_create(void);

@@ -68,6 +68,8 @@ public struct ConnectionLife: Sendable {
     public var flags: (forward: UInt8, back: UInt8)
     /// Whether a packet came back.
     public var isAnswered = false
+    /// Whether another host said last that it goes on. Those hear of it now and then only, and hold it longer.
+    public var isHeard = false
     /// Last packet, nanoseconds of the clock that the caller keeps.
     public var used: UInt64
     /// When it began.
@@ -95,9 +97,44 @@ public struct ConnectionLife: Sendable {
         ipProtocol == IPProtocol.tcp && flags & 0x16 == 0x02 && (self.flags.forward | self.flags.back) & 0x05 != 0
     }
 
+    /// What hosts tell each other of it: whether it was answered (bit 4), FIN and RST there (bits 0, 2) and back (1, 3).
+    public var milestones: UInt8 {
+        let forward = flags.forward & 0x01 | flags.forward & 0x04
+        let back = flags.back & 0x01 | flags.back & 0x04
+        return forward | back << 1 | (isAnswered ? 0x10 : 0)
+    }
+
+    /// What another host tells of it.
+    init(_ ipProtocol: UInt8, milestones: UInt8, used: UInt64) {
+        self.ipProtocol = ipProtocol
+        flags = (milestones & 0x05, milestones >> 1 & 0x05)
+        isAnswered = milestones & 0x10 != 0
+        isHeard = true
+        (self.used, created, told) = (used, used, used)
+    }
+
+    /// Takes in what another host tells of the same.
+    mutating func merge(_ milestones: UInt8, used: UInt64) {
+        flags.forward |= milestones & 0x05
+        flags.back |= milestones >> 1 & 0x05
+        if milestones & 0x10 != 0 { isAnswered = true }
+        guard used > self.used else { return }
+        (self.used, isHeard) = (used, true)
+        told = max(told, used)
+    }
+
+    /// Whether everybody is to know it. What nobody answered is known where the answer may come in: a flood of it would
+    /// otherwise be everybody's.
+    public var isShared: Bool {
+        switch phase {
+        case .opening, .unanswered: false
+        case .open, .closing, .closed, .answered: true
+        }
+    }
+
     /// Takes note of a packet, or of the flags of several.
     mutating func note(_ flags: UInt8, isReturn: Bool, now: UInt64) {
-        used = max(used, now)
+        if now >= used { (used, isHeard) = (now, false) }
         if isReturn {
             isAnswered = true
             self.flags.back |= flags
@@ -110,20 +147,26 @@ public struct ConnectionLife: Sendable {
 extension ConnectionLifetimes {
     /// When a connection's time is over.
     public func expiry(of life: ConnectionLife) -> UInt64 {
-        let lifetime =
-            switch life.phase {
-            case .opening: tcpOpening
-            case .open: tcpEstablished
-            case .closing: tcpClosing
-            case .closed: tcpClosed
-            case .unanswered: unanswered
-            case .answered:
-                switch life.ipProtocol {
-                case IPProtocol.udp: udp
-                case IPProtocol.icmp, IPProtocol.icmpv6: icmp
-                default: other
-                }
+        let lifetime = lifetime(of: life)
+        return life.used &+ (life.isHeard ? lifetime &+ lifetime / 4 : lifetime)
+    }
+
+    /// How often other hosts are to hear that a connection goes on.
+    func tellInterval(of life: ConnectionLife) -> UInt64 { lifetime(of: life) / 4 }
+
+    private func lifetime(of life: ConnectionLife) -> UInt64 {
+        switch life.phase {
+        case .opening: tcpOpening
+        case .open: tcpEstablished
+        case .closing: tcpClosing
+        case .closed: tcpClosed
+        case .unanswered: unanswered
+        case .answered:
+            switch life.ipProtocol {
+            case IPProtocol.udp: udp
+            case IPProtocol.icmp, IPProtocol.icmpv6: icmp
+            default: other
             }
-        return life.used &+ lifetime
+        }
     }
 }

@@ -14,6 +14,10 @@ public struct ConnectionTable: ~Copyable {
         public var tuple: ConnectionTuple
         /// What became of it.
         public var life: ConnectionLife
+        /// When and where it began.
+        public var stamp: RowStamp
+        /// Where this host last told of it; 0: it did not.
+        var entry: UInt64 = 0
         /// Who it is counted to.
         var owner: UInt32
         /// Whether the slot is taken.
@@ -37,6 +41,12 @@ public struct ConnectionTable: ~Copyable {
     public private(set) var refused: UInt64 = 0
     /// Where the last round of expiry ended.
     private var cursor: Int32 = 0
+    /// Makes stamps of what begins here.
+    public var stamps = RowStamps()
+    /// Sums of what everybody knows.
+    public private(set) var digest = TableDigest()
+    /// Where the connection is that was noted or merged last.
+    public private(set) var last: Int32 = -1
 
     /// An empty table.
     ///
@@ -100,29 +110,36 @@ public struct ConnectionTable: ~Copyable {
     /// - Parameters:
     ///   - flags: TCP flags of the packet, or of all since it was asked last.
     ///   - owner: who it is counted to if it begins.
-    ///   - telling: how often others are to hear that it goes on, besides each turn that it takes; `nil` when they told it.
     @discardableResult
     public mutating func note(
         _ tuple: ConnectionTuple, zone: Tag, flags: UInt16 = 0, mayBegin: Bool = true, owner: ConnectionOwner? = nil,
-        telling interval: UInt64? = nil, now: UInt64
+        now: UInt64
     ) -> Outcome {
         let flags = UInt8(truncatingIfNeeded: flags)
         let hash = hash(tuple, zone)
+        // What has no SYN alone may be older than what this host knows.
+        let isBeginning = tuple.ipProtocol != IPProtocol.tcp || flags & 0x12 == 0x02
         if let slot = slot(hash, tuple, zone) {
+            last = Int32(truncatingIfNeeded: index[hash] ?? 0)
             if now >= expiry(zone, slot.pointee.life) || slot.pointee.life.isOver(for: flags) {
                 guard mayBegin else { return .refused }
+                digest.remove(slot.pointee, now)
                 slot.pointee.tuple = tuple
                 slot.pointee.life = ConnectionLife(tuple.ipProtocol, flags, now)
+                slot.pointee.stamp = stamps.next(after: slot.pointee.stamp, isBeginning: isBeginning, now: now)
+                digest.add(slot.pointee, now)
                 return .new
             }
-            let before = slot.pointee.life.phase
-            slot.pointee.life.note(flags, isReturn: slot.pointee.tuple != tuple, now: now)
-            guard let interval else {
-                slot.pointee.life.told = now
-                return .known(isDue: false)
-            }
-            let isDue = slot.pointee.life.phase != before || now >= slot.pointee.life.told &+ interval
-            if isDue { slot.pointee.life.told = now }
+            let before = slot.pointee.life.milestones
+            let isReturn = slot.pointee.tuple != tuple
+            var life = slot.pointee.life
+            life.note(flags, isReturn: isReturn, now: now)
+            let isTurn = life.milestones != before
+            if isTurn { digest.remove(slot.pointee, now) }
+            let isDue = isTurn || now >= life.told &+ tellInterval(zone, life)
+            if isDue { life.told = now }
+            slot.pointee.life = life
+            if isTurn { digest.add(slot.pointee, now) }
             return .known(isDue: isDue)
         }
         guard mayBegin else { return .refused }
@@ -130,14 +147,99 @@ public struct ConnectionTable: ~Copyable {
             refused &+= 1
             return .refused
         }
-        let slot = records.take()
-        records[slot].initialize(
-            to: Record(
-                zone: zone, tuple: tuple, life: ConnectionLife(tuple.ipProtocol, flags, now), owner: place,
-                isTaken: true))
-        index[hash] = UInt64(slot)
-        pairs.add(1, to: self.hash(tuple.pair, zone))
+        insert(
+            Record(
+                zone: zone, tuple: tuple, life: ConnectionLife(tuple.ipProtocol, flags, now),
+                stamp: stamps.next(isBeginning: isBeginning, now: now), owner: place, isTaken: true), hash, now)
         return .new
+    }
+
+    private mutating func insert(_ record: Record, _ hash: UInt64, _ now: UInt64) {
+        last = records.take()
+        records[last].initialize(to: record)
+        index[hash] = UInt64(last)
+        pairs.add(1, to: self.hash(record.tuple.pair, record.zone))
+        digest.add(record, now)
+    }
+
+    /// What taking in a row of another host came to.
+    public enum Merged: Sendable, Equatable {
+        /// What was decided without it has to be decided again.
+        case news
+        /// It was known, or is less than what is known.
+        case known
+        /// There is no room for it.
+        case refused
+    }
+
+    /// Takes in what another host knows of a connection. In whichever order rows come, and however often, what stands is the
+    /// same everywhere.
+    ///
+    /// - Parameter age: how long ago the connection was used, nanoseconds.
+    public mutating func merge(
+        _ tuple: ConnectionTuple, zone: Tag, stamp: RowStamp, milestones: UInt8, age: UInt64, now: UInt64
+    ) -> Merged {
+        let hash = hash(tuple, zone)
+        let used = now > age ? now - age : 0
+        let life = ConnectionLife(tuple.ipProtocol, milestones: milestones, used: used)
+        if let slot = slot(hash, tuple, zone) {
+            last = Int32(truncatingIfNeeded: index[hash] ?? 0)
+            let isOver = now >= expiry(zone, slot.pointee.life)
+            if stamp < slot.pointee.stamp { return .known }
+            // What has ended does not come back by somebody else's memory of it.
+            if now >= expiry(zone, life) { return .known }
+            digest.remove(slot.pointee, now)
+            defer { digest.add(slot.pointee, now) }
+            if stamp == slot.pointee.stamp {
+                slot.pointee.life.merge(milestones, used: used)
+                return isOver ? .news : .known
+            }
+            let isNews = isOver || slot.pointee.tuple != tuple
+            slot.pointee.tuple = tuple
+            slot.pointee.life = life
+            slot.pointee.stamp = stamp
+            slot.pointee.entry = 0
+            return isNews ? .news : .known
+        }
+        if now >= expiry(zone, life) { return .known }
+        guard index[hash] == nil, let place = quota.take(nil, total: index.count, limit: limit) else {
+            refused &+= 1
+            return .refused
+        }
+        insert(Record(zone: zone, tuple: tuple, life: life, stamp: stamp, owner: place, isTaken: true), hash, now)
+        return .news
+    }
+
+    /// The connection at a place.
+    public func record(at place: Int32) -> Record? {
+        guard place >= 0, place < records.end, records[place].pointee.isTaken else { return nil }
+        return records[place].pointee
+    }
+
+    /// Looks at so many places from one on; where to go on, `nil` at the end.
+    public func records(from place: Int32, looking count: Int32, _ body: (Record) -> Void) -> Int32? {
+        let end = min(records.end, place + count)
+        var place = max(0, place)
+        while place < end {
+            if records[place].pointee.isTaken { body(records[place].pointee) }
+            place += 1
+        }
+        return end < records.end ? end : nil
+    }
+
+    /// Takes note of where this host tells of a connection.
+    public mutating func setEntry(_ entry: UInt64, of place: Int32) { records[place].pointee.entry = entry }
+
+    /// The connection at a place, if this host told of it last there.
+    public func record(at place: Int32, entry: UInt64) -> Record? {
+        guard place >= 0, place < records.end, records[place].pointee.isTaken, records[place].pointee.entry == entry
+        else { return nil }
+        return records[place].pointee
+    }
+
+    @inline(__always)
+    private func tellInterval(_ zone: Tag, _ life: ConnectionLife) -> UInt64 {
+        (lifetimesByZone.isEmpty ? lifetimes : lifetimesByZone[zone] ?? lifetimes).tellInterval(of: life)
     }
 
     @inline(__always)
@@ -169,6 +271,7 @@ public struct ConnectionTable: ~Copyable {
                 gone.append(.connection(tuple, zone: zone))
                 index[hash(tuple, zone)] = nil
                 if pairs.add(-1, to: hash(tuple.pair, zone)) == 0 { gone.append(.connection(tuple.pair, zone: zone)) }
+                digest.remove(record.pointee, now)
                 record.pointee.isTaken = false
                 quota.give(back: record.pointee.owner)
                 records.give(back: cursor)

@@ -109,6 +109,8 @@ public struct TranslationPorts: Sendable {
         }
         let place = Int(last)
         let block = Int(port) / PortBlock.size
+        // What other hosts tell of has ports of theirs.
+        guard pools[place].blocks.contains(UInt32(block)) else { return -1 }
         pools[place].uses[block] += 1
         pools[place].used += 1
         pools[place].touched[block] = now

@@ -42,12 +42,14 @@ public struct TranslationTable: ~Copyable {
         public var reply: ConnectionTuple
         /// What became of it.
         public var life: ConnectionLife
+        /// When and where it began.
+        public var stamp: RowStamp
+        /// Where this host last told of it; 0: it did not.
+        var entry: UInt64 = 0
         /// Who it is counted to.
         var owner: UInt32
         /// Whose ports its source has one of; -1: nobody's.
         var pool: Int32
-        /// Whether it began on this host.
-        var isOwn: Bool
         /// Whether the slot is taken.
         var isTaken = true
     }
@@ -81,6 +83,12 @@ public struct TranslationTable: ~Copyable {
     /// How many could not be taken because there were too many.
     public private(set) var refused: UInt64 = 0
     private var cursor: Int32 = 0
+    /// Makes stamps of what begins here.
+    public var stamps = RowStamps()
+    /// Sums of what everybody knows.
+    public private(set) var digest = TableDigest()
+    /// Where the connection is that was noted or merged last.
+    public private(set) var last: Int32 = -1
 
     /// An empty table.
     ///
@@ -119,6 +127,14 @@ public struct TranslationTable: ~Copyable {
         return TranslationMatch(original: slot.pointee.original, reply: slot.pointee.reply, side: side)
     }
 
+    /// The record of a connection, by what its packets say on either side.
+    public func record(_ tuple: ConnectionTuple, zone: Tag) -> Record? {
+        guard let slot = slot(hash(tuple, zone)), slot.pointee.zone == zone,
+            slot.pointee.original == tuple || slot.pointee.reply == tuple
+        else { return nil }
+        return slot.pointee
+    }
+
     /// Whether nobody has what answers would say.
     public mutating func isFree(_ reply: ConnectionTuple, zone: Tag) -> Bool { index[hash(reply, zone)] == nil }
 
@@ -128,72 +144,162 @@ public struct TranslationTable: ~Copyable {
     ///   - isReturn: whether the packet goes back to who began it.
     ///   - flags: TCP flags of the packet, or of all since it was asked last.
     ///   - owner: who it is counted to if it begins.
-    ///   - telling: how often others are to hear that it goes on, besides each turn that it takes; `nil` when they told it.
     public mutating func note(
         _ original: ConnectionTuple, _ reply: ConnectionTuple, zone: Tag, isReturn: Bool, flags: UInt16 = 0,
-        owner: ConnectionOwner? = nil, telling interval: UInt64? = nil, now: UInt64
+        owner: ConnectionOwner? = nil, now: UInt64
     ) -> Outcome {
         let flags = UInt8(truncatingIfNeeded: flags)
         let (first, second) = (hash(original, zone), hash(reply, zone))
+        var before = RowStamp.none
         if let slot = slot(first) {
             guard slot.pointee.zone == zone else { return .conflict }
             let isOver = now >= expiry(zone, slot.pointee.life)
             if slot.pointee.original == original, slot.pointee.reply == reply {
+                last = Int32(truncatingIfNeeded: index[first] ?? 0)
                 if isOver || slot.pointee.life.isOver(for: flags) {
+                    digest.remove(slot.pointee, now)
                     slot.pointee.life = ConnectionLife(original.ipProtocol, flags, now)
+                    slot.pointee.stamp = stamps.next(after: slot.pointee.stamp, now: now)
+                    digest.add(slot.pointee, now)
                     return .new
                 }
-                return .known(isDue: go(on: slot, flags, isReturn, interval, now))
+                return .known(isDue: go(on: slot, flags, isReturn, now))
             }
             // One whose rule is another now begins again; what somebody else says stays.
-            guard slot.pointee.original == original || isOver || yields(slot, interval) else { return .conflict }
-            remove(Int32(truncatingIfNeeded: index[first] ?? 0))
+            guard slot.pointee.original == original || isOver else { return .conflict }
+            before = slot.pointee.stamp
+            remove(Int32(truncatingIfNeeded: index[first] ?? 0), now)
         }
         if let slot = slot(second) {
-            guard now >= expiry(zone, slot.pointee.life) || yields(slot, interval) else { return .conflict }
-            remove(Int32(truncatingIfNeeded: index[second] ?? 0))
+            guard now >= expiry(zone, slot.pointee.life) else { return .conflict }
+            before = max(before, slot.pointee.stamp)
+            remove(Int32(truncatingIfNeeded: index[second] ?? 0), now)
         }
         guard let place = quota.take(owner, total: count, limit: limit) else {
             refused &+= 1
             return .full
         }
-        let slot = records.take()
-        let isOwn =
-            interval != nil && (reply.destination != original.source || reply.destinationPort != original.sourcePort)
-        let pool = isOwn ? ports.use(zone, reply.destination, reply.destinationPort, now: now) : -1
-        records[slot].initialize(
-            to: Record(
+        insert(
+            Record(
                 zone: zone, original: original, reply: reply, life: ConnectionLife(original.ipProtocol, flags, now),
-                owner: place, pool: pool, isOwn: interval != nil))
-        index[first] = UInt64(slot)
-        index[second] = UInt64(slot)
-        count += 1
+                stamp: stamps.next(after: before, now: now), owner: place, pool: -1), first, second, now)
         return .new
     }
 
-    /// Whether what another host tells stands above what is known. A host gives a port away again before its time only when
-    /// it has begun anew and knows nothing of what it gave before.
-    private func yields(_ slot: UnsafeMutablePointer<Record>, _ interval: UInt64?) -> Bool {
-        interval == nil && !slot.pointee.isOwn
+    private mutating func insert(_ record: Record, _ first: UInt64, _ second: UInt64, _ now: UInt64) {
+        var record = record
+        let (original, reply) = (record.original, record.reply)
+        if reply.destination != original.source || reply.destinationPort != original.sourcePort {
+            record.pool = ports.use(record.zone, reply.destination, reply.destinationPort, now: now)
+        }
+        last = records.take()
+        records[last].initialize(to: record)
+        index[first] = UInt64(last)
+        index[second] = UInt64(last)
+        count += 1
+        digest.add(record, now)
+    }
+
+    /// Takes in what another host knows of a connection, as ``ConnectionTable/merge(_:zone:stamp:milestones:age:now:)``
+    /// does. Two that answers could not tell apart can't both stand: the later one does, since a host gives a port away again
+    /// before its time only when it knows nothing of what was before.
+    ///
+    /// - Returns: what was news, by tag; `nil` when there is no room.
+    public mutating func merge(
+        _ original: ConnectionTuple, _ reply: ConnectionTuple, zone: Tag, stamp: RowStamp, milestones: UInt8,
+        age: UInt64, now: UInt64
+    ) -> [Tag]? {
+        let (first, second) = (hash(original, zone), hash(reply, zone))
+        let used = now > age ? now - age : 0
+        let life = ConnectionLife(original.ipProtocol, milestones: milestones, used: used)
+        if let slot = slot(first), slot.pointee.zone == zone, slot.pointee.original == original,
+            slot.pointee.reply == reply
+        {
+            last = Int32(truncatingIfNeeded: index[first] ?? 0)
+            guard stamp >= slot.pointee.stamp, now < expiry(zone, life) else { return [] }
+            let isOver = now >= expiry(zone, slot.pointee.life)
+            digest.remove(slot.pointee, now)
+            if stamp == slot.pointee.stamp {
+                slot.pointee.life.merge(milestones, used: used)
+            } else {
+                slot.pointee.life = life
+                slot.pointee.stamp = stamp
+                slot.pointee.entry = 0
+            }
+            digest.add(slot.pointee, now)
+            return isOver ? [.translation(original, zone: zone), .translation(reply, zone: zone)] : []
+        }
+        if now >= expiry(zone, life) { return [] }
+        // Whoever is in the way must be over, or earlier.
+        let inTheWay = [first, second].compactMap { slot($0) }
+        guard inTheWay.allSatisfy({ now >= expiry(zone, $0.pointee.life) || $0.pointee.stamp < stamp }) else {
+            return []
+        }
+        var news: [Tag] = [.translation(original, zone: zone), .translation(reply, zone: zone)]
+        for hash in [first, second] {
+            guard let place = index[hash] else { continue }
+            let record = records[Int32(truncatingIfNeeded: place)].pointee
+            news += [.translation(record.original, zone: record.zone), .translation(record.reply, zone: record.zone)]
+            remove(Int32(truncatingIfNeeded: place), now)
+        }
+        guard let place = quota.take(nil, total: count, limit: limit) else {
+            refused &+= 1
+            return nil
+        }
+        insert(
+            Record(
+                zone: zone, original: original, reply: reply, life: life, stamp: stamp, owner: place, pool: -1), first,
+            second, now)
+        return news
+    }
+
+    /// The connection at a place.
+    public func record(at place: Int32) -> Record? {
+        guard place >= 0, place < records.end, records[place].pointee.isTaken else { return nil }
+        return records[place].pointee
+    }
+
+    /// Looks at so many places from one on; where to go on, `nil` at the end.
+    public func records(from place: Int32, looking count: Int32, _ body: (Record) -> Void) -> Int32? {
+        let end = min(records.end, place + count)
+        var place = max(0, place)
+        while place < end {
+            if records[place].pointee.isTaken { body(records[place].pointee) }
+            place += 1
+        }
+        return end < records.end ? end : nil
+    }
+
+    /// Takes note of where this host tells of a connection.
+    public mutating func setEntry(_ entry: UInt64, of place: Int32) { records[place].pointee.entry = entry }
+
+    /// The connection at a place, if this host told of it last there.
+    public func record(at place: Int32, entry: UInt64) -> Record? {
+        guard place >= 0, place < records.end, records[place].pointee.isTaken, records[place].pointee.entry == entry
+        else { return nil }
+        return records[place].pointee
     }
 
     /// Keeps a connection alive; whether others are to hear of it.
-    private func go(
-        on slot: UnsafeMutablePointer<Record>, _ flags: UInt8, _ isReturn: Bool, _ interval: UInt64?, _ now: UInt64
+    private mutating func go(
+        on slot: UnsafeMutablePointer<Record>, _ flags: UInt8, _ isReturn: Bool, _ now: UInt64
     ) -> Bool {
-        let before = slot.pointee.life.phase
-        slot.pointee.life.note(flags, isReturn: isReturn, now: now)
-        guard let interval else {
-            slot.pointee.life.told = now
-            return false
-        }
-        let isDue = slot.pointee.life.phase != before || now >= slot.pointee.life.told &+ interval
-        if isDue { slot.pointee.life.told = now }
+        var life = slot.pointee.life
+        let before = life.milestones
+        life.note(flags, isReturn: isReturn, now: now)
+        let isTurn = life.milestones != before
+        let lifetimes = lifetimesByZone.isEmpty ? lifetimes : lifetimesByZone[slot.pointee.zone] ?? lifetimes
+        let isDue = isTurn || now >= life.told &+ lifetimes.tellInterval(of: life)
+        if isDue { life.told = now }
+        if isTurn { digest.remove(slot.pointee, now) }
+        slot.pointee.life = life
+        if isTurn { digest.add(slot.pointee, now) }
         return isDue
     }
 
-    private mutating func remove(_ place: Int32) {
+    private mutating func remove(_ place: Int32, _ now: UInt64) {
         let record = records[place].pointee
+        digest.remove(record, now)
         index[hash(record.original, record.zone)] = nil
         index[hash(record.reply, record.zone)] = nil
         records[place].pointee.isTaken = false
@@ -221,7 +327,7 @@ public struct TranslationTable: ~Copyable {
             if record.pointee.isTaken, now >= expiry(record.pointee.zone, record.pointee.life) {
                 gone.append(.translation(record.pointee.original, zone: record.pointee.zone))
                 gone.append(.translation(record.pointee.reply, zone: record.pointee.zone))
-                remove(cursor)
+                remove(cursor, now)
             }
             cursor += 1
         }

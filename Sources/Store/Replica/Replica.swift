@@ -235,6 +235,14 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
         observers.withLock { $0.append(body) }
     }
 
+    /// The latest start of each node that was met.
+    public var starts: [NodeID: UInt64] { transport.starts.withLock { $0 } }
+
+    /// Calls `body` when a node was met that runs another time than was known; it must not wait.
+    public func onStart(_ body: @escaping @Sendable () -> Void) {
+        loop.execute { [self] in transport.onStart = body }
+    }
+
     /// Answers questions of other nodes.
     public func answer(_ body: @escaping @Sendable (NodeID, UInt8, [UInt8]) async throws -> [UInt8]) async throws {
         try await loop.submit { [self] in transport.onRequest = body }.get()

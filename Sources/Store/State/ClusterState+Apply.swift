@@ -95,6 +95,7 @@ extension ClusterState {
             var authorities: [String: AuthorityRecord]
             var keys: [String: AccessKey]
             var leases: [String: [Lease]]
+            var stateKeys: [UInt8: StateKeyRecord]
             var nextTunnelKey: UInt32
             var revision: UInt64
         }
@@ -103,6 +104,7 @@ extension ClusterState {
             before = Small(
                 cluster: state.cluster, nodes: state.nodes, removed: state.removed, tokens: state.tokens,
                 authorities: state.authorities, keys: state.keys, leases: state.leases,
+                stateKeys: state.stateKeys,
                 nextTunnelKey: state.nextTunnelKey, revision: state.topology.revision)
         }
     }
@@ -133,6 +135,7 @@ extension ClusterState {
         let small = change.before
         (cluster, nodes, removed, tokens) = (small.cluster, small.nodes, small.removed, small.tokens)
         (authorities, keys, leases) = (small.authorities, small.keys, small.leases)
+        stateKeys = small.stateKeys
         nextTunnelKey = small.nextTunnelKey
     }
 

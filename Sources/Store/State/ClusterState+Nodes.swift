@@ -60,6 +60,22 @@ extension ClusterState {
             }
             touch(.authority(authority.fingerprint), &change)
             authorities[authority.fingerprint] = authority
+        case .putStateKey(let key):
+            guard key.number != 0 else { return noSuch("state key", "0") }
+            // One seals at a time.
+            if key.state == .active {
+                for other in stateKeys.values where other.state == .active && other.number != key.number {
+                    touch(.stateKey(other.number), &change)
+                    stateKeys[other.number]?.state = .retiring
+                    stateKeys[other.number]?.since = key.since
+                }
+            }
+            touch(.stateKey(key.number), &change)
+            stateKeys[key.number] = key
+        case .deleteStateKey(let number):
+            guard stateKeys[number] != nil else { return noSuch("state key", "\(number)") }
+            touch(.stateKey(number), &change)
+            stateKeys[number] = nil
         case .deleteAuthority(let fingerprint):
             guard authorities[fingerprint] != nil else { return noSuch("authority", fingerprint) }
             touch(.authority(fingerprint), &change)

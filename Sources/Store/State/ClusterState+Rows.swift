@@ -19,6 +19,7 @@ enum RowKey: Hashable, Sendable {
     case key(String)
     case session(UInt64)
     case lease(String)
+    case stateKey(UInt8)
     /// What a client was answered.
     case answer(UInt64, UInt64)
 
@@ -37,6 +38,7 @@ enum RowKey: Hashable, Sendable {
         case .session: 9
         case .lease: 10
         case .answer: 11
+        case .stateKey: 12
         }
     }
 
@@ -47,6 +49,7 @@ enum RowKey: Hashable, Sendable {
         case .object(let key): key.description
         case .node(let id), .removed(let id): id.description
         case .session(let client): String(client, radix: 16)
+        case .stateKey(let number): String(number)
         case .answer(let client, let serial): String(client, radix: 16) + " " + String(serial)
         case .token(let name), .authority(let name), .key(let name), .lease(let name): name
         }
@@ -75,6 +78,7 @@ enum RowKey: Hashable, Sendable {
             }
         case .node(let id), .removed(let id): hasher.add(id.value)
         case .session(let client): hasher.add(client)
+        case .stateKey(let number): hasher.add(UInt64(number))
         case .answer(let client, let serial):
             hasher.add(client)
             hasher.add(serial)
@@ -131,6 +135,9 @@ extension ClusterState {
         case .answer(let client, let serial):
             guard let outcome = sessions.answer(client, serial) else { return nil }
             return ClusterState.row(client, serial, outcome)
+        case .stateKey(let number):
+            guard let key = stateKeys[number] else { return nil }
+            out.stateKey(key)
         case .lease(let pool):
             guard let list = leases[pool] else { return nil }
             out.text(pool)
@@ -181,6 +188,7 @@ extension ClusterState {
             keys += session.answers.map { RowKey.answer(client, $0.serial) }
         }
         keys += leases.keys.sorted().map(RowKey.lease)
+        keys += stateKeys.keys.sorted().map(RowKey.stateKey)
         return keys
     }
 
@@ -246,6 +254,10 @@ extension ClusterState {
             key = .session(client)
         case 10: key = .lease(try takeLease(&reader))
         case 11: key = try takeAnswer(&reader)
+        case 12:
+            let secret = try reader.stateKey()
+            stateKeys[secret.number] = secret
+            key = .stateKey(secret.number)
         default: throw MalformedBytes("a row of kind \(code), which a later version wrote")
         }
         try reader.finish()

@@ -26,6 +26,8 @@ public struct ClusterState: Sendable {
     public internal(set) var removed: [NodeID: RemovedNode] = [:]
     /// Tokens by id.
     public internal(set) var tokens: [String: JoinToken] = [:]
+    /// Secrets for flow state by number.
+    public internal(set) var stateKeys: [UInt8: StateKeyRecord] = [:]
     /// Authorities by fingerprint.
     public internal(set) var authorities: [String: AuthorityRecord] = [:]
     /// Keys of the API by name.

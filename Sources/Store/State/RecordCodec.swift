@@ -33,6 +33,13 @@ extension ByteWriter {
         number(token.usedBy?.value ?? 0)
     }
 
+    mutating func stateKey(_ key: StateKeyRecord) {
+        number(key.number)
+        text(key.fingerprint)
+        number(key.state.rawValue)
+        number(UInt64(bitPattern: key.since))
+    }
+
     mutating func authority(_ authority: AuthorityRecord) {
         text(authority.fingerprint)
         text(authority.certificate)
@@ -91,6 +98,15 @@ extension ByteReader {
         let user: UInt64 = try number()
         if user != 0 { token.usedBy = NodeID(user) }
         return token
+    }
+
+    mutating func stateKey() throws(MalformedBytes) -> StateKeyRecord {
+        let number: UInt8 = try number()
+        let fingerprint = try text()
+        guard let state = StateKeyRecord.State(rawValue: try self.number()) else {
+            throw MalformedBytes("a key of no state")
+        }
+        return StateKeyRecord(number: number, fingerprint: fingerprint, state: state, since: try time())
     }
 
     mutating func authority() throws(MalformedBytes) -> AuthorityRecord {

@@ -161,6 +161,46 @@ public struct AuthorityRecord: Sendable, Equatable {
     }
 }
 
+/// A secret by which nodes seal what they tell each other of flows. The secret itself is never here: nodes ask each other for
+/// it, over connections that only members have.
+public struct StateKeyRecord: Sendable, Equatable {
+    /// What it is used for.
+    public enum State: UInt8, Sendable {
+        /// Nodes fetch it; nobody seals by it yet.
+        case installed = 1
+        /// Nodes seal by it.
+        case active = 2
+        /// It only opens what was sealed before.
+        case retiring = 3
+
+        /// As in `active`.
+        public var word: String {
+            switch self {
+            case .installed: "installed"
+            case .active: "active"
+            case .retiring: "retiring"
+            }
+        }
+    }
+
+    /// Its number, which datagrams name; 1 to 255.
+    public var number: UInt8
+    /// SHA-256 of the secret, hexadecimal.
+    public var fingerprint: String
+    /// What it is used for.
+    public var state: State
+    /// Since when, seconds of the Unix epoch.
+    public var since: Int64
+
+    /// A secret.
+    public init(number: UInt8, fingerprint: String, state: State, since: Int64) {
+        self.number = number
+        self.fingerprint = fingerprint
+        self.state = state
+        self.since = since
+    }
+}
+
 /// A key with which a program uses the HTTP API.
 public struct AccessKey: Sendable, Equatable {
     /// Its name.

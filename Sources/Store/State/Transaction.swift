@@ -84,6 +84,10 @@ public struct Transaction: Sendable, Equatable {
         /// Gives a node so many blocks of a pool that has these; fewer when there are not as many, and none at all is a
         /// failure.
         case lease(pool: String, blocks: Range<UInt32>, count: UInt32, NodeID)
+        /// Makes or replaces a secret for flow state.
+        case putStateKey(StateKeyRecord)
+        /// Takes one away.
+        case deleteStateKey(UInt8)
         /// Takes blocks back.
         case release(pool: String, [UInt32], NodeID)
     }
@@ -229,6 +233,12 @@ extension Transaction.Operation {
             out.number(blocks.upperBound)
             out.number(count)
             out.number(node.value)
+        case .putStateKey(let key):
+            out.number(UInt8(17))
+            out.stateKey(key)
+        case .deleteStateKey(let number):
+            out.number(UInt8(18))
+            out.number(number)
         case .release(let pool, let blocks, let node):
             out.number(UInt8(14))
             out.text(pool)
@@ -283,6 +293,8 @@ extension Transaction.Operation {
                 throw MalformedBytes("a role that a later version wrote")
             }
             self = .setRole(id, role)
+        case 17: self = .putStateKey(try reader.stateKey())
+        case 18: self = .deleteStateKey(try reader.number())
         case let code: throw MalformedBytes("an operation of kind \(code), which a later version wrote")
         }
     }

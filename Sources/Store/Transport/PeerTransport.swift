@@ -2,6 +2,7 @@
 import Consensus
 import NIOCore
 import NIOPosix
+import Synchronization
 import TLS
 import Wire
 
@@ -48,6 +49,9 @@ final class PeerTransport: @unchecked Sendable {  // what varies is touched on `
     private var epochs: [NodeID: UInt64] = [:]
     /// The latest start that was met of each node.
     private var known: [NodeID: (epoch: UInt64, run: UInt64)] = [:]
+    /// The same, for other threads.
+    let starts = Mutex<[NodeID: UInt64]>([:])
+    var onStart: (@Sendable () -> Void)?
     private var random = SystemRandomNumberGenerator()
     /// Begins at random, so that no answer to an earlier run is taken for one to this.
     private var nextRequest = Cryptography.randomID() >> 16
@@ -337,7 +341,7 @@ final class PeerTransport: @unchecked Sendable {  // what varies is touched on `
             )
         }
         guard let before = known[hello.from], before.run != hello.run else {
-            known[hello.from] = (hello.epoch, hello.run)
+            meet(hello)
             return answer(nil)
         }
         if hello.epoch <= before.epoch {
@@ -348,7 +352,7 @@ final class PeerTransport: @unchecked Sendable {  // what varies is touched on `
         // A later start: the earlier one must be over, or there are two nodes of one id.
         guard let old = inbound.values.first(where: { $0.hello?.run == before.run && $0.hello?.from == hello.from })
         else {
-            known[hello.from] = (hello.epoch, hello.run)
+            meet(hello)
             return answer(nil)
         }
         old.probe { [self] isAlive in
@@ -358,9 +362,15 @@ final class PeerTransport: @unchecked Sendable {  // what varies is touched on `
                 )
             }
             old.close()
-            known[hello.from] = (hello.epoch, hello.run)
+            meet(hello)
             answer(nil)
         }
+    }
+
+    private func meet(_ hello: Frame.Hello) {
+        known[hello.from] = (hello.epoch, hello.run)
+        let isNews = starts.withLock { $0.updateValue(hello.epoch, forKey: hello.from) != hello.epoch }
+        if isNews { onStart?() }
     }
 
     func accepted(_ peer: InboundPeer) {

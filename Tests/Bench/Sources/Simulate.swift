@@ -2,6 +2,7 @@
 import Agent
 import ArgumentParser
 import CCount
+import FlowState
 import Foundation
 import Linux
 import Manifest
@@ -162,7 +163,7 @@ extension SimulateCommand {
         var all: [Double] = []
         var allocations: Double = 0
         for _ in 0..<rounds {
-            let state = LocalState()
+            let state = StateTable()
             let blocks = Array(PortBlock.blocks(of: .translation))
             state.withPorts { $0.set(TranslationPorts.Key(zone: .router(edge), address: address), blocks, now: 1) }
             var frame = Frame.tcp(
@@ -186,7 +187,10 @@ extension SimulateCommand {
                     throw ValidationError(
                         "simulate.stateful: packet \(number) \(simulator.verdict.drop?.rawValue ?? "")")
                 }
-                for learned in simulator.verdict.learned { _ = state.learn(learned, owner: owner, now: 1) }
+                var told = ToldEntries()
+                for learned in simulator.verdict.learned {
+                    _ = state.learn(learned, owner: owner, now: 1, told: &told)
+                }
             }
             all.append(Double(monotonicNanoseconds() - began) / Double(count) / 1000)
             allocations = Double(cc_allocations() - before) / Double(count)

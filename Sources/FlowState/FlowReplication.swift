@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+import Gossip
+import Simulation
+import Synchronization
+import Wire
+
+/// Carries datagrams to other nodes, in any order, or not at all.
+public protocol StateTransport: Sendable {
+    /// Sends what one datagram holds. Called on packet threads and on the thread of the replication; must not wait.
+    func send(_ bytes: [UInt8], to peer: PeerID)
+}
+
+/// What replication counts.
+public struct ReplicationCounters: Sendable, Equatable {
+    /// Rows that were pushed ahead of a packet, counted once for each peer.
+    public var pushed: UInt64 = 0
+    /// Datagrams that were handed to the transport.
+    public var datagrams: UInt64 = 0
+    /// Bytes in them, before they are sealed.
+    public var bytes: UInt64 = 0
+    /// Datagrams that could not be read.
+    public var malformed: UInt64 = 0
+    /// Times that this host asked the others for what a packet needs.
+    public var wanted: UInt64 = 0
+    /// Times that it was asked, and knew.
+    public var found: UInt64 = 0
+}
+
+/// Tells the other nodes what a ``StateTable`` learns, and the table what they tell. It has no thread and no socket: whoever
+/// owns it calls ``receive(_:from:now:)`` with what comes and ``step(now:)`` when it is due.
+public final class FlowReplication: Sendable {
+    /// The table.
+    public let table: StateTable
+    private let transport: any StateTransport
+    private let options: ReplicatorOptions
+    /// What was decided with these tags may be wrong now.
+    private let onNews: @Sendable (Set<Tag>) -> Void
+    /// Tables are to be compared with a peer.
+    private let onCompare: @Sendable (PeerID) -> Void
+    /// Something waits to be sent: ``step(now:)`` is due soon. Called on packet threads.
+    private let onPending: @Sendable () -> Void
+    private let counted = Mutex(ReplicationCounters())
+    private let flushes = Mutex(Flushing())
+
+    private struct Flushing {
+        /// When what waits goes.
+        var due: UInt64?
+    }
+
+    /// Replication of a table.
+    public init(
+        _ table: StateTable, over transport: any StateTransport, options: ReplicatorOptions = ReplicatorOptions(),
+        onNews: @escaping @Sendable (Set<Tag>) -> Void, onCompare: @escaping @Sendable (PeerID) -> Void,
+        onPending: @escaping @Sendable () -> Void = {}
+    ) {
+        self.table = table
+        self.transport = transport
+        self.options = options
+        self.onNews = onNews
+        self.onCompare = onCompare
+        self.onPending = onPending
+    }
+
+    /// Sets who the others are.
+    public func setPeers(_ peers: Set<PeerID>) {
+        table.telling.replicator.withLock { $0.setPeers(peers) }
+        onPending()
+    }
+
+    /// A peer runs another time.
+    public func began(_ peer: PeerID) {
+        table.telling.replicator.withLock { $0.began(peer) }
+        onPending()
+    }
+
+    /// What was counted.
+    public var counters: ReplicationCounters { counted.withLock { $0 } }
+    /// What the channels with a peer are at.
+    public func status(of peer: PeerID) -> ChannelStatus? { table.telling.replicator.withLock { $0.status(of: peer) } }
+
+    // MARK: - Telling
+
+    /// Has told what packets taught: at once to the peers that may see the next packet, to the others soon.
+    public func tell(_ told: ToldEntries, first peers: [PeerID], now: UInt64) {
+        guard let range = told.range else { return }
+        if !peers.isEmpty {
+            let rows = table.rows(of: range, isPush: true, now: now)
+            for peer in peers where !rows.isEmpty {
+                let number = table.telling.replicator.withLock { $0.push(range, to: peer, now: now) }
+                guard let number else { continue }
+                counted.withLock { $0.pushed &+= 1 }
+                send(.rows(number: number, bytes: rows), to: peer)
+            }
+        }
+        let isFirst = flushes.withLock { flushes in
+            guard flushes.due == nil else { return false }
+            flushes.due = now &+ options.gather
+            return true
+        }
+        if isFirst { onPending() }
+    }
+
+    /// Asks all others for what a packet needs.
+    ///
+    /// - Parameter keys: as ``key(ofConnection:zone:)`` and ``key(ofTranslation:zone:)`` make them, one behind the other.
+    public func want(_ keys: [UInt8], from peers: [PeerID]) {
+        counted.withLock { $0.wanted &+= 1 }
+        for peer in peers { send(.wanted(keys), to: peer) }
+    }
+
+    /// The key of a connection, for ``want(_:from:)``.
+    public static func key(ofConnection tuple: ConnectionTuple, zone: Tag) -> [UInt8] {
+        var out = ByteWriter()
+        ConnectionRows.key(tuple, zone, into: &out)
+        return out.bytes
+    }
+
+    /// The key of a translated connection, for ``want(_:from:)``.
+    public static func key(ofTranslation tuple: ConnectionTuple, zone: Tag) -> [UInt8] {
+        var out = ByteWriter()
+        TranslationRows.key(tuple, zone, into: &out)
+        return out.bytes
+    }
+
+    private func send(_ frame: GossipFrame, to peer: PeerID) {
+        var out = ByteWriter()
+        frame.encode(into: &out)
+        let bytes = out.bytes
+        counted.withLock { counted in
+            counted.datagrams &+= 1
+            counted.bytes &+= UInt64(bytes.count)
+        }
+        transport.send(bytes, to: peer)
+    }
+
+    // MARK: - Hearing
+
+    /// A datagram came, from who it says.
+    public func receive(_ bytes: [UInt8], from peer: PeerID, now: UInt64) {
+        let frames: [GossipFrame]
+        do throws(MalformedBytes) { frames = try GossipFrame.decode(bytes) } catch { return spoil() }
+        var news: Set<Tag> = []
+        for frame in frames {
+            switch frame {
+            case .rows(let number, let rows):
+                let isNew = table.telling.replicator.withLock { $0.received(number: number, from: peer, now: now) }
+                if isNew { merge(rows, now, &news) }
+            case .found(let rows): merge(rows, now, &news)
+            case .wanted(let keys):
+                do throws(MalformedBytes) {
+                    let rows = try table.find(keys, now: now)
+                    if rows.isEmpty { break }
+                    counted.withLock { $0.found &+= 1 }
+                    send(.found(rows), to: peer)
+                } catch { spoil() }
+            case .heads, .missing, .forgotten:
+                perform(table.telling.replicator.withLock { $0.received(frame, from: peer, now: now) }, now)
+            }
+        }
+        if !news.isEmpty { onNews(news) }
+    }
+
+    private func merge(_ rows: [UInt8], _ now: UInt64, _ news: inout Set<Tag>) {
+        do throws(MalformedBytes) { try table.merge(rows, now: now, &news) } catch { spoil() }
+    }
+
+    private func spoil() { counted.withLock { $0.malformed &+= 1 } }
+
+    // MARK: - Time
+
+    /// Does what is due.
+    ///
+    /// - Returns: when something is due next.
+    public func step(now: UInt64) -> UInt64 {
+        let isDue = flushes.withLock { flushes in
+            guard let due = flushes.due, due <= now else { return false }
+            flushes.due = nil
+            return true
+        }
+        if isDue { perform(table.telling.replicator.withLock { $0.flush(now: now) }, now) }
+        perform(table.telling.replicator.withLock { $0.tick(now: now) }, now)
+        let (next, isPending) = table.telling.replicator.withLock { ($0.nextDue, $0.isPending(now: now)) }
+        return flushes.withLock { flushes in
+            // What found no room goes next time.
+            if isPending, flushes.due == nil { flushes.due = now &+ options.gather }
+            return min(next, flushes.due ?? .max)
+        }
+    }
+
+    private func perform(_ effects: [Replicator.Effect], _ now: UInt64) {
+        for effect in effects {
+            switch effect {
+            case .rows(let peer, let number, let entries, let isPush):
+                // Also when nothing is left to say: the number is waited for.
+                send(.rows(number: number, bytes: table.rows(of: entries, isPush: isPush, now: now)), to: peer)
+            case .frame(let peer, let frame): send(frame, to: peer)
+            case .compare(let peer): onCompare(peer)
+            }
+        }
+    }
+}

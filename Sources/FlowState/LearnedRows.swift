@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: Apache-2.0
+import Simulation
+import Synchronization
+import Wire
+
+/// How many stations and neighbors are remembered, of all ports and of each: one port must not fill the tables for all.
+final class LearnedBounds: Sendable {
+    private struct Counts {
+        var total = 0
+        var ofPort: [Tag: Int] = [:]
+        var refused: UInt64 = 0
+    }
+    private let counts = Mutex(Counts())
+
+    func take(_ port: Tag) -> Bool {
+        counts.withLock { counts in
+            guard counts.total < StateLimits.learnedEntries,
+                counts.ofPort[port, default: 0] < StateLimits.learnedPerPort
+            else {
+                counts.refused &+= 1
+                return false
+            }
+            counts.total += 1
+            counts.ofPort[port, default: 0] += 1
+            return true
+        }
+    }
+
+    func give(back port: Tag) {
+        counts.withLock { counts in
+            counts.total -= 1
+            let left = (counts.ofPort[port] ?? 0) - 1
+            counts.ofPort[port] = left > 0 ? left : nil
+        }
+    }
+
+    func refuse() { counts.withLock { $0.refused &+= 1 } }
+    var refused: UInt64 { counts.withLock { $0.refused } }
+}
+
+/// A key that packets teach a value of: where a station is, which MAC a neighbor has.
+protocol LearnedKey: Hashable, Sendable {
+    associatedtype Value: Equatable, Sendable
+    static var kind: RowKind { get }
+    static var lifetime: UInt64 { get }
+    /// The same on every host.
+    var digestKey: UInt64 { get }
+    var family: AddressFamily { get }
+    var tag: Tag { get }
+    /// The port that an entry is counted to.
+    func port(_ value: Value) -> Tag
+    static func digest(_ value: Value) -> UInt64
+    func write(_ value: Value, into out: inout ByteWriter)
+    init(reading reader: inout ByteReader, _ form: UInt8) throws(MalformedBytes)
+    static func value(reading reader: inout ByteReader) throws(MalformedBytes) -> Value
+    func writeKey(into out: inout ByteWriter)
+    func learned(_ value: Value) -> Learned
+}
+
+/// What packets taught, as rows. The latest stands.
+final class LearnedRows<Key: LearnedKey>: RowTable {
+    private struct Entry {
+        var key: Key
+        var value: Key.Value
+        var stamp: RowStamp
+        /// When it was seen last, here or by another host.
+        var used: UInt64
+        /// When other hosts last heard of it.
+        var told: UInt64
+        var entry: UInt64 = 0
+        /// Whether this host learned it from packets, not from another host.
+        var isOwn: Bool
+        /// Whether those who use it were asked to confirm it before it expires.
+        var isConfirming = false
+        var isTaken = true
+        /// Those who hear of it now and then hold it a little longer.
+        var expires: UInt64 { used &+ Key.lifetime &+ (isOwn ? 0 : Key.lifetime / 8) }
+    }
+    private struct State {
+        var places: [Key: Int32] = [:]
+        var entries: [Entry] = []
+        var free: [Int32] = []
+        var stamps = RowStamps()
+        var digest = TableDigest()
+    }
+    private let state = Mutex(State())
+    private let telling: Telling
+    private let bounds: LearnedBounds
+
+    init(_ telling: Telling, _ bounds: LearnedBounds) {
+        self.telling = telling
+        self.bounds = bounds
+    }
+
+    var kind: RowKind { Key.kind }
+    var digest: TableDigest { state.withLock { $0.digest } }
+    var count: Int { state.withLock { $0.places.count } }
+    func set(_ stamps: RowStamps) { state.withLock { $0.stamps = stamps } }
+
+    subscript(_ key: Key) -> Key.Value? {
+        state.withLock { state in state.places[key].map { state.entries[Int($0)].value } }
+    }
+
+    private func toggle(_ state: inout State, _ place: Int32, isAdded: Bool, _ now: UInt64) {
+        let entry = state.entries[Int(place)]
+        let value = mix(entry.stamp.bits, Key.digest(entry.value))
+        if isAdded {
+            state.digest.add(key: entry.key.digestKey, value: value, origin: entry.stamp.origin, now)
+        } else {
+            state.digest.remove(key: entry.key.digestKey, value: value, origin: entry.stamp.origin, now)
+        }
+    }
+
+    private func put(_ state: inout State, _ entry: Entry, _ now: UInt64) -> Int32? {
+        let port = entry.key.port(entry.value)
+        let place: Int32
+        if let known = state.places[entry.key] {
+            let old = state.entries[Int(known)].value
+            if entry.key.port(old) != port {
+                guard bounds.take(port) else { return nil }
+                bounds.give(back: entry.key.port(old))
+            }
+            toggle(&state, known, isAdded: false, now)
+            state.entries[Int(known)] = entry
+            place = known
+        } else {
+            guard bounds.take(port) else { return nil }
+            if let free = state.free.popLast() {
+                place = free
+                state.entries[Int(place)] = entry
+            } else {
+                place = Int32(state.entries.count)
+                state.entries.append(entry)
+            }
+            state.places[entry.key] = place
+        }
+        toggle(&state, place, isAdded: true, now)
+        return place
+    }
+
+    private func remove(_ state: inout State, _ place: Int32, _ now: UInt64) {
+        let entry = state.entries[Int(place)]
+        toggle(&state, place, isAdded: false, now)
+        bounds.give(back: entry.key.port(entry.value))
+        state.places[entry.key] = nil
+        state.entries[Int(place)].isTaken = false
+        state.entries[Int(place)].entry = 0
+        state.free.append(place)
+    }
+
+    /// Packets tell it here.
+    func learn(_ key: Key, _ value: Key.Value, now: UInt64, _ told: inout ToldEntries) -> LearnOutcome {
+        state.withLock { state in
+            let known = state.places[key].map { state.entries[Int($0)] }
+            if let known, known.value == value, let place = state.places[key] {
+                state.entries[Int(place)].used = max(known.used, now)
+                state.entries[Int(place)].isConfirming = false
+                state.entries[Int(place)].isOwn = true
+                // The others hear of it well before they would forget it.
+                guard now >= known.told &+ Key.lifetime / 8 else { return .known }
+                state.entries[Int(place)].told = now
+                state.entries[Int(place)].entry = telling.tell(RowHandle(Key.kind, place), true, &told)
+                return .known
+            }
+            let entry = Entry(
+                key: key, value: value, stamp: state.stamps.next(after: known?.stamp ?? .none, now: now), used: now,
+                told: now, isOwn: true)
+            guard let place = put(&state, entry, now) else { return .refused }
+            state.entries[Int(place)].entry = telling.tell(RowHandle(Key.kind, place), true, &told)
+            return .news
+        }
+    }
+
+    /// Forgets what is past its time; the tags of it.
+    func expire(now: UInt64) -> [Tag] {
+        state.withLock { state in
+            var tags: [Tag] = []
+            for place in state.entries.indices where state.entries[place].isTaken && state.entries[place].expires <= now
+            {
+                tags.append(state.entries[place].key.tag)
+                remove(&state, Int32(place), now)
+            }
+            return tags
+        }
+    }
+
+    /// What will be forgotten soon: each is named once, so that those who use it can see whether it is still so.
+    func expiring(now: UInt64) -> [Learned] {
+        let soon = now &+ StateLimits.confirmNanoseconds
+        return state.withLock { state in
+            var list: [Learned] = []
+            for place in state.entries.indices {
+                let entry = state.entries[place]
+                guard entry.isTaken, entry.expires <= soon, !entry.isConfirming else { continue }
+                state.entries[place].isConfirming = true
+                list.append(entry.key.learned(entry.value))
+            }
+            return list
+        }
+    }
+
+    /// Forgets one; whether it was there.
+    func forget(_ key: Key, now: UInt64) -> Bool {
+        state.withLock { state in
+            guard let place = state.places[key] else { return false }
+            remove(&state, place, now)
+            return true
+        }
+    }
+
+    private func write(_ entry: Entry, _ now: UInt64, into out: inout ByteWriter) {
+        out.number(RowForm.head(Key.kind, entry.key.family))
+        entry.key.write(entry.value, into: &out)
+        out.number(entry.stamp.bits)
+        out.age(now, entry.used)
+    }
+
+    func encode(_ place: Int32, entry: UInt64, now: UInt64, into out: inout ByteWriter) {
+        let found = state.withLock { state -> Entry? in
+            guard state.entries.indices.contains(Int(place)) else { return nil }
+            let found = state.entries[Int(place)]
+            return found.isTaken && found.entry == entry ? found : nil
+        }
+        if let found { write(found, now, into: &out) }
+    }
+
+    func merge(
+        _ reader: inout ByteReader, _ form: UInt8, older: UInt64, now: UInt64, _ news: inout Set<Tag>
+    ) throws(MalformedBytes) {
+        let key = try Key(reading: &reader, form)
+        let value = try Key.value(reading: &reader)
+        let stamp = RowStamp(bits: try reader.number())
+        let age = try reader.age(plus: older)
+        let used = now > age ? now - age : 0
+        let isNews = state.withLock { state in
+            let entry = Entry(key: key, value: value, stamp: stamp, used: used, told: now, isOwn: false)
+            guard entry.expires > now else { return false }
+            if let place = state.places[key] {
+                let known = state.entries[Int(place)]
+                guard stamp >= known.stamp else { return false }
+                if stamp == known.stamp {
+                    guard used > known.used else { return false }
+                    state.entries[Int(place)].used = used
+                    state.entries[Int(place)].told = now
+                    state.entries[Int(place)].isOwn = false
+                    state.entries[Int(place)].isConfirming = false
+                    return false
+                }
+                return put(&state, entry, now) != nil && known.value != value
+            }
+            return put(&state, entry, now) != nil
+        }
+        if isNews { news.insert(key.tag) }
+    }
+
+    func renew(
+        _ reader: inout ByteReader, _ form: UInt8, before: UInt64, now: UInt64, into out: inout ByteWriter
+    ) throws(MalformedBytes) {
+        let key = try Key(reading: &reader, form)
+        _ = try Key.value(reading: &reader)
+        _ = try reader.raw(8)
+        _ = try reader.age()
+        let found = state.withLock { state in state.places[key].map { state.entries[Int($0)] } }
+        if let found, found.told <= before, found.expires > now { write(found, now, into: &out) }
+    }
+
+    func find(
+        _ reader: inout ByteReader, _ form: UInt8, now: UInt64, into out: inout ByteWriter
+    ) throws(MalformedBytes) {
+        let key = try Key(reading: &reader, form)
+        let found = state.withLock { state in state.places[key].map { state.entries[Int($0)] } }
+        if let found { write(found, now, into: &out) }
+    }
+
+    func encode(
+        buckets: [Bool], all: Bool, from place: Int32, bytes limit: Int, now: UInt64, into out: inout ByteWriter
+    ) -> Int32? {
+        let entries = state.withLock { $0.entries }
+        for place in Int(max(0, place))..<max(Int(max(0, place)), entries.count) {
+            let entry = entries[place]
+            guard entry.isTaken, buckets[TableDigest.bucket(entry.key.digestKey)],
+                entry.expires > now &+ StateLimits.comparedNanoseconds
+            else { continue }
+            write(entry, now, into: &out)
+            if out.bytes.count >= limit { return Int32(place + 1) }
+        }
+        return nil
+    }
+}
+
+/// Where a station of a bridge is.
+struct StationKey: LearnedKey {
+    var mac: MACAddress
+    var vlan: UInt16
+    var bridge: Tag
+
+    static var kind: RowKind { .station }
+    static var lifetime: UInt64 { StateLimits.macLifetimeNanoseconds }
+    var digestKey: UInt64 { mix(mac.bits | UInt64(vlan) << 48, bridge.bits) }
+    var family: AddressFamily { .ipv4 }
+    var tag: Tag { .mac(mac, vlan: vlan, bridge: bridge) }
+    func port(_ value: Tag) -> Tag { value }
+    static func digest(_ value: Tag) -> UInt64 { value.bits }
+    func writeKey(into out: inout ByteWriter) {
+        out.number(mac.bits << 16 | UInt64(vlan))
+        out.number(bridge.bits)
+    }
+    func write(_ value: Tag, into out: inout ByteWriter) {
+        writeKey(into: &out)
+        out.number(value.bits)
+    }
+    init(reading reader: inout ByteReader, _ form: UInt8) throws(MalformedBytes) {
+        let bits: UInt64 = try reader.number()
+        mac = MACAddress(bits: bits >> 16)
+        vlan = UInt16(truncatingIfNeeded: bits) & 0x0fff
+        bridge = try reader.tag()
+    }
+    init(mac: MACAddress, vlan: UInt16, bridge: Tag) {
+        self.mac = mac
+        self.vlan = vlan
+        self.bridge = bridge
+    }
+    static func value(reading reader: inout ByteReader) throws(MalformedBytes) -> Tag { try reader.tag() }
+    func learned(_ value: Tag) -> Learned { .mac(mac, vlan: vlan, bridge: bridge, port: value) }
+}
+
+/// Which MAC a neighbor of a router's port has.
+struct NeighborKey: LearnedKey {
+    var address: IPAddress
+    var port: Tag
+
+    static var kind: RowKind { .neighbor }
+    static var lifetime: UInt64 { StateLimits.neighborLifetimeNanoseconds }
+    var digestKey: UInt64 { mix(address.high ^ port.bits, address.low &+ 0x1f83_d9ab_fb41_bd6b) }
+    var family: AddressFamily { address.family }
+    var tag: Tag { .neighbor(address, port: port) }
+    func port(_ value: MACAddress) -> Tag { port }
+    static func digest(_ value: MACAddress) -> UInt64 { value.bits }
+    func writeKey(into out: inout ByteWriter) {
+        out.words(address)
+        out.number(port.bits)
+    }
+    func write(_ value: MACAddress, into out: inout ByteWriter) {
+        writeKey(into: &out)
+        out.number(UInt16(truncatingIfNeeded: value.bits >> 32))
+        out.number(UInt32(truncatingIfNeeded: value.bits))
+    }
+    init(reading reader: inout ByteReader, _ form: UInt8) throws(MalformedBytes) {
+        address = try reader.words(RowForm.family(form))
+        port = try reader.tag()
+    }
+    init(address: IPAddress, port: Tag) {
+        self.address = address
+        self.port = port
+    }
+    static func value(reading reader: inout ByteReader) throws(MalformedBytes) -> MACAddress {
+        let high: UInt16 = try reader.number()
+        let low: UInt32 = try reader.number()
+        return MACAddress(bits: UInt64(high) << 32 | UInt64(low))
+    }
+    func learned(_ value: MACAddress) -> Learned { .neighbor(address, mac: value, port: port) }
+}

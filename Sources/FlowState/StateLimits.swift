@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+import Simulation
+
+/// Bounds of what a host remembers of packets, each with a counter for what it turned away.
+public enum StateLimits {
+    /// How long a learned MAC is believed without being seen again.
+    public static let macLifetimeNanoseconds: UInt64 = 300_000_000_000
+    /// How long a learned neighbor is believed without being told again.
+    public static let neighborLifetimeNanoseconds: UInt64 = 120_000_000_000
+    /// How long a neighbor that did not answer counts as unreachable.
+    public static let unreachableNanoseconds: UInt64 = 3_000_000_000
+    /// Learned entries on one host.
+    public static let learnedEntries = 131_072
+    /// Learned entries at one port.
+    public static let learnedPerPort = 4096
+    /// Neighbors that are noted not to answer.
+    public static let unreachableEntries = 16_384
+    /// How long before its end a learned entry is confirmed, if anybody uses it.
+    public static let confirmNanoseconds: UInt64 = 15_000_000_000
+    /// How often other hosts are told of a MAC or a neighbor what they were told before.
+    public static let tellIntervalNanoseconds: UInt64 = 1_000_000_000
+    /// Connections that are known at a time.
+    public static let connections = 1_048_576
+    /// Connections that are looked at in one round of expiry: all of them within some twenty rounds.
+    public static let connectionsLookedAt = 65_536
+    /// Connections of one tenant and of one port, unless operators set others.
+    public static let connectionBounds = ConnectionBounds(perPort: 65_536, perTenant: 262_144)
+    /// Translated connections of one tenant and of one port, unless operators set others.
+    public static let translationBounds = ConnectionBounds(perPort: 65_536, perTenant: 131_072)
+    /// Translated connections that are known at a time.
+    public static let translations = 524_288
+    /// Packets whose fragments are under way through translators.
+    public static let fragments = 16_384
+    /// How long the fragments of one packet may be under way (RFC 8200 section 4.5).
+    public static let fragmentNanoseconds: UInt64 = 30_000_000_000
+    /// What has less than this left is not told when tables are compared: it would come back where it has just ended.
+    public static let comparedNanoseconds: UInt64 = 2_000_000_000
+    /// How long a bucket of a table must have been quiet to be compared while rows are on their way.
+    public static let settledNanoseconds: UInt64 = 300_000_000
+}

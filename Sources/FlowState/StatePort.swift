@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+import CLinux
+import Gossip
+import Linux
+import Synchronization
+import TLS
+import Wire
+
+/// What a ``StatePort`` counts.
+public struct StatePortCounters: Sendable, Equatable {
+    /// Datagrams that were sent.
+    public var sent: UInt64 = 0
+    /// Datagrams that were not: there is no key yet, nobody knows where the peer is, or the system did not take them.
+    public var unsent: UInt64 = 0
+    /// Datagrams that came and were genuine.
+    public var received: UInt64 = 0
+    /// Datagrams of nobody known: another cluster's, a removed node's, under a key that is not in force.
+    public var strangers: UInt64 = 0
+    /// Datagrams that are not as they were sealed.
+    public var forged: UInt64 = 0
+    /// Genuine datagrams that came before.
+    public var replayed: UInt64 = 0
+    /// Datagrams that are too short or too long.
+    public var malformed: UInt64 = 0
+}
+
+/// Sealed datagrams between nodes: each under a key of its sender's, derived from a secret of the cluster, the sender and
+/// its start, with a counter as nonce. Who has not the secret can neither read nor write; what is sent again is noticed.
+///
+/// What a datagram begins with: version (1 byte), number of the secret (1), the sender's start (4) and id (8), a counter (8).
+/// That and the receiver's id are sealed with the rest (16 bytes of tag at the end).
+public final class StatePort: StateTransport {
+    /// Who a peer is and where.
+    public struct Peer: Sendable, Equatable {
+        /// Host name or address.
+        public var host: String
+        /// UDP port.
+        public var port: Int
+        /// Its current start; 0 while it is not known.
+        public var epoch: UInt64
+
+        /// A peer.
+        public init(host: String, port: Int, epoch: UInt64) {
+            self.host = host
+            self.port = port
+            self.epoch = epoch
+        }
+    }
+
+    static let version: UInt8 = 1
+    static let headerBytes = 22
+    /// The largest datagram that is taken.
+    static let largest = 9000
+    /// Datagrams that are read before what is due is looked at.
+    private static let burst = 64
+
+    let own: PeerID
+    private let epoch: UInt64
+    private let cluster: String
+    private let socket: Descriptor
+    private let family: Int32
+    private let wakeup: Descriptor
+    private let epoll: Descriptor
+
+    /// What seals; touched with `sending` held only.
+    private final class Sealer: @unchecked Sendable {
+        var key: DatagramKey
+        init(_ key: consuming DatagramKey) { self.key = key }
+    }
+    private struct Sending {
+        var counter: UInt64 = 0
+        var number: UInt8 = 0
+        var sealer: Sealer?
+        /// Socket address by peer.
+        var addresses: [PeerID: [UInt8]] = [:]
+        var counts = (sent: UInt64(0), unsent: UInt64(0))
+    }
+    private struct Receiving: ~Copyable {
+        var secrets: [UInt8: [UInt8]] = [:]
+        var peers: [PeerID: Peer] = [:]
+        var windows: [PeerID: ReplayWindow] = [:]
+        var counters = StatePortCounters()
+    }
+    /// A key that opens what a peer sealed.
+    private final class Opener {
+        var key: DatagramKey
+        let epoch: UInt64
+        init(_ key: consuming DatagramKey, _ epoch: UInt64) {
+            self.key = key
+            self.epoch = epoch
+        }
+    }
+    private let sending = Mutex(Sending())
+    private let receiving = Mutex(Receiving())
+    private let isStopping = Atomic<Bool>(false)
+    /// Whether the secrets or the peers are others than the thread knows.
+    private let isStale = Atomic<Bool>(false)
+
+    /// Opens a UDP port of all addresses.
+    public init(own: PeerID, epoch: UInt64, cluster: String, port: UInt16) throws(SystemError) {
+        self.own = own
+        self.epoch = epoch
+        self.cluster = cluster
+        var family: Int32 = 0
+        socket = Descriptor(
+            try SystemError.check(cl_datagram_socket(port, 8 << 20, &family), "open UDP port \(port)"))
+        self.family = family
+        wakeup = Descriptor(try SystemError.check(cl_eventfd(), "make an event"))
+        epoll = Descriptor(try SystemError.check(cl_epoll_create(), "make an event queue"))
+        _ = try SystemError.check(cl_epoll_add(epoll.number, socket.number, 0), "watch UDP port \(port)")
+        _ = try SystemError.check(cl_epoll_add(epoll.number, wakeup.number, 1), "watch an event")
+    }
+
+    // MARK: - Who and how
+
+    private func info(_ sender: PeerID, _ epoch: UInt64) -> [UInt8] {
+        Array("selvage flow state \(cluster) \(sender) \(epoch)".utf8)
+    }
+
+    /// Sets the secrets by which datagrams are opened, and the number of the one by which they are sealed.
+    public func setSecrets(_ secrets: [UInt8: [UInt8]], active: UInt8?) throws(TLSError) {
+        var sealer: Sealer?
+        if let active, let secret = secrets[active] {
+            sealer = Sealer(try DatagramKey(secret: secret, info: info(own, epoch), seals: true))
+        }
+        let new = sealer
+        receiving.withLock { $0.secrets = secrets }
+        isStale.store(true, ordering: .releasing)
+        sending.withLock { sending in
+            sending.number = active ?? 0
+            // The counter goes on: it is never the same twice, whatever the key.
+            sending.sealer = new
+        }
+    }
+
+    /// Sets who the others are. What can't be resolved is reached when it can.
+    public func setPeers(_ peers: [PeerID: Peer]) {
+        let known = receiving.withLock { $0.peers }
+        guard known != peers else { return }
+        var addresses: [PeerID: [UInt8]] = [:]
+        for (id, peer) in peers {
+            var storage = [UInt8](repeating: 0, count: Int(CL_ADDRESS_SIZE))
+            let length = cl_resolve(peer.host, UInt16(truncatingIfNeeded: peer.port), family, &storage)
+            if length > 0 { addresses[id] = Array(storage.prefix(Int(length))) }
+        }
+        sending.withLock { $0.addresses = addresses }
+        receiving.withLock { receiving in
+            for (id, peer) in receiving.peers where peers[id]?.epoch != peer.epoch { receiving.windows[id] = nil }
+            receiving.peers = peers
+        }
+        isStale.store(true, ordering: .releasing)
+    }
+
+    /// What was counted.
+    public var counters: StatePortCounters {
+        var counters = receiving.withLock { $0.counters }
+        (counters.sent, counters.unsent) = sending.withLock { $0.counts }
+        return counters
+    }
+
+    // MARK: - Out
+
+    private func header(_ number: UInt8, _ counter: UInt64) -> [UInt8] {
+        var out = ByteWriter()
+        out.number(StatePort.version)
+        out.number(number)
+        out.number(UInt32(truncatingIfNeeded: epoch))
+        out.number(own.value)
+        out.number(counter)
+        return out.bytes
+    }
+
+    static func associated(_ header: [UInt8], _ receiver: PeerID) -> [UInt8] {
+        header + withUnsafeBytes(of: receiver.value.bigEndian) { Array($0) }
+    }
+
+    /// Seals and sends a datagram. It is lost where there is no key yet, or the peer's address is not known.
+    public func send(_ bytes: [UInt8], to peer: PeerID) {
+        sending.withLock { sending in
+            guard let address = sending.addresses[peer], let sealer = sending.sealer else {
+                sending.counts.unsent &+= 1
+                return
+            }
+            let counter = sending.counter
+            sending.counter += 1
+            var datagram = header(sending.number, counter)
+            let associated = StatePort.associated(datagram, peer)
+            guard sealer.key.seal(bytes, counter: counter, associated: associated, into: &datagram),
+                cl_datagram_send(socket.number, address, Int32(address.count), datagram, datagram.count) > 0
+            else {
+                sending.counts.unsent &+= 1
+                return
+            }
+            sending.counts.sent &+= 1
+        }
+    }
+
+    // MARK: - In
+
+    /// Has the thread look at what is due. Can be called on any thread.
+    public func wake() { cl_eventfd_signal(wakeup.number) }
+
+    /// Ends ``run(_:step:)``.
+    public func stop() {
+        isStopping.store(true, ordering: .releasing)
+        wake()
+    }
+
+    /// Receives until it is stopped; the calling thread is its own.
+    ///
+    /// - Parameters:
+    ///   - receive: takes a genuine datagram and who sent it.
+    ///   - step: does what is due and says when something is due next; nanoseconds of the monotonic clock.
+    public func run(receive: ([UInt8], PeerID, UInt64) -> Void, step: (UInt64) -> UInt64) {
+        var openers: [PeerID: [UInt8: Opener]] = [:]
+        var buffer = [UInt8](repeating: 0, count: StatePort.largest)
+        var due: UInt64 = 0
+        var data = [UInt64](repeating: 0, count: 2)
+        var events = [UInt32](repeating: 0, count: 2)
+        while !isStopping.load(ordering: .acquiring) {
+            var now = monotonicNanoseconds()
+            let milliseconds = due <= now ? 0 : min((due - now + 999_999) / 1_000_000, 1000)
+            let ready = cl_epoll_wait(epoll.number, &data, &events, 2, Int32(milliseconds))
+            for index in 0..<max(0, Int(ready)) where data[index] == 1 { cl_eventfd_drain(wakeup.number) }
+            if isStale.exchange(false, ordering: .acquiring) { openers.removeAll() }
+            now = monotonicNanoseconds()
+            for _ in 0..<StatePort.burst {
+                let count = Int(cl_datagram_receive(socket.number, &buffer, buffer.count))
+                if count < 0 { break }
+                if let (bytes, sender) = open(buffer, count, &openers) { receive(bytes, sender, now) }
+            }
+            due = step(now)
+        }
+    }
+
+    /// Opens a datagram; `nil` when it is not genuine.
+    private func open(_ buffer: [UInt8], _ count: Int, _ openers: inout [PeerID: [UInt8: Opener]]) -> ([UInt8], PeerID)?
+    {
+        guard count >= StatePort.headerBytes + DatagramKey.tagBytes, count <= buffer.count,
+            buffer[0] == StatePort.version
+        else {
+            receiving.withLock { $0.counters.malformed &+= 1 }
+            return nil
+        }
+        func number(_ offset: Int, _ count: Int) -> UInt64 {
+            (offset..<offset + count).reduce(UInt64(0)) { $0 << 8 | UInt64(buffer[$1]) }
+        }
+        let sender = PeerID(number(6, 8))
+        let counter = number(14, 8)
+        // Who does not know a peer's start does not get past this: no key is derived, and nothing is opened.
+        let isExpected = receiving.withLock { receiving in
+            guard let peer = receiving.peers[sender], peer.epoch != 0,
+                UInt64(UInt32(truncatingIfNeeded: peer.epoch)) == number(2, 4), receiving.secrets[buffer[1]] != nil
+            else {
+                receiving.counters.strangers &+= 1
+                return false
+            }
+            guard receiving.windows[sender]?.accepts(counter) ?? true else {
+                receiving.counters.replayed &+= 1
+                return false
+            }
+            return true
+        }
+        guard isExpected, let opener = opener(sender, buffer[1], &openers) else { return nil }
+        let associated = StatePort.associated(Array(buffer[..<StatePort.headerBytes]), own)
+        let bytes = buffer.withUnsafeBytes { raw in
+            opener.key.open(
+                UnsafeRawBufferPointer(rebasing: raw[StatePort.headerBytes..<count]), counter: counter,
+                associated: associated)
+        }
+        return receiving.withLock { receiving in
+            guard let bytes else {
+                receiving.counters.forged &+= 1
+                return nil
+            }
+            // Its window is that of the start that the key was derived for.
+            guard receiving.peers[sender]?.epoch == opener.epoch,
+                receiving.windows[sender, default: ReplayWindow()].take(counter)
+            else {
+                receiving.counters.replayed &+= 1
+                return nil
+            }
+            receiving.counters.received &+= 1
+            return (bytes, sender)
+        }
+    }
+
+    private func opener(_ sender: PeerID, _ number: UInt8, _ openers: inout [PeerID: [UInt8: Opener]]) -> Opener? {
+        if let known = openers[sender]?[number] { return known }
+        let (secret, epoch) = receiving.withLock { ($0.secrets[number], $0.peers[sender]?.epoch ?? 0) }
+        guard let secret, let key = try? DatagramKey(secret: secret, info: info(sender, epoch), seals: false) else {
+            return nil
+        }
+        let opener = Opener(key, epoch)
+        openers[sender, default: [:]][number] = opener
+        return opener
+    }
+}

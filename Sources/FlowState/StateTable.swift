@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+import Gossip
+import Simulation
+import Synchronization
+import Wire
+
+/// What packets left behind, on this host and on the others: connections, translations, stations, neighbors.
+///
+/// Packet threads read it through ``FlowStateView`` and write what packets teach through ``learn(_:owner:now:told:)``. What
+/// changes is told to the other hosts by ``FlowReplication``, and what they tell is merged. In whichever order rows come, all
+/// hosts end with the same.
+public final class StateTable: FlowStateView {
+    let connections: ConnectionRows
+    let translations: TranslationRows
+    let stations: LearnedRows<StationKey>
+    let neighbors: LearnedRows<NeighborKey>
+    let telling = Telling()
+    let bounds = LearnedBounds()
+    private let journal = Mutex<JournalInbox?>(nil)
+    /// Neighbors that did not answer, until they are asked again. Each host finds out for itself.
+    let unreachable = Mutex<[NeighborKey: UInt64]>([:])
+
+    /// An empty table.
+    ///
+    /// - Parameter onPortsWanted: called when this host wants ports to translate to; must be quick.
+    public init(onPortsWanted: @escaping @Sendable () -> Void = {}) {
+        connections = ConnectionRows(telling)
+        translations = TranslationRows(telling, onPortsWanted: onPortsWanted)
+        stations = LearnedRows(telling, bounds)
+        neighbors = LearnedRows(telling, bounds)
+    }
+
+    /// Tables by what they hold.
+    func table(_ kind: RowKind) -> any RowTable {
+        switch kind {
+        case .connection: connections
+        case .translation: translations
+        case .station: stations
+        case .neighbor: neighbors
+        }
+    }
+
+    /// Says which host this is, and what time it is, for the stamps of what begins here.
+    public func set(_ stamps: RowStamps) {
+        connections.state.withLock { $0.table.stamps = stamps }
+        translations.state.withLock { $0.table.stamps = stamps }
+        stations.set(stamps)
+        neighbors.set(stamps)
+    }
+
+    // MARK: - Reading
+
+    /// The port at which a MAC was seen.
+    public func port(of mac: MACAddress, vlan: UInt16, bridge: Tag) -> Tag? {
+        stations[StationKey(mac: mac, vlan: vlan, bridge: bridge)]
+    }
+
+    /// What a neighbor told.
+    public func neighbor(_ address: IPAddress, port: Tag) -> NeighborState {
+        let key = NeighborKey(address: address, port: port)
+        if let mac = neighbors[key] { return .at(mac) }
+        return unreachable.withLock { $0[key] } == nil ? .unknown : .unreachable
+    }
+
+    /// The connection of a packet.
+    public func connection(_ tuple: ConnectionTuple, zone: Tag, flags: UInt16) -> ConnectionMatch? {
+        connections.state.withLock { $0.table.find(tuple, zone: zone, flags: flags, now: $0.now) }
+    }
+
+    /// Whether two addresses have a connection.
+    public func hasConnections(_ pair: ConnectionTuple, zone: Tag) -> Bool {
+        connections.state.withLock { $0.table.hasConnections(pair, zone: zone) }
+    }
+
+    /// The translated connection of a packet.
+    public func translation(_ tuple: ConnectionTuple, zone: Tag) -> TranslationMatch? {
+        translations.state.withLock { $0.table.find(tuple, zone: zone, now: $0.now) }
+    }
+
+    /// What a source may become.
+    public func source(for wish: SourceWish) -> SourceChoice { translations.source(for: wish) }
+
+    /// A port of its own machine that a source may keep or become.
+    public func sourcePort(keeping tuple: ConnectionTuple, zone: Tag) -> UInt16? {
+        translations.state.withLock { $0.table.port(keeping: tuple, zone: zone) }
+    }
+
+    /// What the first fragment of a packet said.
+    public func fragment(_ name: FragmentName, zone: Tag) -> ConnectionTuple? {
+        translations.fragment(name, zone: zone)
+    }
+
+    // MARK: - Learning
+
+    /// Takes note of something that packets told here, or that it is still so.
+    ///
+    /// - Parameters:
+    ///   - owner: who a connection is counted to that begins.
+    ///   - told: gets what the other hosts are to hear of it.
+    public func learn(
+        _ learned: Learned, owner: ConnectionOwner? = nil, now: UInt64, told: inout ToldEntries
+    ) -> LearnOutcome {
+        switch learned {
+        case .connection(let tuple, let zone, let flags): connections.learn(tuple, zone, flags, owner, now: now, &told)
+        case .translation(let use, let flags): translations.learn(use, flags, owner, now: now, &told)
+        case .fragment(let name, let zone, let tuple): translations.learn(name, zone: zone, tuple, now: now)
+        case .mac(let mac, let vlan, let bridge, let port):
+            stations.learn(StationKey(mac: mac, vlan: vlan, bridge: bridge), port, now: now, &told)
+        case .neighbor(let address, let mac, let port):
+            learn(NeighborKey(address: address, port: port), mac, now, &told)
+        }
+    }
+
+    private func learn(
+        _ key: NeighborKey, _ mac: MACAddress, _ now: UInt64, _ told: inout ToldEntries
+    ) -> LearnOutcome {
+        let outcome = neighbors.learn(key, mac, now: now, &told)
+        if outcome == .news { unreachable.withLock { $0[key] = nil } }
+        return outcome
+    }
+
+    /// Notes that a neighbor did not answer.
+    public func markUnreachable(_ address: IPAddress, port: Tag, now: UInt64) {
+        let key = NeighborKey(address: address, port: port)
+        _ = neighbors.forget(key, now: now)
+        let isTaken = unreachable.withLock { unreachable in
+            // Without room it is asked again by the next packet: that costs time, and keeps a scan of addresses from growing
+            // the table.
+            guard unreachable.count < StateLimits.unreachableEntries || unreachable[key] != nil else { return false }
+            unreachable[key] = now &+ StateLimits.unreachableNanoseconds
+            return true
+        }
+        if !isTaken { bounds.refuse() }
+    }
+
+    /// What will be forgotten soon: each is named once, so that those who use it can see whether it is still so.
+    public func expiring(now: UInt64) -> [Learned] { stations.expiring(now: now) + neighbors.expiring(now: now) }
+
+    /// Forgets what is past its time and returns the tags of all that.
+    public func expire(now: UInt64) -> Set<Tag> {
+        var tags = Set(
+            connections.state.withLock { state in
+                state.now = max(state.now, now)
+                return state.table.expire(now: now, looking: StateLimits.connectionsLookedAt)
+            })
+        tags.formUnion(translations.expire(now: now))
+        tags.formUnion(stations.expire(now: now))
+        tags.formUnion(neighbors.expire(now: now))
+        unreachable.withLock { unreachable in
+            for (key, until) in unreachable where until <= now {
+                unreachable[key] = nil
+                tags.insert(key.tag)
+            }
+        }
+        return tags
+    }
+
+    // MARK: - Rows
+
+    /// Takes in rows that another host told; the tags of what is to be decided again.
+    ///
+    /// - Throws: when something can't be read. What was before it is taken in.
+    public func merge(_ bytes: [UInt8], now: UInt64, _ news: inout Set<Tag>) throws(MalformedBytes) {
+        var ends: [Int] = []
+        try read(bytes, now: now, &news, &ends)
+        if let journal = journal.withLock({ $0 }) { journal.add(bytes, ends) }
+    }
+
+    /// Takes in rows; adds where each ends.
+    ///
+    /// - Parameter older: how much older the rows are than they say, nanoseconds.
+    func read(
+        _ bytes: [UInt8], older: UInt64 = 0, now: UInt64, _ news: inout Set<Tag>, _ ends: inout [Int]
+    ) throws(MalformedBytes) {
+        var reader = ByteReader(bytes)
+        while !reader.isAtEnd {
+            let form: UInt8 = try reader.number()
+            guard let kind = RowKind(rawValue: form & RowForm.kind) else {
+                throw MalformedBytes("a row of kind \(form & RowForm.kind)")
+            }
+            try table(kind).merge(&reader, form, older: older, now: now, &news)
+            ends.append(bytes.count - reader.left)
+        }
+    }
+
+    /// Has what changes from now on written to a journal.
+    func setJournal(_ journal: JournalInbox?) { self.journal.withLock { $0 = journal } }
+
+    /// All rows that have some time left, what is for few included.
+    public func allRows(now: UInt64) -> [UInt8] {
+        var out = ByteWriter()
+        for kind in RowKind.allCases {
+            let every = [Bool](repeating: true, count: TableDigest.buckets)
+            _ = table(kind).encode(buckets: every, all: true, from: 0, bytes: .max, now: now, into: &out)
+        }
+        return out.bytes
+    }
+
+    /// The rows that keys name, as far as they are known here.
+    public func find(_ keys: [UInt8], now: UInt64) throws(MalformedBytes) -> [UInt8] {
+        var reader = ByteReader(keys)
+        var out = ByteWriter()
+        var count = 0
+        while !reader.isAtEnd, count < 16 {
+            let form: UInt8 = try reader.number()
+            guard let kind = RowKind(rawValue: form & RowForm.kind) else {
+                throw MalformedBytes("a key of kind \(form & RowForm.kind)")
+            }
+            try table(kind).find(&reader, form, now: now, into: &out)
+            count += 1
+        }
+        return out.bytes
+    }
+
+    /// The rows of entries of the log, as they are now.
+    func rows(of entries: Range<UInt64>, isPush: Bool, now: UInt64) -> [UInt8] {
+        let handles = telling.replicator.withLock { replicator in
+            entries.compactMap { entry -> (UInt64, RowHandle)? in
+                guard isPush || replicator.isShared(entry), let bits = replicator.handle(entry),
+                    let handle = RowHandle(bits: bits)
+                else { return nil }
+                return (entry, handle)
+            }
+        }
+        var out = ByteWriter()
+        for (entry, handle) in handles { table(handle.kind).encode(handle.place, entry: entry, now: now, into: &out) }
+        return out.bytes
+    }
+}

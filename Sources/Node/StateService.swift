@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+import Agent
+import Consensus
+import FlowState
+import Gossip
+import Linux
+import Simulation
+import Store
+import Synchronization
+import TLS
+import Wire
+
+/// Connects this node's flow state with that of the others: who they are and where, by what is sealed, and what is compared.
+final class StateService: Sendable {
+    unowned let node: Node
+    let port: StatePort
+    let keys: StateKeys
+    let replication: FlowReplication
+    private let comparing: AsyncStream<PeerID>
+    private let toCompare: AsyncStream<PeerID>.Continuation
+    private struct Progress {
+        var peers: [PeerID: StatePort.Peer] = [:]
+        var secrets: [UInt8: StateKeyRecord] = [:]
+        var compared: UInt64 = 0
+        var differed: UInt64 = 0
+    }
+    private let progress = Mutex(Progress())
+    let journal = Mutex<JournalKeeper?>(nil)
+    /// How often tables are compared with some other node.
+    private static let rounds = Duration.seconds(1)
+
+    init(_ node: Node, _ identity: NodeDirectory.Identity, _ directory: NodeDirectory, _ agent: Agent) throws {
+        self.node = node
+        guard let address = splitAddress(identity.peerAddress) else {
+            throw NodeError("\(identity.peerAddress): not an address with a port", "correct node.json")
+        }
+        let own = PeerID(identity.id.value)
+        port = try StatePort(
+            own: own, epoch: node.replica.epoch, cluster: identity.cluster, port: UInt16(address.port))
+        keys = try StateKeys(directory)
+        (comparing, toCompare) = AsyncStream<PeerID>.makeStream(bufferingPolicy: .bufferingNewest(64))
+        let now = monotonicNanoseconds()
+        // The wall clock is asked once: what happens to it later changes nothing.
+        agent.state.set(
+            RowStamps(
+                origin: StateService.number(of: own), offset: UInt64(max(0, wallSeconds())) * 1_000_000_000 &- now))
+        replication = FlowReplication(
+            agent.state, over: port, onNews: { agent.stateChanged($0) },
+            onCompare: { [toCompare] in toCompare.yield($0) }, onPending: { [port] in port.wake() })
+    }
+
+    /// The number of a node in stamps. Two of one number would only be counted together.
+    static func number(of peer: PeerID) -> UInt16 { UInt16(truncatingIfNeeded: mix(peer.value, 0x9e37_79b9_7f4a_7c15)) }
+
+    /// Takes in what an earlier run wrote, and begins to write.
+    func load(_ directory: NodeDirectory) throws {
+        let keeper = try JournalKeeper(node.agent.state, path: directory.journalFile, say: node.say)
+        journal.withLock { $0 = keeper }
+    }
+
+    func start() throws {
+        _ = try NamedThread("sel-state") { [port, replication] in
+            port.run(
+                receive: { replication.receive($0, from: $1, now: $2) }, step: { replication.step(now: $0) })
+        }
+        follow(node.replica.state)
+    }
+
+    func stop() {
+        port.stop()
+        journal.withLock { $0 }?.stop()
+    }
+
+    /// Makes what is known of the other nodes what the state says.
+    func follow(_ state: ClusterState) {
+        let starts = node.replica.starts
+        var peers: [PeerID: StatePort.Peer] = [:]
+        var names: [String: PeerID] = [:]
+        for record in state.nodes.values where record.id != node.replica.id {
+            guard let address = splitAddress(record.peerAddress) else { continue }
+            let id = PeerID(record.id.value)
+            peers[id] = StatePort.Peer(
+                host: address.host, port: address.port, epoch: max(record.epoch, starts[record.id] ?? 0))
+            names[record.name] = id
+        }
+        let (before, isOther) = progress.withLock { progress in
+            let before = progress.peers
+            progress.peers = peers
+            let isOther = progress.secrets != state.stateKeys
+            progress.secrets = state.stateKeys
+            return (before, isOther)
+        }
+        if isOther {
+            useSecrets(state)
+            Task { [self] in try? await keepSecrets() }
+        }
+        guard before != peers else { return }
+        port.setPeers(peers)
+        if Set(before.keys) != Set(peers.keys) { replication.setPeers(Set(peers.keys)) }
+        for (id, peer) in peers {
+            if let old = before[id], old.epoch != peer.epoch { replication.began(id) }
+        }
+        node.agent.setReplication(replication, peers: names)
+    }
+
+    // MARK: - Comparing
+
+    /// Compares tables: with whom it is asked for, and otherwise with some node each second.
+    func run() async {
+        let rounds = Task { [self] in
+            while !Task.isCancelled {
+                try? await Task.sleep(for: StateService.rounds)
+                guard let peer = progress.withLock({ $0.peers.keys.randomElement() }) else { continue }
+                await compare(with: peer, isFull: false)
+            }
+        }
+        for await peer in comparing {
+            if Task.isCancelled { break }
+            await compare(with: peer, isFull: true)
+        }
+        rounds.cancel()
+    }
+
+    func endComparing() { toCompare.finish() }
+
+    private func compare(with peer: PeerID, isFull: Bool) async {
+        let id = NodeID(peer.value)
+        let table = node.agent.state
+        var cursor: UInt64 = 0
+        var differs = false
+        repeat {
+            var question = ByteWriter()
+            question.number(cursor)
+            question.data(table.question(isFull: isFull, now: monotonicNanoseconds()))
+            guard let bytes = try? await node.ask(id, .compareState, question.bytes, seconds: 10),
+                let answer = try? StateTable.read(answer: bytes)
+            else { return }
+            if cursor == 0 {
+                // Its own rows first: what it takes in would be offered back.
+                for rows in table.offers(for: answer, now: monotonicNanoseconds()) {
+                    _ = try? await node.ask(id, .offerState, rows, seconds: 10)
+                }
+            }
+            take(answer.rows)
+            differs = differs || !answer.isEqual
+            cursor = answer.next
+        } while cursor != 0
+        progress.withLock { progress in
+            progress.compared &+= 1
+            if differs { progress.differed &+= 1 }
+        }
+    }
+
+    private func take(_ rows: [UInt8]) {
+        var news: Set<Simulation.Tag> = []
+        try? node.agent.state.merge(rows, now: monotonicNanoseconds(), &news)
+        if !news.isEmpty { node.agent.stateChanged(news) }
+    }
+
+    /// Answers a question for what differs.
+    func answer(_ bytes: [UInt8]) throws -> [UInt8] {
+        var reader = ByteReader(bytes)
+        let cursor: UInt64 = try reader.number()
+        return try node.agent.state.answer(try reader.data(), from: cursor, now: monotonicNanoseconds())
+    }
+
+    /// Takes in rows that another node offers.
+    func take(offered rows: [UInt8]) { take(rows) }
+
+    /// How often tables were compared, and how often they differed.
+    var comparisons: (compared: UInt64, differed: UInt64) { progress.withLock { ($0.compared, $0.differed) } }
+    /// The other nodes.
+    var peers: [PeerID] { progress.withLock { Array($0.peers.keys) } }
+}
