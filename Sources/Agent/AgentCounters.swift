@@ -15,6 +15,10 @@ public struct AgentCounters: Sendable, Equatable {
     public var parked: UInt64 = 0
     /// Packets that found no room to wait.
     public var parkingFull: UInt64 = 0
+    /// Packets that waited for what another host knows of their connection.
+    public var held: UInt64 = 0
+    /// Those of them for which another host knew it.
+    public var released: UInt64 = 0
     /// Flows that found no room.
     public var tableFull: UInt64 = 0
     /// ICMP errors and answers over their rate.
@@ -39,6 +43,8 @@ public struct AgentCounters: Sendable, Equatable {
         expired += other.expired
         parked += other.parked
         parkingFull += other.parkingFull
+        held += other.held
+        released += other.released
         tableFull += other.tableFull
         rateLimited += other.rateLimited
         unbound += other.unbound

@@ -83,6 +83,9 @@ final class Epoch: Sendable {
     func number(of port: PortIndex) -> PortNumber? { portNumbers[port] }
     func ingress(_ number: UInt32) -> Ingress? { ingresses[number] }
     func tunnel(to host: HostIndex) -> Tunnel? { tunnels[host] }
+    /// Whether there are other nodes, and which.
+    var hasPeers: Bool { !peersByName.isEmpty }
+    var allPeers: [PeerID] { Array(peersByName.values) }
     /// The node of a host.
     func peer(of host: HostIndex) -> PeerID? { peers[host] }
 }

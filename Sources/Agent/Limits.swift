@@ -45,6 +45,18 @@ public enum AgentLimits {
     public static let preparedAddresses = 4
     /// Lines a second that rules write, each rule by itself.
     public static let logsPerRule = 20
+    /// Packets of one thread that wait for another host to tell what it knows of their connection.
+    public static let heldPerThread = 512
+    /// Packets of one port that do.
+    public static let heldPerPort = 64
+    /// How long they wait at most.
+    public static let heldNanoseconds: UInt64 = 30_000_000
+    /// How often a second the other hosts are asked.
+    public static let wantsPerSecond = 2000
+    /// How long it is before they are asked for the same again.
+    public static let unknownStateNanoseconds: UInt64 = 1_000_000_000
+    /// Connections that nobody knew a moment ago, of which that is remembered.
+    public static let unknownStates = 8192
     /// Packets that come of a packet that comes of a packet.
     public static let generations = 4
     /// Distinct tags of one flow that are kept; past it a flow is not installed.

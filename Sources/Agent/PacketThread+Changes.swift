@@ -1,5 +1,5 @@
-import Datapath
 // SPDX-License-Identifier: Apache-2.0
+import Datapath
 import FlowState
 import Linux
 import Simulation
@@ -24,6 +24,7 @@ extension PacketThread {
             case .invalidate(let tags):
                 decideAgain(flows.flows(with: tags), thread)
                 resume(lot.take(tags), thread)
+                decide(waiting.take(tags), isOver: false, thread)
                 for tag in undecided.isEmpty ? [] : tags {
                     if let waited = undecided.removeValue(forKey: tag) { inherit(waited, thread) }
                 }
@@ -37,6 +38,7 @@ extension PacketThread {
                     ruleCounts.sums.map { RuleReport(name: $0.key, packets: $0.value.packets, bytes: $0.value.bytes) })
             }
         }
+        decide(waiting.takeDue(now: now), isOver: true, thread)
         var silent: Set<Tag> = []
         for due in lot.due(now: now) {
             switch due {

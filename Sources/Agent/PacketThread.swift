@@ -55,6 +55,9 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
     var lot = ParkingLot()
     /// Flows of an earlier run that wait for a neighbor before they can be decided again; they go on meanwhile.
     var undecided: [Tag: [InheritedFlow]] = [:]
+    /// Packets that wait for what another host knows.
+    var waiting = WaitingRoom()
+    var wantBudget = RateLimit(perSecond: AgentLimits.wantsPerSecond)
     var counters = AgentCounters()
     var errorBudget: [PortIndex: RateLimit] = [:]
     var answerBudget: [PortIndex: RateLimit] = [:]
@@ -123,6 +126,9 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
             park(packet.owned(), .ingress(epoch.fabric.tag(port)))
             sendGenerated(thread, generation: 0)
             return
+        }
+        if !simulator.verdict.missed.isEmpty, mayWaitForState(epoch.fabric.tag(port)) {
+            return waitForState(packet.owned(), epoch.fabric.tag(port))
         }
         let (actions, mask) = ActionBuilder.actions(of: simulator.verdict, epoch)
         let begins = simulator.verdict.beginsConnection

@@ -1,5 +1,5 @@
-import SQLite
 // SPDX-License-Identifier: Apache-2.0
+import SQLite
 import Simulation
 import Wire
 

@@ -1,7 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
 import API
 import Agent
 import Datapath
-// SPDX-License-Identifier: Apache-2.0
 import FlowState
 import Glibc
 import Linux
@@ -131,6 +131,7 @@ extension Node {
             let rows: [(String, UInt64)] = [
                 ("flow hits", statistics.hits), ("flow misses", statistics.misses), ("upcalls lost", statistics.lost),
                 ("upcall overflows", statistics.overflows), ("malformed", statistics.malformed),
+                ("held for state", counters.held), ("known elsewhere", counters.released),
                 ("refused", statistics.refused), ("not learned, full", agent.state.refused),
                 ("flows", statistics.flows), ("masks", statistics.masks), ("simulated", counters.simulated),
                 ("installed", counters.installed), ("replaced", counters.replaced), ("expired", counters.expired),

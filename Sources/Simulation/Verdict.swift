@@ -20,6 +20,8 @@ public struct Verdict: Sendable {
     public internal(set) var connections: [ConnectionUse] = []
     /// Translated connections that the packet belongs to. Those that are new begin with it, as connections do.
     public internal(set) var translations: [TranslationUse] = []
+    /// What nobody here knew of the packet, and another host may: a packet that nothing lets through may wait for that.
+    public internal(set) var missed: [MissedState] = []
     /// What is to be changed in the packet's payload before anything else: no flow can do that.
     public internal(set) var edit: PayloadEdit?
     /// Rules that ask for a line in the log.
@@ -82,6 +84,7 @@ public struct Verdict: Sendable {
         if !learned.isEmpty { learned.removeAll(keepingCapacity: true) }
         if !connections.isEmpty { connections.removeAll(keepingCapacity: true) }
         if !translations.isEmpty { translations.removeAll(keepingCapacity: true) }
+        if !missed.isEmpty { missed.removeAll(keepingCapacity: true) }
         edit = nil
         if !rules.isEmpty { rules.removeAll(keepingCapacity: true) }
         if !logs.isEmpty { logs.removeAll(keepingCapacity: true) }
@@ -91,6 +94,22 @@ public struct Verdict: Sendable {
         wait = nil
         isCacheable = true
         lengthLimit = 0
+    }
+}
+
+/// A connection that was looked up and not known.
+public enum MissedState: Sendable, Hashable {
+    /// In a zone.
+    case connection(ConnectionTuple, zone: Tag)
+    /// In a router that translates.
+    case translation(ConnectionTuple, zone: Tag)
+
+    /// The tag of what is decided when it is known.
+    public var tag: Tag {
+        switch self {
+        case .connection(let tuple, let zone): .connection(tuple, zone: zone)
+        case .translation(let tuple, let zone): .translation(tuple, zone: zone)
+        }
     }
 }
 

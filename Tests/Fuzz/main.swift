@@ -1,5 +1,5 @@
-import FlowState
 // SPDX-License-Identifier: Apache-2.0
+import FlowState
 // Any bytes into any parser. The first byte chooses which; libFuzzer finds the rest.
 import Glibc
 import Gossip

@@ -1,9 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
 import TestSupport
 import Testing
 import Topology
 import Wire
 
-// SPDX-License-Identifier: Apache-2.0
 @testable import Simulation
 
 @Suite struct RouterTests {

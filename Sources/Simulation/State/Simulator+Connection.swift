@@ -58,6 +58,7 @@ extension Simulator {
             return match.isReturn ? .establishedReturn : .established
         }
         var begins = mayBegin
+        if !isOpening { verdict.missed.append(.connection(tuple, zone: place.device)) }
         if tuple.ipProtocol == IPProtocol.tcp {
             // A reset begins nothing. Other segments may: their connection may be older than what this host knows.
             verdict.mask.bits.words[9] |= 0x04 << 48
@@ -68,6 +69,9 @@ extension Simulator {
         verdict.connections.append(ConnectionUse(zone: place.device, tuple: tuple, isNew: true, isReturn: false))
         return .new
     }
+
+    /// Whether the packet opens a connection for certain, so that nobody can know it yet.
+    var isOpening: Bool { key.ipProtocol == IPProtocol.tcp && key.tcpFlags & 0x12 == 0x02 }
 
     /// Reads what says whether a segment begins a connection: a SYN without ACK does, on ports whose last one is over, and a
     /// reset does not. All segments behind the first have ACK, so that one flow holds them.

@@ -324,6 +324,7 @@ extension Simulator {
         }
         verdict.ownTags.append(.translation(tuple, zone: place.device))
         translating.match = state.translation(tuple, zone: place.device)
+        if translating.match == nil, !isOpening { verdict.missed.append(.translation(tuple, zone: place.device)) }
         if let match = translating.match, isLate {
             // Its destination should have been translated: the rule for that is gone, and with it the connection.
             let kept =

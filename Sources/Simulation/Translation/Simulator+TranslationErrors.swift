@@ -22,7 +22,10 @@ extension Simulator {
             return true
         }
         // Who answered it would say the reverse.
-        guard let match = state.translation(asked.reversed, zone: place.device) else { return true }
+        guard let match = state.translation(asked.reversed, zone: place.device) else {
+            verdict.missed.append(.translation(asked.reversed, zone: place.device))
+            return true
+        }
         let real = ConnectionTuple(
             source: match.original.source, destination: match.reply.source, sourcePort: match.original.sourcePort,
             destinationPort: match.reply.sourcePort, ipProtocol: match.original.ipProtocol)

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+import Datapath
+import FlowState
+import Simulation
+import Wire
+
+/// Packets that nothing here lets through, while the other hosts are asked whether they know their connection: the answer of a
+/// connection that left by another host may be faster than the word of it. Pure: it is told the time.
+struct WaitingRoom {
+    /// A packet that waits, and the port where it came in.
+    struct Guest {
+        var packet: OwnedPacket
+        var port: Tag
+        /// What it waits for.
+        var missed: [MissedState]
+        var until: UInt64
+    }
+
+    private var guests: [Guest] = []
+    /// What nobody knew a moment ago: who comes with the same does not wait again.
+    private var unknown: [Tag: UInt64] = [:]
+    private var ofPort: [Tag: Int] = [:]
+    /// Packets that wait.
+    var count: Int { guests.count }
+    /// When the first of them has waited long enough.
+    private(set) var due = UInt64.max
+
+    /// Whether a packet is to wait. What nobody knew a moment ago nobody knows now.
+    func admits(_ missed: [MissedState], at port: Tag, now: UInt64) -> Bool {
+        guards(port) && !missed.isEmpty && missed.contains { (unknown[$0.tag] ?? 0) <= now }
+    }
+
+    private func guards(_ port: Tag) -> Bool {
+        guests.count < AgentLimits.heldPerThread && ofPort[port, default: 0] < AgentLimits.heldPerPort
+    }
+
+    mutating func hold(_ guest: Guest) {
+        guests.append(guest)
+        ofPort[guest.port, default: 0] += 1
+        due = min(due, guest.until)
+    }
+
+    private mutating func leave(_ guest: Guest) {
+        let left = (ofPort[guest.port] ?? 0) - 1
+        ofPort[guest.port] = left > 0 ? left : nil
+    }
+
+    /// Takes out those that waited for one of these.
+    mutating func take(_ tags: Set<Tag>) -> [Guest] {
+        if !unknown.isEmpty { for tag in tags { unknown[tag] = nil } }
+        if guests.isEmpty { return [] }
+        let taken = guests.filter { guest in guest.missed.contains { tags.contains($0.tag) } }
+        if taken.isEmpty { return [] }
+        guests.removeAll { guest in guest.missed.contains { tags.contains($0.tag) } }
+        for guest in taken { leave(guest) }
+        due = guests.map(\.until).min() ?? .max
+        return taken
+    }
+
+    /// Takes out those that have waited long enough: nobody knows what they need.
+    mutating func takeDue(now: UInt64) -> [Guest] {
+        guard due <= now else { return [] }
+        let taken = guests.filter { $0.until <= now }
+        guests.removeAll { $0.until <= now }
+        if unknown.count > AgentLimits.unknownStates { unknown.removeAll() }
+        for guest in taken {
+            leave(guest)
+            for missed in guest.missed { unknown[missed.tag] = now &+ AgentLimits.unknownStateNanoseconds }
+        }
+        due = guests.map(\.until).min() ?? .max
+        return taken
+    }
+}
+
+extension PacketThread {
+    /// Whether the packet in hand is to wait: nothing lets it through, and another host may know its connection.
+    func mayWaitForState(_ port: Tag) -> Bool {
+        let verdict = simulator.verdict
+        guard epoch.replication != nil, verdict.outputs.isEmpty, verdict.wait == nil, !verdict.missed.isEmpty,
+            epoch.hasPeers
+        else { return false }
+        return waiting.admits(verdict.missed, at: port, now: now) && wantBudget.take(now: now)
+    }
+
+    /// Lets a packet wait, and asks the other hosts.
+    func waitForState(_ packet: OwnedPacket, _ port: Tag) {
+        let missed = simulator.verdict.missed
+        var keys: [UInt8] = []
+        for one in missed {
+            switch one {
+            case .connection(let tuple, let zone): keys += FlowReplication.key(ofConnection: tuple, zone: zone)
+            case .translation(let tuple, let zone): keys += FlowReplication.key(ofTranslation: tuple, zone: zone)
+            }
+        }
+        waiting.hold(.init(packet: packet, port: port, missed: missed, until: now &+ AgentLimits.heldNanoseconds))
+        counters.held &+= 1
+        epoch.replication?.want(keys, from: epoch.allPeers)
+    }
+
+    /// Decides packets that waited.
+    ///
+    /// - Parameter isOver: whether they have waited long enough, and are not to wait again.
+    func decide(_ guests: [WaitingRoom.Guest], isOver: Bool, _ thread: any DatapathThread) {
+        for guest in guests {
+            guard let port = epoch.fabric.port(guest.port) else { continue }
+            if !isOver { counters.released &+= 1 }
+            resume(guest.packet, at: port, guest.port, thread)
+        }
+    }
+}

@@ -1,0 +1,123 @@
+#!/bin/bash
+# Connections that leave by one host and come back by another: through a router that translates, from the first packet,
+# with datagrams between the nodes lost; and once more after the first host's node died and is there again.
+#   asymmetric.sh BINARY
+set -u
+selvage=$1 lab=test-asymmetric
+connections=${CONNECTIONS:-1000} loss=${LOSS:-1}
+work=$(mktemp -d)
+trap '"$selvage" lab down --lab $lab >/dev/null 2>&1; rm -rf "$work"' EXIT
+fail() { echo "FAILED: $*"; tail -n 20 "$work/out" 2>/dev/null; exit 1; }
+at() { local place=$1; shift; timeout 100 "$selvage" lab exec --lab $lab "$place" -- "$@"; }
+cat >"$work/net.yaml" <<'YAML'
+tunnel: gre
+tenants:
+  acme:
+    bridges:
+      web: { subnet: 10.0.1.0/24, ports: [vm] }
+      # What is outside has a port on each of two hosts, and sends its answers by the other one.
+      internet: { ports: [far, near] }
+    routers:
+      edge:
+        links: [{ bridge: web }, { bridge: internet, address: 203.0.113.1/24 }]
+        nat: [{ source: 10.0.1.0/24, outPort: edge/internet, action: snat 203.0.113.5 }]
+lab:
+  hosts: [h1, h2, h3]
+  machines:
+    acme/web/vm: { host: h1, address: 10.0.1.11/24 }
+    acme/internet/far: { host: h2, address: 203.0.113.80/24 }
+    acme/internet/near: { host: h3, address: 203.0.113.81/24 }
+YAML
+cat >"$work/server.py" <<'PY'
+import socket, threading
+listener = socket.create_server(("203.0.113.80", 8080), backlog=4096)
+print("ready", flush=True)
+kept = []
+def serve(s):
+    while data := s.recv(100):
+        s.sendall(data)
+while True:
+    s, _ = listener.accept()
+    kept.append(s)
+    threading.Thread(target=serve, args=(s,), daemon=True).start()
+PY
+cat >"$work/client.py" <<'PY'
+import resource, socket, sys, time
+count, stay = int(sys.argv[1]), sys.argv[2] == "stay"
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+late = failed = 0
+times, kept = [], []
+for _ in range(count):
+    began = time.monotonic()
+    try:
+        s = socket.create_connection(("203.0.113.80", 8080), timeout=3)
+    except OSError:
+        failed += 1
+        continue
+    took = time.monotonic() - began
+    times.append(took)
+    # The first segment is sent again after a second (RFC 6298).
+    late += took > 0.5
+    kept.append(s)
+times.sort()
+print("opened", len(times), "late", late, "failed", failed, "median_ms %.2f" % (times[len(times) // 2] * 1e3), flush=True)
+if stay:
+    sys.stdin.readline()
+    lost = 0
+    for s in kept:
+        try:
+            s.settimeout(3)
+            s.sendall(b"x")
+            lost += s.recv(1) != b"x"
+        except OSError:
+            lost += 1
+    print("kept", len(kept) - lost, "lost", lost, flush=True)
+PY
+"$selvage" lab up "$work/net.yaml" --lab $lab >"$work/out" 2>&1 || fail "lab up"
+# The way back: a cable behind Selvage's back, over which the far machine sends its answers to the near one.
+at acme/internet/near sh -c 'echo $$; exec sleep 1000' >"$work/pid" &
+for _ in $(seq 50); do [ -s "$work/pid" ] && break; sleep 0.1; done
+pid=$(cat "$work/pid"); [ -n "$pid" ] || fail "no machine"
+at acme/internet/far ip link add back type veth peer name back netns "$pid" || fail "no cable"
+for side in far near; do
+    at acme/internet/$side ip link set back up
+    at acme/internet/$side sh -c 'for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >$f; done'
+done
+at acme/internet/far ip addr add 172.31.0.1/30 dev back; at acme/internet/near ip addr add 172.31.0.2/30 dev back
+at acme/internet/far ip route add 203.0.113.5/32 via 172.31.0.2 src 203.0.113.80 || fail "no route back"
+at acme/internet/near sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
+at acme/internet/far python3 "$work/server.py" >"$work/server" 2>&1 &
+for _ in $(seq 100); do grep -q ready "$work/server" && break; sleep 0.1; done
+
+at acme/web/vm python3 "$work/client.py" 50 go >"$work/out" || fail "connections without loss"
+grep -q "^opened 50 late 0 failed 0" "$work/out" || fail "without loss"
+
+# Each host drops one in a hundred of what other nodes tell it.
+if [ "$loss" -gt 0 ]; then
+    for host in h1 h2 h3; do
+        at $host nft "add table ip loss; add chain ip loss in { type filter hook input priority 0; }; \
+            add rule ip loss in udp dport 7420 numgen random mod 100 < $loss counter drop" || fail "nft"
+    done
+fi
+mkfifo "$work/go"
+at acme/web/vm python3 "$work/client.py" "$connections" stay <"$work/go" >"$work/stay" 2>&1 &
+client=$!
+exec 3>"$work/go"
+for _ in $(seq 900); do grep -q opened "$work/stay" && break; sleep 0.1; done
+read -r _ opened _ late _ failed _ < <(cat "$work/stay")
+cp "$work/stay" "$work/out"
+[ "${opened:-0}" = "$connections" ] && [ "$failed" = 0 ] || fail "not all connections were opened: $(cat "$work/stay")"
+[ "$late" -le $((connections / 1000)) ] || fail "$late of $connections first answers did not pass at once"
+if [ "$loss" -gt 0 ]; then
+    dropped=0
+    for host in h1 h2 h3; do dropped=$((dropped + $(at $host nft list table ip loss | sed -n 's/.*counter packets \([0-9]*\).*/\1/p'))); done
+    [ "$dropped" -gt 0 ] || fail "nothing was lost"
+fi
+echo "$connections connections, $late late, ${dropped:-0} datagrams lost"
+
+# The node that they came back by dies, and knows them when it is there again.
+"$selvage" lab kill h3 --lab $lab >/dev/null && "$selvage" lab start h3 --lab $lab >/dev/null || fail "h3 did not come back"
+echo go >&3; exec 3>&-
+wait $client
+cp "$work/stay" "$work/out"
+grep -q "^kept $connections lost 0" "$work/stay" || fail "connections were lost: $(tail -n 1 "$work/stay")"
