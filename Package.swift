@@ -134,7 +134,7 @@ let package = Package(
         tests("Manifest", ["Wire", "Topology"]),
         tests("Simulation", ["Wire", "Topology"]),
         tests("Datapath", ["Wire", "Linux", "Netlink", "CLinux"]),
-        tests("FlowState", ["Wire", "Simulation", "Gossip", "SQLite", "Linux", "TLS"]),
+        tests("FlowState", ["Wire", "Simulation", "Gossip", "SQLite", "Linux", "CLinux", "TLS"]),
         tests("Agent", ["Wire", "Simulation", "FlowState", "Datapath"]),
         tests("Consensus", ["ClusterSimulation"]),
         tests("Gossip", ["Wire"]),

@@ -11,7 +11,8 @@ struct ClusterEndpoints {
 
     var all: [Endpoint] {
         [
-            status, tokens, makeToken, deleteToken, join, authorities, rotate, signClient, keys, makeKey, deleteKey,
+            status, tokens, makeToken, deleteToken, join, authorities, rotate, rotateSecret, signClient, keys, makeKey,
+            deleteKey,
             setRole, remove, transfer, snapshot,
         ]
     }
@@ -98,6 +99,17 @@ struct ClusterEndpoints {
             access: .operator, answers: [.init(status: 204, text: "It has begun.")], problems: [409, 502, 503]
         ) { [node] _ in
             try await node.rotateAuthority()
+            return .empty
+        }
+    }
+
+    private var rotateSecret: Endpoint {
+        Endpoint(
+            method: .post, path: "/v1/cluster/state-secrets/rotate", id: "rotate-state-secret", tag: "cluster",
+            summary: "Put another secret in place of the one that seals flow state between nodes.",
+            access: .operator, answers: [.init(status: 204, text: "It has begun.")], problems: [409, 502, 503]
+        ) { [node] _ in
+            try await node.rotateStateSecret()
             return .empty
         }
     }

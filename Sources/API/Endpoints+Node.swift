@@ -9,7 +9,7 @@ import Topology
 struct NodeEndpoints {
     let node: any NodeInterface
 
-    var all: [Endpoint] { [health, ready, status, flows, datapath, state, rules, trace] }
+    var all: [Endpoint] { [health, ready, status, flows, datapath, state, replication, rules, trace] }
 
     private var health: Endpoint {
         Endpoint(
@@ -76,6 +76,10 @@ struct NodeEndpoints {
         }
     }
 
+    private var replication: Endpoint {
+        tool("replication", "How a node's flow state and that of the other nodes agree.", .replication)
+    }
+
     private var rules: Endpoint {
         Endpoint(
             method: .get, path: "/v1/node/rules", id: "node-rules", tag: "node",
@@ -125,6 +129,7 @@ struct NodeEndpoints {
         case .datapath(let answer): try .json(answer)
         case .trace(let answer): try .json(answer)
         case .state(let answer): try .json(answer)
+        case .replication(let answer): try .json(answer)
         case .rules(let answer): try .json(answer)
         }
     }

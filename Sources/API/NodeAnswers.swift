@@ -10,6 +10,8 @@ public enum NodeRequest: Codable, Sendable {
     case datapath
     /// Connections that are known; those meant by the text, all without one.
     case state(matching: String?)
+    /// How flow state and that of other nodes agree.
+    case replication
     /// What rules matched; those meant by the text, all without one.
     case rules(matching: String?)
     /// Simulate a described packet from a port.
@@ -28,6 +30,8 @@ public enum NodeResponse: Codable, Sendable {
     case datapath(DatapathAnswer)
     /// Answer to `state`.
     case state(StateAnswer)
+    /// Answer to `replication`.
+    case replication(ReplicationAnswer)
     /// Answer to `rules`.
     case rules([RuleAnswer])
     /// Answer to `trace`.

@@ -25,6 +25,8 @@ public protocol NodeInterface: Sendable {
     func remove(_ node: String, force: Bool) async throws
     /// Hands leadership over; to the best voter unless said.
     func transferLeadership(to node: String?) async throws -> String
+    /// Puts another secret in place of the one that seals flow state.
+    func rotateStateSecret() async throws
     /// Puts another authority in place of the one that signs.
     func rotateAuthority() async throws
     /// Signs a client's certificate.

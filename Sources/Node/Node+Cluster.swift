@@ -321,6 +321,21 @@ extension Node: NodeInterface {
 
     // MARK: - Certificates
 
+    /// Puts another secret in place of the one that seals flow state. The rest happens by itself: see ``StateService``.
+    public func rotateStateSecret() async throws {
+        try await replica.barrier()
+        let state = replica.state
+        guard state.stateKeys.values.allSatisfy({ $0.state == .active }) else {
+            throw StoreRefusal.refused(
+                "a change of the secret is under way", "selvage state peers shows how far it is; try again in a minute")
+        }
+        // Only nodes that vote may propose it.
+        guard state.nodes[replica.id]?.role == .voter else {
+            throw StoreRefusal.refused("\(name) is no voter", "ask a node that votes")
+        }
+        try await flowState.installSecret(state)
+    }
+
     /// Puts another authority in place of the one that signs. The rest happens by itself: see ``Housekeeping``.
     public func rotateAuthority() async throws {
         try await replica.barrier()

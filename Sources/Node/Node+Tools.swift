@@ -18,6 +18,7 @@ extension Node {
         case .flows: .flows(flows())
         case .datapath: datapath()
         case .state(let text): .state(connections(text))
+        case .replication: .replication(flowState.report())
         case .rules(let text): .rules(rules(text))
         case .trace(let port, let packet): Tracer(agent: agent).trace(port: port, packet: packet)
         }

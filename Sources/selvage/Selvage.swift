@@ -22,7 +22,8 @@ struct Selvage: AsyncParsableCommand {
                 name: "Topology",
                 subcommands: [
                     ApplyCommand.self, DiffCommand.self, GetCommand.self, DescribeCommand.self, DeleteCommand.self,
-                    ExportCommand.self, WatchCommand.self, TopologyCommand.self,
+                    BindCommand.self, UnbindCommand.self, MigrateCommand.self, ExportCommand.self, WatchCommand.self,
+                    TopologyCommand.self,
                 ]),
             CommandGroup(
                 name: "Why",
