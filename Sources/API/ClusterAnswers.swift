@@ -107,6 +107,10 @@ public struct NodeAnswer: Codable, Sendable {
     public var problem: String?
     /// When its certificate ends, RFC 3339.
     public var certificateExpires: String
+    /// How the node that answers hears it by gossip: `alive`, `suspect`, `dead` or `left`; nothing of itself.
+    public var gossip: String?
+    /// Seconds since that is so.
+    public var gossipSeconds: Double?
 
     /// Made by the node.
     public init(

@@ -386,6 +386,10 @@ enum Schemas {
             Property("version", .string(), required: true, "Version of its program."),
             Property("matchIndex", revision, "How far its log is the leader's, if the leader answers."),
             Property("lastContactSeconds", .number, "Since the leader heard of it, if the leader answers."),
+            Property(
+                "gossip", .string(values: ["alive", "suspect", "dead", "left"]),
+                "How the node that answers hears it by gossip; nothing of itself."),
+            Property("gossipSeconds", .number, "Since when that is so."),
             Property("replication", .string(), "How replication to it goes, if the leader answers."),
             Property("problem", .string(), "Why the node that answers does not reach it."),
             Property("certificateExpires", .string(), required: true, "When its certificate ends."),

@@ -37,6 +37,8 @@ public final class FlowReplication: Sendable {
     private let onNews: @Sendable (Set<Tag>) -> Void
     /// Tables are to be compared with a peer.
     private let onCompare: @Sendable (PeerID) -> Void
+    /// A word about who is there came.
+    private let onMembership: @Sendable (PeerID, MembershipMessage) -> Void
     /// Something waits to be sent: ``step(now:)`` is due soon. Called on packet threads.
     private let onPending: @Sendable () -> Void
     private let counted = Mutex(ReplicationCounters())
@@ -51,8 +53,10 @@ public final class FlowReplication: Sendable {
     public init(
         _ table: StateTable, over transport: any StateTransport, options: ReplicatorOptions = ReplicatorOptions(),
         onNews: @escaping @Sendable (Set<Tag>) -> Void, onCompare: @escaping @Sendable (PeerID) -> Void,
+        onMembership: @escaping @Sendable (PeerID, MembershipMessage) -> Void = { _, _ in },
         onPending: @escaping @Sendable () -> Void = {}
     ) {
+        self.onMembership = onMembership
         self.table = table
         self.transport = transport
         self.options = options
@@ -122,6 +126,9 @@ public final class FlowReplication: Sendable {
         return out.bytes
     }
 
+    /// Sends a word about who is there.
+    public func send(_ message: MembershipMessage, to peer: PeerID) { send(.membership(message), to: peer) }
+
     private func send(_ frame: GossipFrame, to peer: PeerID) {
         var out = ByteWriter()
         frame.encode(into: &out)
@@ -153,6 +160,7 @@ public final class FlowReplication: Sendable {
                     counted.withLock { $0.found &+= 1 }
                     send(.found(rows), to: peer)
                 } catch { spoil() }
+            case .membership(let message): onMembership(peer, message)
             case .heads, .missing, .forgotten:
                 perform(table.telling.replicator.withLock { $0.received(frame, from: peer, now: now) }, now)
             }

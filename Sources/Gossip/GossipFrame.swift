@@ -16,6 +16,8 @@ public enum GossipFrame: Sendable, Equatable {
     case wanted([UInt8])
     /// Rows that were wanted, under no number.
     case found([UInt8])
+    /// Who is there.
+    case membership(MembershipMessage)
 
     /// Ranges that one frame names at most.
     public static let rangesAtMost = 64
@@ -27,6 +29,7 @@ public enum GossipFrame: Sendable, Equatable {
         case forgotten = 4
         case wanted = 5
         case found = 6
+        case membership = 7
     }
 
     /// Appends the frame to a datagram.
@@ -56,6 +59,9 @@ public enum GossipFrame: Sendable, Equatable {
         case .found(let rows):
             out.number(Kind.found.rawValue)
             out.data(rows)
+        case .membership(let message):
+            out.number(Kind.membership.rawValue)
+            message.encode(into: &out)
         }
     }
 
@@ -84,6 +90,7 @@ public enum GossipFrame: Sendable, Equatable {
             case .forgotten: frames.append(.forgotten(before: try reader.longCount()))
             case .wanted: frames.append(.wanted(try reader.data()))
             case .found: frames.append(.found(try reader.data()))
+            case .membership: frames.append(.membership(try MembershipMessage(reading: &reader)))
             }
         }
         return frames

@@ -2,9 +2,11 @@
 import API
 import Consensus
 import Foundation
+import Gossip
 import Linux
 import NIOCore
 import Store
+import Synchronization
 import TLS
 import Topology
 import Wire
@@ -60,12 +62,18 @@ extension Node: NodeInterface {
         } else if !hasKnowledge, let peer {
             health = peer.isConnected ? "up" : "down"
         }
-        return NodeAnswer(
+        var answer = NodeAnswer(
             name: node.name, id: node.id.description, role: role, wanted: node.role.word, isLeader: isLeader,
             status: health, peerAddress: node.peerAddress, apiAddress: node.apiAddress, version: node.version,
             matchIndex: isLeader ? nil : known?.match, lastContactSeconds: isLeader ? nil : known?.silenceSeconds,
             replication: isLeader ? nil : known?.replication, problem: health == "up" ? nil : peer?.problem,
             certificateExpires: rfc3339(node.certificate.notAfter))
+        if let heard = flowState.membership.withLock({ $0.state(of: PeerID(node.id.value)) }) {
+            let now = monotonicNanoseconds()
+            answer.gossip = heard.state.word
+            answer.gossipSeconds = now > heard.since ? Double(now - heard.since) / 1e9 : 0
+        }
+        return answer
     }
 
     /// Why this node should get no work.

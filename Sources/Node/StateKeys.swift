@@ -78,7 +78,7 @@ extension StateService {
         let state = node.replica.state
         for record in state.stateKeys.values where keys[record.fingerprint] == nil { await fetch(record, state) }
         useSecrets(state)
-        guard node.replica.agreement.role == .leader else { return }
+        guard node.replica.agreement.role == .leader, state.allUnderstand(Transaction.stateKeysFormat) else { return }
         try await advance(state)
     }
 

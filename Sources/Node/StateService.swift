@@ -16,6 +16,8 @@ final class StateService: Sendable {
     let port: StatePort
     let keys: StateKeys
     let replication: FlowReplication
+    /// Who is there, as datagrams tell. It changes nothing in the agreement.
+    let membership: Mutex<Membership>
     private let comparing: AsyncStream<PeerID>
     private let toCompare: AsyncStream<PeerID>.Continuation
     private struct Progress {
@@ -38,6 +40,12 @@ final class StateService: Sendable {
         port = try StatePort(
             own: own, epoch: node.replica.epoch, cluster: identity.cluster, port: UInt16(address.port))
         keys = try StateKeys(directory)
+        let membership = Late<StateService>()
+        self.membership = Mutex(
+            Membership(
+                own: own, epoch: node.replica.epoch,
+                metadata: Array(Founding.version.utf8.prefix(MembershipMessage.metadataBytes)),
+                seed: Cryptography.randomID()))
         (comparing, toCompare) = AsyncStream<PeerID>.makeStream(bufferingPolicy: .bufferingNewest(64))
         let now = monotonicNanoseconds()
         // The wall clock is asked once: what happens to it later changes nothing.
@@ -46,7 +54,9 @@ final class StateService: Sendable {
                 origin: StateService.number(of: own), offset: UInt64(max(0, wallSeconds())) * 1_000_000_000 &- now))
         replication = FlowReplication(
             agent.state, over: port, onNews: { agent.stateChanged($0) },
-            onCompare: { [toCompare] in toCompare.yield($0) }, onPending: { [port] in port.wake() })
+            onCompare: { [toCompare] in toCompare.yield($0) }, onMembership: { membership.value?.heard($1, from: $0) },
+            onPending: { [port] in port.wake() })
+        membership.value = self
     }
 
     /// The number of a node in stamps. Two of one number would only be counted together.
@@ -59,14 +69,40 @@ final class StateService: Sendable {
     }
 
     func start() throws {
-        _ = try NamedThread("sel-state") { [port, replication] in
+        _ = try NamedThread("sel-state") { [self] in
             port.run(
-                receive: { replication.receive($0, from: $1, now: $2) }, step: { replication.step(now: $0) })
+                receive: { replication.receive($0, from: $1, now: $2) },
+                step: { now in
+                    let (effects, due) = membership.withLock { ($0.tick(now: now), $0.nextDue) }
+                    perform(effects)
+                    return min(replication.step(now: now), due)
+                })
         }
         follow(node.replica.state)
     }
 
+    private func heard(_ message: MembershipMessage, from peer: PeerID) {
+        perform(membership.withLock { $0.receive(message, from: peer, now: monotonicNanoseconds()) })
+    }
+
+    private func perform(_ effects: [Membership.Effect]) {
+        for effect in effects {
+            switch effect {
+            case .send(let peer, let message): replication.send(message, to: peer)
+            case .askByStream(let peer):
+                Task { [self] in
+                    guard (try? await node.ask(NodeID(peer.value), .hasStateSecret, seconds: 1)) != nil else { return }
+                    membership.withLock { $0.streamAnswered(peer, now: monotonicNanoseconds()) }
+                }
+            case .changed(let peer, let state):
+                let name = node.replica.state.nodes[NodeID(peer.value)]?.name ?? "node \(peer)"
+                node.say("\(name) is \(state.word)")
+            }
+        }
+    }
+
     func stop() {
+        perform(membership.withLock { $0.leave() })
         port.stop()
         journal.withLock { $0 }?.stop()
     }
@@ -96,6 +132,7 @@ final class StateService: Sendable {
         }
         guard before != peers else { return }
         port.setPeers(peers)
+        membership.withLock { $0.setMembers(peers.mapValues(\.epoch), now: monotonicNanoseconds()) }
         if Set(before.keys) != Set(peers.keys) { replication.setPeers(Set(peers.keys)) }
         for (id, peer) in peers {
             if let old = before[id], old.epoch != peer.epoch { replication.began(id) }

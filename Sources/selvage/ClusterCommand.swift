@@ -164,7 +164,8 @@ struct ClusterCommand: AsyncParsableCommand {
                 try output.show(cluster.nodes) {
                     LabPrinter.table(
                         [
-                            "NAME", "ID", "ROLE", "LEADER", "STATUS", "BEHIND", "LAST CONTACT", "PEER ADDRESS",
+                            "NAME", "ID", "ROLE", "LEADER", "STATUS", "BEHIND", "LAST CONTACT", "GOSSIP",
+                            "PEER ADDRESS",
                             "VERSION",
                         ],
                         cluster.nodes.map { node in
@@ -175,7 +176,8 @@ struct ClusterCommand: AsyncParsableCommand {
                                     ? "0"
                                     : node.matchIndex.map { "\(cluster.lastIndex > $0 ? cluster.lastIndex - $0 : 0)" }
                                         ?? "-",
-                                node.lastContactSeconds.map { "\(milliseconds($0)) ms" } ?? "-", node.peerAddress,
+                                node.lastContactSeconds.map { "\(milliseconds($0)) ms" } ?? "-", node.gossip ?? "-",
+                                node.peerAddress,
                                 node.version,
                             ]
                         })

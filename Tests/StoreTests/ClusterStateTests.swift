@@ -17,7 +17,13 @@ private struct Changes {
     private mutating func path() -> PortPath { PortPath(device: device(), name: "p\(below(5))") }
 
     private mutating func operation(_ state: ClusterState) -> Transaction.Operation {
-        switch below(12) {
+        switch below(13) {
+        case 12:
+            if below(3) == 0 { return .deleteStateKey(UInt8(below(4))) }
+            return .putStateKey(
+                StateKeyRecord(
+                    number: UInt8(below(4)), fingerprint: "f\(below(9))",
+                    state: [.installed, .active, .retiring][below(3)], since: Int64(below(100))))
         case 0, 1: return .put(.bridge(Bridge(path: device())))
         case 2:
             var router = Router(path: device())

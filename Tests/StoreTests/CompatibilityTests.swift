@@ -44,7 +44,7 @@ import Wire
         func node(_ id: UInt64, _ name: String) -> NodeRecord {
             var node = NodeRecord(
                 id: NodeID(id), name: name, role: .voter, peerAddress: "192.0.2.\(id):7420",
-                apiAddress: "192.0.2.\(id):7421", version: "0.2.0", joined: 1000)
+                apiAddress: "192.0.2.\(id):7421", version: "0.2.0", format: 1, joined: 1000)
             node.certificate = CertificateRecord(serial: "0\(id)", authority: "aa", notAfter: 5000)
             return node
         }

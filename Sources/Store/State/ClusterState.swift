@@ -69,6 +69,8 @@ public struct ClusterState: Sendable {
         var hash: StateDigest
     }
 
+    /// Whether all nodes say that they understand commands of a format.
+    public func allUnderstand(_ format: UInt8) -> Bool { nodes.values.allSatisfy { $0.format >= format } }
     /// The authority that signs.
     public var activeAuthority: AuthorityRecord? { authorities.values.first { $0.state == .active } }
 

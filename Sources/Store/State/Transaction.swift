@@ -5,8 +5,13 @@ import Wire
 
 /// A change of the cluster's state: all of it, or nothing. What the log agrees on.
 public struct Transaction: Sendable, Equatable {
-    /// The format of commands that this version writes and understands.
-    public static let format: UInt8 = 1
+    /// The latest format of commands that this version understands. What earlier versions understand is written as they did; the
+    /// rest is proposed only when all nodes understand it (``ClusterState/allUnderstand(_:)``).
+    public static let format: UInt8 = 2
+    /// The format that secrets for flow state came with.
+    public static let stateKeysFormat: UInt8 = 2
+    private static let firstFormat: UInt8 = 1
+    private var format: UInt8 { operations.contains(where: \.isOfSecondFormat) ? 2 : Transaction.firstFormat }
 
     /// Who asks, so that what is asked twice is done once.
     public var session: SessionID
@@ -121,7 +126,7 @@ extension Transaction {
     /// As bytes of a command.
     public func encode() -> [UInt8] {
         var out = ByteWriter()
-        out.number(Transaction.format)
+        out.number(format)
         out.number(session.client)
         out.count(session.serial)
         out.count(session.floor)
@@ -147,8 +152,8 @@ extension Transaction {
     public init(decoding bytes: [UInt8]) throws(MalformedBytes) {
         var reader = ByteReader(bytes)
         let format: UInt8 = try reader.number()
-        guard format == Transaction.format else {
-            throw MalformedBytes("a command of format \(format); this version knows \(Transaction.format)")
+        guard (Transaction.firstFormat...Transaction.format).contains(format) else {
+            throw MalformedBytes("a command of format \(format); this version knows up to \(Transaction.format)")
         }
         session = SessionID(
             client: try reader.number(), serial: try reader.longCount(), floor: try reader.longCount())
@@ -166,6 +171,13 @@ extension Transaction {
 }
 
 extension Transaction.Operation {
+    fileprivate var isOfSecondFormat: Bool {
+        switch self {
+        case .putStateKey, .deleteStateKey: true
+        default: false
+        }
+    }
+
     /// Whether only a node that votes may propose it.
     func needsVote(of node: NodeID) -> Bool {
         switch self {
