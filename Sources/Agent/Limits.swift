@@ -50,7 +50,7 @@ public enum AgentLimits {
     /// Packets of one port that do.
     public static let heldPerPort = 64
     /// How long they wait at most.
-    public static let heldNanoseconds: UInt64 = 30_000_000
+    public static let heldNanoseconds: UInt64 = 60_000_000
     /// How often a second the other hosts are asked.
     public static let wantsPerSecond = 2000
     /// How long it is before they are asked for the same again.

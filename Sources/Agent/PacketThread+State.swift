@@ -7,10 +7,10 @@ import Wire
 
 /// What packets teach goes to the other hosts, and what is about to be forgotten is looked after.
 extension PacketThread {
-    /// Tells the other hosts what was learned here: before the packet goes on, those that may see its answer.
-    func tell(_ told: ToldEntries) {
+    /// Tells the other hosts what was learned here: what is news, before the packet goes on, to those that may see its answer.
+    func tell(_ told: ToldEntries, isNews: Bool) {
         guard told.range != nil, let replication = epoch.replication else { return }
-        replication.tell(told, first: interested(), now: now)
+        replication.tell(told, first: isNews ? interested() : [], now: now)
     }
 
     /// The nodes where the answer to the packet in hand may come in: those that it goes to.

@@ -274,7 +274,7 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
                 if learned.isOfConnection { simulator.refuse() }
             }
         }
-        tell(told)
+        tell(told, isNews: !news.isEmpty)
         if !news.isEmpty { announce(news) }
         if !stands { simulator.refuse() }
         return stands

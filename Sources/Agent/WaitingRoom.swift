@@ -94,7 +94,7 @@ extension PacketThread {
         }
         waiting.hold(.init(packet: packet, port: port, missed: missed, until: now &+ AgentLimits.heldNanoseconds))
         counters.held &+= 1
-        epoch.replication?.want(keys, from: epoch.allPeers)
+        epoch.replication?.want(keys, from: epoch.allPeers, now: now)
     }
 
     /// Decides packets that waited.

@@ -47,7 +47,18 @@ public final class FlowReplication: Sendable {
     private struct Flushing {
         /// When what waits goes.
         var due: UInt64?
+        /// Questions that were asked, and are asked again in case they were lost.
+        var wants: [Want] = []
+        var nextWant: UInt64 { wants.reduce(.max) { min($0, $1.next) } }
     }
+    private struct Want {
+        var keys: [UInt8]
+        var peers: [PeerID]
+        var next: UInt64
+        var left = 2
+    }
+    /// When a question is asked again, nanoseconds; the next time three times later.
+    private static let askAgain: UInt64 = 5_000_000
 
     /// Replication of a table.
     public init(
@@ -107,10 +118,34 @@ public final class FlowReplication: Sendable {
     /// Asks all others for what a packet needs.
     ///
     /// - Parameter keys: as ``key(ofConnection:zone:)`` and ``key(ofTranslation:zone:)`` make them, one behind the other.
-    public func want(_ keys: [UInt8], from peers: [PeerID]) {
+    public func want(_ keys: [UInt8], from peers: [PeerID], now: UInt64) {
         counted.withLock { $0.wanted &+= 1 }
         for peer in peers { send(.wanted(keys), to: peer) }
+        flushes.withLock {
+            $0.wants.append(Want(keys: keys, peers: peers, next: now &+ FlowReplication.askAgain))
+        }
+        onPending()
     }
+
+    private func askAgain(_ now: UInt64) {
+        let due = flushes.withLock { flushes -> [Want] in
+            let due = flushes.wants.filter { $0.next <= now }
+            if due.isEmpty { return [] }
+            flushes.wants.removeAll { $0.next <= now }
+            for var want in due where want.left > 1 {
+                want.left -= 1
+                want.next = now &+ 3 * FlowReplication.askAgain
+                flushes.wants.append(want)
+            }
+            return due
+        }
+        for want in due where !isKnown(want.keys, now) {
+            for peer in want.peers { send(.wanted(want.keys), to: peer) }
+        }
+    }
+
+    /// Whether something that was asked for is known by now.
+    private func isKnown(_ keys: [UInt8], _ now: UInt64) -> Bool { (try? table.find(keys, now: now))?.isEmpty == false }
 
     /// The key of a connection, for ``want(_:from:)``.
     public static func key(ofConnection tuple: ConnectionTuple, zone: Tag) -> [UInt8] {
@@ -185,13 +220,14 @@ public final class FlowReplication: Sendable {
             flushes.due = nil
             return true
         }
+        askAgain(now)
         if isDue { perform(table.telling.replicator.withLock { $0.flush(now: now) }, now) }
         perform(table.telling.replicator.withLock { $0.tick(now: now) }, now)
         let (next, isPending) = table.telling.replicator.withLock { ($0.nextDue, $0.isPending(now: now)) }
         return flushes.withLock { flushes in
             // What found no room goes next time.
             if isPending, flushes.due == nil { flushes.due = now &+ options.gather }
-            return min(next, flushes.due ?? .max)
+            return min(next, flushes.due ?? .max, flushes.nextWant)
         }
     }
 

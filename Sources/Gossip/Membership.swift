@@ -72,7 +72,7 @@ public struct Membership: Sendable {
 
     private let options: MembershipOptions
     private let own: PeerID
-    private var self_: MemberUpdate
+    private var said: MemberUpdate
     private var members: [PeerID: Member] = [:]
     private var news: [PeerID: News] = [:]
     private var order: [PeerID] = []
@@ -93,7 +93,7 @@ public struct Membership: Sendable {
         self.own = own
         self.options = options
         random = seed ^ own.value
-        self_ = MemberUpdate(
+        said = MemberUpdate(
             id: own, epoch: epoch, incarnation: 1, state: .alive, from: own, metadata: metadata)
     }
 
@@ -132,14 +132,14 @@ public struct Membership: Sendable {
         for id in members.keys.sorted() where !order.contains(id) {
             order.insert(id, at: Int(draw() % UInt64(order.count + 1)))
         }
-        announce(self_)
+        announce(said)
     }
 
     /// Says goodbye to some others; they tell the rest.
     public mutating func leave() -> [Effect] {
-        self_.state = .left
+        said.state = .left
         return members.values.filter { $0.known.state <= .suspect }.sorted { $0.known.id < $1.known.id }.map {
-            .send($0.known.id, MembershipMessage(.ack, number: 0, updates: [self_]))
+            .send($0.known.id, MembershipMessage(.ack, number: 0, updates: [said]))
         }
     }
 
@@ -201,12 +201,12 @@ public struct Membership: Sendable {
 
     /// Others doubt that this node lives: it says so, and takes itself to be slow.
     private mutating func refute(_ update: MemberUpdate) {
-        guard update.epoch == self_.epoch, update.incarnation >= self_.incarnation, update.state != .alive,
-            self_.state != .left
+        guard update.epoch == said.epoch, update.incarnation >= said.incarnation, update.state != .alive,
+            said.state != .left
         else { return }
-        self_.incarnation = update.incarnation + 1
+        said.incarnation = update.incarnation + 1
         health = min(options.healthMost, health + 1)
-        announce(self_)
+        announce(said)
     }
 
     /// How long a suspicion lasts that so many others share: from most to least by the logarithm of their number.

@@ -174,9 +174,9 @@ public final class Node: Sendable {
                 follower.follow { [self] in replica.state }
             }
             if applied.isEmpty || applied.contains(where: \.changesLeases) { leaser?.follow(replica.state) }
-            if applied.isEmpty || applied.contains(where: \.changesCluster) { flowState.follow(replica.state) }
+            if applied.isEmpty || applied.contains(where: \.changesCluster) { flowState.followSoon() }
         }
-        replica.onStart { [self] in flowState.follow(replica.state) }
+        replica.onStart { [self] in flowState.followSoon() }
         try await replica.answer { [self] node, method, bytes in try await answer(node, method, bytes) }
         try await replica.start()
         try flowState.start()

@@ -75,6 +75,9 @@ extension StateService {
 
     /// A round; called every few seconds, and when the secrets that the cluster agreed on changed.
     func keepSecrets() async throws {
+        // One round at a time: two would each make a secret.
+        guard startRound() else { return }
+        defer { endRound() }
         let state = node.replica.state
         for record in state.stateKeys.values where keys[record.fingerprint] == nil { await fetch(record, state) }
         useSecrets(state)

@@ -23,10 +23,13 @@ final class StateService: Sendable {
     private struct Progress {
         var peers: [PeerID: StatePort.Peer] = [:]
         var secrets: [UInt8: StateKeyRecord] = [:]
+        /// Whether secrets are being brought to where they belong.
+        var isKeeping = false
         var compared: UInt64 = 0
         var differed: UInt64 = 0
     }
     private let progress = Mutex(Progress())
+    private let worker: SerialThread
     let journal = Mutex<JournalKeeper?>(nil)
     /// How often tables are compared with some other node.
     private static let rounds = Duration.seconds(1)
@@ -40,6 +43,7 @@ final class StateService: Sendable {
         port = try StatePort(
             own: own, epoch: node.replica.epoch, cluster: identity.cluster, port: UInt16(address.port))
         keys = try StateKeys(directory)
+        worker = try SerialThread("sel-peers")
         let membership = Late<StateService>()
         self.membership = Mutex(
             Membership(
@@ -78,7 +82,7 @@ final class StateService: Sendable {
                     return min(replication.step(now: now), due)
                 })
         }
-        follow(node.replica.state)
+        followSoon()
     }
 
     private func heard(_ message: MembershipMessage, from peer: PeerID) {
@@ -107,8 +111,20 @@ final class StateService: Sendable {
         journal.withLock { $0 }?.stop()
     }
 
-    /// Makes what is known of the other nodes what the state says.
-    func follow(_ state: ClusterState) {
+    func startRound() -> Bool {
+        progress.withLock { progress in
+            if progress.isKeeping { return false }
+            progress.isKeeping = true
+            return true
+        }
+    }
+
+    func endRound() { progress.withLock { $0.isKeeping = false } }
+
+    /// Makes what is known of the other nodes what the state says, on a thread of its own: names may have to be looked up.
+    func followSoon() { worker.add { [self] in follow(node.replica.state) } }
+
+    private func follow(_ state: ClusterState) {
         let starts = node.replica.starts
         var peers: [PeerID: StatePort.Peer] = [:]
         var names: [String: PeerID] = [:]

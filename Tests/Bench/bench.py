@@ -11,6 +11,7 @@ Everything is made in network namespaces of this run and removed at its end; dae
 import argparse, asyncio, json, os, re, shutil, signal, statistics, subprocess, sys, tempfile, time
 
 import cluster as clusters
+from conntrackd import Conntrackd
 from etcd import Etcd
 from ovn import OVN
 
@@ -240,6 +241,30 @@ tenants:
         routes: [{ to: 10.0.0.0/24, via: 10.1.0.1 }]
 """
 MAC_A, MAC_B, MAC_GATEWAY = "0e:00:00:00:00:0a", "0e:00:00:00:00:0b", "0e:00:00:00:00:fe"
+
+
+def state(options, work):
+    """What telling other nodes of connections costs; conntrackd's kernels make theirs from a file."""
+    reach = {"state.rate": "ratio >= 3", "state.delay.p50": "<= 0.5", "state.delay.p99": "<= 5", "state.cpu": "<= 15",
+             "state.wire": "<= 120", "journal.rows": ">= 500000", "journal.restart": "<= 1"}
+    ours = {}
+    for _ in range(options.runs):
+        for line in run(options.tool, "state", "--rounds", "1", timeout=300).splitlines():
+            entry = json.loads(line)
+            ours.setdefault(entry["name"], (entry["unit"], []))[1].append(entry["value"])
+    peer = None
+    missing = Conntrackd.missing()
+    if missing:
+        print(f"  no peer for state.rate: {missing} is not installed", file=sys.stderr)
+    else:
+        try:
+            other = Conntrackd(namespace, run, daemon, wait_for, f"sb{os.getpid() % 10000}", work)
+            peer = statistics.median(other.rate(10_000) for _ in range(options.runs))
+        except RuntimeError as error:
+            print(f"  no peer for state.rate: {error}", file=sys.stderr)
+    for name, (unit, values) in ours.items():
+        more = {"peer": "conntrackd", "peer_value": peer} if name == "state.rate" else {}
+        result(name, statistics.median(values), unit, reach=reach[name], **more)
 
 
 def userspace(options, work):
@@ -578,7 +603,7 @@ def main():
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--output", default="bench.json")
     parser.add_argument("--lane", choices=("here", "kernel"), default="here")
-    parts = ("simulate", "userspace", "agreement", "convergence", "capacity", "kernel")
+    parts = ("simulate", "state", "userspace", "agreement", "convergence", "capacity", "kernel")
     parser.add_argument("--only", action="append", choices=parts, help="this part; may be given several times")
     options = parser.parse_args()
     work = tempfile.mkdtemp(prefix="selvage-bench.")
@@ -598,7 +623,7 @@ def main():
         if os.geteuid() != 0:
             print("the rest makes network namespaces and needs root", file=sys.stderr)
             return
-        for part in (userspace, agreement, convergence, capacity):
+        for part in (state, userspace, agreement, convergence, capacity):
             if part.__name__ in wanted:
                 part(options, work)
                 # What a part left running would disturb the next.

@@ -155,7 +155,7 @@ private func masquerade(_ port: UInt16, as translated: UInt16) -> TranslationUse
         let keys =
             FlowReplication.key(ofConnection: tcp(1).reversed, zone: zone)
             + FlowReplication.key(ofTranslation: masquerade(2, as: 7000).reply, zone: zone)
-        hosts.hosts[2].replication.want(keys, from: [hosts.hosts[0].id, hosts.hosts[1].id])
+        hosts.hosts[2].replication.want(keys, from: [hosts.hosts[0].id, hosts.hosts[1].id], now: hosts.now)
         hosts.deliver()
         hosts.deliver()
         #expect(hosts.connection(2, tcp(1).reversed, zone: zone) == ConnectionMatch(isReturn: true))

@@ -62,6 +62,12 @@ extension ClusterState {
             authorities[authority.fingerprint] = authority
         case .putStateKey(let key):
             guard key.number != 0 else { return noSuch("state key", "0") }
+            // A number names one secret: what was sealed by it could not be opened by another.
+            if let known = stateKeys[key.number], known.fingerprint != key.fingerprint {
+                return .failed(
+                    .refused,
+                    [Problem("state key \(key.number)", "is another secret's", remedy: "use a number that is free")])
+            }
             // One seals at a time.
             if key.state == .active {
                 for other in stateKeys.values where other.state == .active && other.number != key.number {
