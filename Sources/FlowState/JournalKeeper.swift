@@ -116,9 +116,10 @@ public final class JournalKeeper: Sendable {
             do throws(SQLiteError) { journal = try load() } catch { fail(error) }
         }
         table.setJournal(journal == nil ? nil : inbox)
+        // From here on everything is written: also what is learned before this thread goes on.
+        var cursor = table.head + 1
         ready.put(true)
         guard let journal else { return }
-        var cursor = table.head + 1
         while true {
             let isLast = isStopping.load(ordering: .acquiring)
             do throws(SQLiteError) {

@@ -239,13 +239,16 @@ public struct Membership: Sendable {
 
     /// A message came.
     public mutating func receive(_ message: MembershipMessage, from id: PeerID, now: UInt64) -> [Effect] {
-        guard let sender = members[id] else { return [] }
+        guard members[id] != nil else { return [] }
         var effects: [Effect] = []
         for update in message.updates { take(update, now, &effects) }
+        // Who speaks and is thought to be gone is told so, and can say otherwise.
+        if let sender = members[id], sender.known.state == .suspect || sender.known.state == .dead {
+            effects.append(
+                .send(id, MembershipMessage(.ack, number: 0, updates: [sender.known, said] + takeNews().dropLast(2))))
+        }
         switch message.kind {
         case .ping:
-            // Who is thought to be gone is told so, and can say otherwise.
-            if sender.known.state >= .suspect { announce(sender.known) }
             effects.append(.send(id, MembershipMessage(.ack, number: message.number, updates: takeNews())))
         case .ack:
             if let passedOn = passed.removeValue(forKey: message.number) {

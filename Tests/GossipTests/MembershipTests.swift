@@ -136,7 +136,7 @@ private let second: UInt64 = 1_000_000_000
         #expect(
             left.allSatisfy { village.nodes[$0]?.state(of: PeerID(5))?.state == .dead }, "seed \(SeededRandom.seed)")
         village.cuts = []
-        village.run(for: 30 * second)
+        village.run(for: 60 * second)
         for id in village.nodes.keys { #expect(village.states(of: id) == [.alive], "seed \(SeededRandom.seed)") }
     }
 
