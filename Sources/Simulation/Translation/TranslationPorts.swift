@@ -24,7 +24,14 @@ public struct TranslationPorts: Sendable {
         /// The address.
         public let key: Key
         /// Its blocks, ascending.
-        public internal(set) var blocks: [UInt32] = []
+        public internal(set) var blocks: [UInt32] = [] {
+            didSet {
+                holds = [Bool](repeating: false, count: Int(PortBlock.count))
+                for block in blocks { holds[Int(block)] = true }
+            }
+        }
+        /// The same, by block.
+        private(set) var holds = [Bool](repeating: false, count: Int(PortBlock.count))
         /// Connections that began here.
         public internal(set) var used = 0
         /// How many of them use a block, by block.
@@ -110,7 +117,7 @@ public struct TranslationPorts: Sendable {
         let place = Int(last)
         let block = Int(port) / PortBlock.size
         // What other hosts tell of has ports of theirs.
-        guard pools[place].blocks.contains(UInt32(block)) else { return -1 }
+        guard pools[place].holds[block] else { return -1 }
         pools[place].uses[block] += 1
         pools[place].used += 1
         pools[place].touched[block] = now
