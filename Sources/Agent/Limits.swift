@@ -13,6 +13,8 @@ public enum AgentLimits {
     public static let idleEndedNanoseconds: UInt64 = 4_000_000_000
     /// The same of one that carried a TCP reset.
     public static let idleResetNanoseconds: UInt64 = 1_000_000_000
+    /// Idle flows that are removed before packets are looked at again.
+    public static let removedAtOnce = 512
     /// One part in so many of a packet thread's time goes to reading flow counters, at most.
     public static let expiryShare: UInt64 = 25
     /// How often flow counters are read to find the idle ones.

@@ -28,6 +28,7 @@ extension PacketThread {
                 for tag in undecided.isEmpty ? [] : tags {
                     if let waited = undecided.removeValue(forKey: tag) { inherit(waited, thread) }
                 }
+            case .removeIdle(let of): if of == index { removeIdle(thread) }
             case .confirm(let expiring): confirm(expiring, thread)
             case .inherit(let inherited): inherit(inherited, thread)
             case .report(let reply): reply.put(report(thread))
@@ -277,16 +278,26 @@ extension PacketThread {
     func expire(_ thread: any DatapathThread) {
         readStatistics(thread)
         keepConnections()
-        var idle: [FlowID] = []
-        flows.forEach { record in
-            let used = max(record.installed, record.statistics.usedNanoseconds)
-            if !record.isStanding, now > used &+ idleLimit(record.statistics.tcpFlags) { idle.append(record.id) }
-        }
-        for id in idle {
+        idle.removeAll(keepingCapacity: true)
+        flows.forEach { record in if isIdle(record) { idle.append(record.id) } }
+        removeIdle(thread)
+    }
+
+    private func isIdle(_ record: borrowing FlowRecord) -> Bool {
+        let used = max(record.installed, record.statistics.usedNanoseconds)
+        return !record.isStanding && now > used &+ idleLimit(record.statistics.tcpFlags)
+    }
+
+    /// Removes flows that carry nothing, some at a time: after a flood there are many, and packets must not wait for all.
+    func removeIdle(_ thread: any DatapathThread) {
+        for id in idle.suffix(AgentLimits.removedAtOnce) {
+            guard let slot = flows.find(id), isIdle(flows[slot]) else { continue }
             thread.remove(id)
             flows.remove(id)
             counters.expired &+= 1
         }
+        idle.removeLast(min(idle.count, AgentLimits.removedAtOnce))
+        if !idle.isEmpty { broadcast(.removeIdle(thread: index)) }
     }
 
     /// Reads what flows carried.

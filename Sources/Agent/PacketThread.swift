@@ -19,6 +19,8 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
         case invalidate(Set<Tag>)
         /// What will be forgotten unless it is still so.
         case confirm([Learned])
+        /// Go on removing flows that nobody uses, for one of the threads.
+        case removeIdle(thread: Int)
         /// Flows that an earlier run left: keep those that are still right, remove the others.
         case inherit([InheritedFlow])
         /// Tell what is installed.
@@ -70,6 +72,8 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
     /// What rules matched.
     var ruleCounts = RuleCounts()
     var nextExpiry: UInt64 = 0
+    /// Flows that carried nothing for a while, and are removed.
+    var idle: [FlowID] = []
     var now: UInt64 = 0
 
     /// - Parameters:
