@@ -17,8 +17,6 @@ public enum StateLimits {
     public static let unreachableEntries = 16_384
     /// How long before its end a learned entry is confirmed, if anybody uses it.
     public static let confirmNanoseconds: UInt64 = 15_000_000_000
-    /// How often other hosts are told of a MAC or a neighbor what they were told before.
-    public static let tellIntervalNanoseconds: UInt64 = 1_000_000_000
     /// Connections that are known at a time.
     public static let connections = 1_048_576
     /// Connections that are looked at in one round of expiry: all of them within some twenty rounds.

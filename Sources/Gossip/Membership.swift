@@ -106,8 +106,7 @@ public struct Membership: Sendable {
 
     /// When ``tick(now:)`` has something to do.
     public var nextDue: UInt64 {
-        var due = nextProbe
-        if let probe { due = min(due, probe.helpAt, probe.endsAt) }
+        var due = probe.map { $0.isAnswered ? $0.endsAt : min($0.helpAt, $0.endsAt) } ?? nextProbe
         for member in members.values where member.known.state == .suspect { due = min(due, member.suspectedUntil) }
         for one in passed.values { due = min(due, one.endsAt) }
         return due

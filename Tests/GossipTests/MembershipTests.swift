@@ -75,6 +75,8 @@ private struct Village {
             }
             for id in nodes.keys.sorted() where !down.contains(id) {
                 if let effects = nodes[id]?.tick(now: now) { act(id, effects) }
+                // Whoever drives it would not rest otherwise.
+                #expect(nodes[id]?.nextDue ?? 0 > now)
                 doubts[id] = max(doubts[id] ?? 0, nodes[id]?.health ?? 0)
             }
         }

@@ -141,6 +141,7 @@ private struct Room {
             }
             for node in nodes.indices {
                 for effect in nodes[node].replicator.tick(now: now) { act(node, effect) }
+                #expect(nodes[node].replicator.nextDue > now)
                 if now % 1_000_000 < 100_000, nodes[node].replicator.isPending(now: now) {
                     for effect in nodes[node].replicator.flush(now: now) { act(node, effect) }
                 }

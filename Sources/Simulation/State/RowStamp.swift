@@ -25,9 +25,6 @@ public struct RowStamp: Sendable, Hashable, Comparable {
 
     /// By rank, time and host.
     @inlinable public static func < (a: RowStamp, b: RowStamp) -> Bool { a.bits < b.bits }
-
-    /// The same moment, above what was picked up.
-    public var beginning: RowStamp { RowStamp(bits: bits | 1 << 63) }
 }
 
 /// Makes stamps of one host.
