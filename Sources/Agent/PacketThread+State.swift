@@ -9,7 +9,7 @@ import Wire
 extension PacketThread {
     /// Tells the other hosts what was learned here: what is news, before the packet goes on, to those that may see its answer.
     func tell(_ told: ToldEntries, isNews: Bool) {
-        guard told.range != nil, let replication = epoch.replication else { return }
+        guard !told.isEmpty, let replication = epoch.replication else { return }
         replication.tell(told, first: isNews ? interested() : [], now: now)
     }
 
@@ -46,6 +46,6 @@ extension PacketThread {
                 if !users.isEmpty { ask(.init(address: address, port: port), thread) }
             }
         }
-        if told.range != nil { epoch.replication?.tell(told, first: [], now: now) }
+        if !told.isEmpty { epoch.replication?.tell(told, first: [], now: now) }
     }
 }

@@ -31,9 +31,8 @@ final class ConnectionRows: RowTable {
             case .known(isDue: false): return .known
             case .new, .known(isDue: true):
                 let place = state.table.last
-                if let isShared = state.table.record(at: place)?.life.isShared {
-                    state.table.setEntry(telling.tell(RowHandle(.connection, place), isShared, &told), of: place)
-                }
+                let entry = telling.tell(RowHandle(.connection, place), state.table.isLastShared(), &told)
+                state.table.setEntry(entry, of: place)
                 return outcome == .new ? .news : .known
             }
         }
@@ -119,7 +118,7 @@ final class ConnectionRows: RowTable {
                 state.table.records(from: place, looking: 8192) { record in
                     guard all || record.life.isShared,
                         buckets[TableDigest.bucket(TableDigest.key(record.tuple, record.zone))],
-                        state.table.expiry(record) > now &+ StateLimits.comparedNanoseconds
+                        state.table.end(record) > now &+ StateLimits.comparedNanoseconds
                     else { return }
                     records.append(record)
                 }

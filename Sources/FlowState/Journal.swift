@@ -16,6 +16,8 @@ final class Journal {
     static let bucketRows = 500_000
     /// How long a bucket is written to.
     static let bucketNanoseconds: UInt64 = 60_000_000_000
+    /// How far clocks of two boots may differ, milliseconds.
+    static let clockSlack: Int64 = 2000
     /// Buckets that are kept besides the one at hand.
     static let buckets = 3
 
@@ -70,13 +72,16 @@ final class Journal {
             return true
         }
         // The clock of the same boot does not jump; after another one there is the wall clock's word only.
-        let shift = past.map { $0.boot == clock.boot ? 0 : $0.offset - clock.offset } ?? 0
+        let shift = past.map { $0.boot == clock.boot ? 0 : $0.offset &- clock.offset } ?? 0
         var count = 0
         for bucket in buckets {
             try database.prepare("SELECT at, row FROM bucket_\(bucket.number) ORDER BY rowid").forEachRow { row in
-                let age = max(0, uptime - (row.integer(0) + shift))
-                body(row.blob(1), UInt64(age))
-                count += 1
+                // What seems to come from the future is of an age that nobody knows: a clock was set back. Other nodes know.
+                let age = uptime &- (row.integer(0) &+ shift)
+                if age >= -Journal.clockSlack {
+                    body(row.blob(1), UInt64(max(0, age)))
+                    count += 1
+                }
                 return true
             }
         }

@@ -234,11 +234,15 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
         let used = now > age ? now - age : 0
         let isNews = state.withLock { state in
             let entry = Entry(key: key, value: value, stamp: stamp, used: used, told: now, isOwn: false)
-            guard entry.expires > now else { return false }
+            guard age < Key.lifetime + Key.lifetime / 8 else { return false }
             if let place = state.places[key] {
                 let known = state.entries[Int(place)]
                 guard stamp >= known.stamp else { return false }
-                if stamp == known.stamp {
+                // Two hosts of one number may begin at once: either way, all choose the same.
+                if stamp == known.stamp,
+                    known.value == value || Key.digest(value) < Key.digest(known.value)
+                {
+                    guard known.value == value else { return false }
                     guard used > known.used else { return false }
                     state.entries[Int(place)].used = used
                     state.entries[Int(place)].told = now
@@ -279,7 +283,7 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
         for place in Int(max(0, place))..<max(Int(max(0, place)), entries.count) {
             let entry = entries[place]
             guard entry.isTaken, buckets[TableDigest.bucket(entry.key.digestKey)],
-                entry.expires > now &+ StateLimits.comparedNanoseconds
+                entry.used &+ Key.lifetime > now &+ StateLimits.comparedNanoseconds
             else { continue }
             write(entry, now, into: &out)
             if out.bytes.count >= limit { return Int32(place + 1) }

@@ -71,8 +71,8 @@ public final class StatePort: StateTransport {
         var counter: UInt64 = 0
         var number: UInt8 = 0
         var sealer: Sealer?
-        /// Socket address by peer.
-        var addresses: [PeerID: [UInt8]] = [:]
+        /// Socket address and start by peer.
+        var addresses: [PeerID: (bytes: [UInt8], epoch: UInt64)] = [:]
         var counts = (sent: UInt64(0), unsent: UInt64(0))
     }
     private struct Receiving: ~Copyable {
@@ -136,14 +136,16 @@ public final class StatePort: StateTransport {
     /// Sets who the others are. What can't be resolved is reached when it can.
     public func setPeers(_ peers: [PeerID: Peer]) {
         let known = receiving.withLock { $0.peers }
-        guard known != peers else { return }
-        var addresses: [PeerID: [UInt8]] = [:]
+        // Names that could not be looked up are looked up again.
+        guard known != peers || sending.withLock({ $0.addresses.count }) < peers.count else { return }
+        var addresses: [PeerID: (bytes: [UInt8], epoch: UInt64)] = [:]
         for (id, peer) in peers {
             var storage = [UInt8](repeating: 0, count: Int(CL_ADDRESS_SIZE))
             let length = cl_resolve(peer.host, UInt16(truncatingIfNeeded: peer.port), family, &storage)
-            if length > 0 { addresses[id] = Array(storage.prefix(Int(length))) }
+            if length > 0 { addresses[id] = (Array(storage.prefix(Int(length))), peer.epoch) }
         }
-        sending.withLock { $0.addresses = addresses }
+        let found = addresses
+        sending.withLock { $0.addresses = found }
         receiving.withLock { receiving in
             for (id, peer) in receiving.peers where peers[id]?.epoch != peer.epoch { receiving.windows[id] = nil }
             receiving.peers = peers
@@ -170,8 +172,14 @@ public final class StatePort: StateTransport {
         return out.bytes
     }
 
-    static func associated(_ header: [UInt8], _ receiver: PeerID) -> [UInt8] {
-        header + withUnsafeBytes(of: receiver.value.bigEndian) { Array($0) }
+    /// What is sealed besides: for whom it is, and for which of its starts, so that what was recorded is worth nothing to a
+    /// receiver that begins anew and remembers no counters.
+    static func associated(_ header: [UInt8], _ receiver: PeerID, epoch: UInt64) -> [UInt8] {
+        var out = ByteWriter()
+        out.raw(header)
+        out.number(receiver.value)
+        out.number(epoch)
+        return out.bytes
     }
 
     /// Seals and sends a datagram. It is lost where there is no key yet, or the peer's address is not known.
@@ -184,9 +192,10 @@ public final class StatePort: StateTransport {
             let counter = sending.counter
             sending.counter += 1
             var datagram = header(sending.number, counter)
-            let associated = StatePort.associated(datagram, peer)
+            let associated = StatePort.associated(datagram, peer, epoch: address.epoch)
             guard sealer.key.seal(bytes, counter: counter, associated: associated, into: &datagram),
-                cl_datagram_send(socket.number, address, Int32(address.count), datagram, datagram.count) > 0
+                cl_datagram_send(
+                    socket.number, address.bytes, Int32(address.bytes.count), datagram, datagram.count) > 0
             else {
                 sending.counts.unsent &+= 1
                 return
@@ -262,7 +271,7 @@ public final class StatePort: StateTransport {
             return true
         }
         guard isExpected, let opener = opener(sender, buffer[1], &openers) else { return nil }
-        let associated = StatePort.associated(Array(buffer[..<StatePort.headerBytes]), own)
+        let associated = StatePort.associated(Array(buffer[..<StatePort.headerBytes]), own, epoch: epoch)
         let bytes = buffer.withUnsafeBytes { raw in
             opener.key.open(
                 UnsafeRawBufferPointer(rebasing: raw[StatePort.headerBytes..<count]), counter: counter,

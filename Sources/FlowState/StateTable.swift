@@ -58,8 +58,9 @@ public final class StateTable: FlowStateView {
     /// What a neighbor told.
     public func neighbor(_ address: IPAddress, port: Tag) -> NeighborState {
         let key = NeighborKey(address: address, port: port)
-        if let mac = neighbors[key] { return .at(mac) }
-        return unreachable.withLock { $0[key] } == nil ? .unknown : .unreachable
+        // This host found out for itself, whatever another one remembers.
+        if unreachable.withLock({ !$0.isEmpty && $0[key] != nil }) { return .unreachable }
+        return neighbors[key].map { .at($0) } ?? .unknown
     }
 
     /// The connection of a packet.
@@ -115,8 +116,9 @@ public final class StateTable: FlowStateView {
         _ key: NeighborKey, _ mac: MACAddress, _ now: UInt64, _ told: inout ToldEntries
     ) -> LearnOutcome {
         let outcome = neighbors.learn(key, mac, now: now, &told)
-        if outcome == .news { unreachable.withLock { $0[key] = nil } }
-        return outcome
+        // Another host may have told of it meanwhile: then it is no news, and yet answers here again.
+        let wasSilent = unreachable.withLock { !$0.isEmpty && $0.removeValue(forKey: key) != nil }
+        return wasSilent && outcome == .known ? .news : outcome
     }
 
     /// Notes that a neighbor did not answer.

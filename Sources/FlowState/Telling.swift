@@ -4,14 +4,27 @@ import Synchronization
 
 /// The entries of the log that one packet made.
 public struct ToldEntries: Sendable {
-    /// From the first to the last; others may lie between them.
-    public private(set) var range: Range<UInt64>?
+    /// Their numbers, ascending; those of other packets may lie between them.
+    private(set) var numbers: [UInt64] = []
+    /// Whether there are none.
+    public var isEmpty: Bool { numbers.isEmpty }
 
     /// None.
     public init() {}
 
-    mutating func add(_ entry: UInt64) {
-        range = range.map { min($0.lowerBound, entry)..<max($0.upperBound, entry + 1) } ?? entry..<entry + 1
+    mutating func add(_ entry: UInt64) { numbers.append(entry) }
+
+    /// Ranges that hold them all, none longer than so many.
+    func ranges(atMost length: Int) -> [Range<UInt64>] {
+        var ranges: [Range<UInt64>] = []
+        for number in numbers {
+            if let last = ranges.last, number >= last.lowerBound, number - last.lowerBound < UInt64(length) {
+                ranges[ranges.count - 1] = last.lowerBound..<max(last.upperBound, number + 1)
+            } else {
+                ranges.append(number..<number + 1)
+            }
+        }
+        return ranges
     }
 }
 

@@ -52,9 +52,8 @@ final class TranslationRows: RowTable {
             case .known(isDue: false): outcome = .known
             case .new, .known(isDue: true):
                 let place = state.table.last
-                if let isShared = state.table.record(at: place)?.life.isShared {
-                    state.table.setEntry(telling.tell(RowHandle(.translation, place), isShared, &told), of: place)
-                }
+                let entry = telling.tell(RowHandle(.translation, place), state.table.isLastShared(), &told)
+                state.table.setEntry(entry, of: place)
                 outcome = noted == .new ? .news : .known
             }
             return (outcome, state.table.ports.isWanting)
@@ -173,7 +172,7 @@ final class TranslationRows: RowTable {
                 state.table.records(from: place, looking: 8192) { record in
                     guard all || record.life.isShared,
                         buckets[TableDigest.bucket(TableDigest.key(record.original, record.zone))],
-                        state.table.expiry(record) > now &+ StateLimits.comparedNanoseconds
+                        state.table.end(record) > now &+ StateLimits.comparedNanoseconds
                     else { return }
                     records.append(record)
                 }

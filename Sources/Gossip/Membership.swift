@@ -131,7 +131,6 @@ public struct Membership: Sendable {
         for id in members.keys.sorted() where !order.contains(id) {
             order.insert(id, at: Int(draw() % UInt64(order.count + 1)))
         }
-        announce(said)
     }
 
     /// Says goodbye to some others; they tell the rest.
@@ -154,15 +153,16 @@ public struct Membership: Sendable {
 
     private mutating func announce(_ update: MemberUpdate) { news[update.id] = News(update: update) }
 
-    /// News for a message: what was said least goes first.
+    /// News for a message: first what this node is, so that whoever took it for gone hears otherwise from whatever it says;
+    /// then what was said least.
     private mutating func takeNews() -> [MemberUpdate] {
         let most = options.retransmits * max(1, Membership.log10Ceiling(members.count + 2))
         let chosen = news.values.sorted { ($0.sent, $0.update.id) < ($1.sent, $1.update.id) }
-            .prefix(MembershipMessage.updatesAtMost)
+            .prefix(MembershipMessage.updatesAtMost - 1)
         for one in chosen {
             if one.sent + 1 >= most { news[one.update.id] = nil } else { news[one.update.id]?.sent += 1 }
         }
-        return chosen.map(\.update)
+        return [said] + chosen.map(\.update)
     }
 
     private static func log10Ceiling(_ count: Int) -> Int {
@@ -200,12 +200,12 @@ public struct Membership: Sendable {
 
     /// Others doubt that this node lives: it says so, and takes itself to be slow.
     private mutating func refute(_ update: MemberUpdate) {
-        guard update.epoch == said.epoch, update.incarnation >= said.incarnation, update.state != .alive,
+        guard update.epoch == said.epoch, update.incarnation >= said.incarnation, update.incarnation < .max,
+            update.state != .alive,
             said.state != .left
         else { return }
         said.incarnation = update.incarnation + 1
         health = min(options.healthMost, health + 1)
-        announce(said)
     }
 
     /// How long a suspicion lasts that so many others share: from most to least by the logarithm of their number.
@@ -244,7 +244,11 @@ public struct Membership: Sendable {
         // Who speaks and is thought to be gone is told so, and can say otherwise.
         if let sender = members[id], sender.known.state == .suspect || sender.known.state == .dead {
             effects.append(
-                .send(id, MembershipMessage(.ack, number: 0, updates: [sender.known, said] + takeNews().dropLast(2))))
+                .send(
+                    id,
+                    MembershipMessage(
+                        .ack, number: 0,
+                        updates: [sender.known] + takeNews().prefix(MembershipMessage.updatesAtMost - 1))))
         }
         switch message.kind {
         case .ping:

@@ -11,7 +11,7 @@ public struct NumberRanges: Sendable, Equatable {
     /// Whether there are none.
     public var isEmpty: Bool { ranges.isEmpty }
     /// How many numbers there are.
-    public var count: UInt64 { ranges.reduce(0) { $0 + UInt64($1.count) } }
+    public var count: UInt64 { ranges.reduce(0) { $0 &+ ($1.upperBound - $1.lowerBound) } }
 
     /// Adds numbers that are above all that are there.
     public mutating func append(_ range: Range<UInt64>) {

@@ -35,6 +35,7 @@ final class Housekeeping: Sendable {
                 try trust()
                 try await introduce()
                 try await keepKeys()
+                node.flowState.followSoon()
                 try await node.flowState.keepSecrets()
                 try await renew()
                 if node.replica.agreement.role == .leader {

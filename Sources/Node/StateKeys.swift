@@ -15,6 +15,9 @@ final class StateKeys: Sendable {
     private let path: String
     /// Secrets by fingerprint.
     private let secrets: Mutex<[String: [UInt8]]>
+    /// When secrets came: what is new may be one that is being agreed on.
+    private let came = Mutex<[String: Int64]>([:])
+    private static let newSeconds: Int64 = 600
 
     init(_ directory: NodeDirectory) throws {
         path = directory.stateKeysFile
@@ -39,6 +42,7 @@ final class StateKeys: Sendable {
 
     /// Keeps a secret.
     func keep(_ secret: [UInt8]) throws {
+        came.withLock { $0[StateKeys.fingerprint(secret)] = wallSeconds() }
         let all = secrets.withLock { secrets in
             secrets[StateKeys.fingerprint(secret)] = secret
             return secrets
@@ -48,6 +52,12 @@ final class StateKeys: Sendable {
 
     /// Forgets all but these.
     func forget(except fingerprints: Set<String>) throws {
+        let now = wallSeconds()
+        let recent = came.withLock { came in
+            came = came.filter { abs(now - $0.value) < StateKeys.newSeconds }
+            return Set(came.keys)
+        }
+        let fingerprints = fingerprints.union(recent)
         let all: [String: [UInt8]]? = secrets.withLock { secrets in
             let kept = secrets.filter { fingerprints.contains($0.key) }
             guard kept.count != secrets.count else { return nil }
@@ -69,7 +79,7 @@ final class StateKeys: Sendable {
 /// one when a node was removed, and carries changes to their end.
 extension StateService {
     /// How long a secret that seals no more still opens.
-    private static let retiringSeconds: Int64 = 60
+    private static let retiringSeconds: Int64 = 120
     /// How long nodes that can't be reached are waited for before others seal by a new secret. They fetch it when they are back.
     private static let patienceSeconds: Int64 = 30
 
@@ -104,6 +114,10 @@ extension StateService {
             secrets[record.number] = secret
             if record.state == .active { active = record.number }
         }
+        // Until the one that seals is here the last one does: the others still open it.
+        if active == nil {
+            active = state.stateKeys.values.first { $0.state == .retiring && secrets[$0.number] != nil }?.number
+        }
         do { try port.setSecrets(secrets, active: active) } catch { node.say("flow state: \(error)") }
         // What the state does not name may be one that is being agreed on.
         let named = Set(state.stateKeys.values.map(\.fingerprint))
@@ -135,21 +149,39 @@ extension StateService {
         let now = wallSeconds()
         guard !state.stateKeys.isEmpty else { return try await installSecret(state, isFirst: true) }
         if var next = state.stateKeys.values.first(where: { $0.state == .installed }) {
+            // Who made it may be gone with it: nobody could seal.
+            guard keys[next.fingerprint] != nil else {
+                guard now - next.since > StateService.patienceSeconds else { return }
+                _ = try await node.replica.submit([.deleteStateKey(next.number)])
+                return
+            }
             for other in state.nodes.values where other.id != node.replica.id {
                 let has = try? await node.ask(other.id, .hasStateSecret, Array(next.fingerprint.utf8), seconds: 2)
                 guard has == [1] || now - next.since > StateService.patienceSeconds else { return }
             }
-            (next.state, next.since) = (.active, now)
+            // Since when it is known stays: who was removed after that may have it.
+            next.state = .active
             _ = try await node.replica.submit([.putStateKey(next)])
             node.say("flow state is sealed by secret \(next.number) from now on")
         } else if let old = state.stateKeys.values.first(where: { $0.state == .retiring }) {
             guard now - old.since > StateService.retiringSeconds else { return }
             _ = try await node.replica.submit([.deleteStateKey(old.number)])
         } else if let active = state.stateKeys.values.first(where: { $0.state == .active }),
-            state.removed.values.contains(where: { $0.at >= active.since })
+            await isToBeReplaced(active, state, now)
         {
-            // Who was removed knows what seals now.
             try await installSecret(state)
         }
+    }
+
+    /// Whether who was removed knows what seals now, or nobody has it.
+    private func isToBeReplaced(_ active: StateKeyRecord, _ state: ClusterState, _ now: Int64) async -> Bool {
+        if state.removed.values.contains(where: { $0.at >= active.since }) { return true }
+        guard keys[active.fingerprint] == nil, now - active.since > StateService.patienceSeconds else { return false }
+        for other in state.nodes.values where other.id != node.replica.id {
+            let has = try? await node.ask(other.id, .hasStateSecret, Array(active.fingerprint.utf8), seconds: 2)
+            // Who can't be asked may have it.
+            if has != [0] { return false }
+        }
+        return true
     }
 }

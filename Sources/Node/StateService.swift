@@ -25,6 +25,8 @@ final class StateService: Sendable {
         var secrets: [UInt8: StateKeyRecord] = [:]
         /// Whether secrets are being brought to where they belong.
         var isKeeping = false
+        /// Nodes that everything is to be compared with, until that was done.
+        var owed: Set<PeerID> = []
         var compared: UInt64 = 0
         var differed: UInt64 = 0
     }
@@ -146,8 +148,8 @@ final class StateService: Sendable {
             useSecrets(state)
             Task { [self] in try? await keepSecrets() }
         }
-        guard before != peers else { return }
         port.setPeers(peers)
+        guard before != peers else { return }
         membership.withLock { $0.setMembers(peers.mapValues(\.epoch), now: monotonicNanoseconds()) }
         if Set(before.keys) != Set(peers.keys) { replication.setPeers(Set(peers.keys)) }
         for (id, peer) in peers {
@@ -163,31 +165,37 @@ final class StateService: Sendable {
         let rounds = Task { [self] in
             while !Task.isCancelled {
                 try? await Task.sleep(for: StateService.rounds)
+                // What could not be compared in full is tried again before anything else.
+                for peer in progress.withLock({ $0.owed.filter($0.peers.keys.contains) }) { toCompare.yield(peer) }
                 guard let peer = progress.withLock({ $0.peers.keys.randomElement() }) else { continue }
-                await compare(with: peer, isFull: false)
+                _ = await compare(with: peer, isFull: false)
             }
         }
         for await peer in comparing {
             if Task.isCancelled { break }
-            await compare(with: peer, isFull: true)
+            progress.withLock { _ = $0.owed.insert(peer) }
+            if await compare(with: peer, isFull: true) { progress.withLock { _ = $0.owed.remove(peer) } }
         }
         rounds.cancel()
     }
 
     func endComparing() { toCompare.finish() }
 
-    private func compare(with peer: PeerID, isFull: Bool) async {
+    /// Compares tables with a node; whether all of it was done.
+    private func compare(with peer: PeerID, isFull: Bool) async -> Bool {
         let id = NodeID(peer.value)
         let table = node.agent.state
         var cursor: UInt64 = 0
         var differs = false
+        // One question for all parts: what the first brings changes buckets, and they would be left out of the next.
+        let sums = table.question(isFull: isFull, now: monotonicNanoseconds())
         repeat {
             var question = ByteWriter()
             question.number(cursor)
-            question.data(table.question(isFull: isFull, now: monotonicNanoseconds()))
+            question.data(sums)
             guard let bytes = try? await node.ask(id, .compareState, question.bytes, seconds: 10),
                 let answer = try? StateTable.read(answer: bytes)
-            else { return }
+            else { return false }
             if cursor == 0 {
                 // Its own rows first: what it takes in would be offered back.
                 for rows in table.offers(for: answer, now: monotonicNanoseconds()) {
@@ -202,6 +210,7 @@ final class StateService: Sendable {
             progress.compared &+= 1
             if differs { progress.differed &+= 1 }
         }
+        return true
     }
 
     private func take(_ rows: [UInt8]) {

@@ -193,7 +193,7 @@ extension StateCommand {
             commandName: "rotate",
             abstract: "Put another secret in place of the one that seals what nodes tell each other.",
             discussion: """
-                All nodes get the new one, then seal by it; a minute later the old one is forgotten. It happens by itself when
+                All nodes get the new one, then seal by it; two minutes later the old one is forgotten. It happens by itself when
                 a node is removed. selvage state peers shows how far it is.
                 """)
         @OptionGroup var client: ClientOptions

@@ -107,7 +107,7 @@ private final class Pair: Sendable {
             out.number(UInt64(1))
             out.number(counter)
             var bytes = out.bytes
-            let associated = StatePort.associated(bytes, PeerID(receiver))
+            let associated = StatePort.associated(bytes, PeerID(receiver), epoch: 9)
             _ = key.seal(Array(text.utf8), counter: counter, associated: associated, into: &bytes)
             return bytes
         }

@@ -151,6 +151,15 @@ extension ConnectionLifetimes {
         return life.used &+ (life.isHeard ? lifetime &+ lifetime / 4 : lifetime)
     }
 
+    /// When its time is over for the host that keeps it alive: the others hold it a little longer.
+    func end(of life: ConnectionLife) -> UInt64 { life.used &+ lifetime(of: life) }
+
+    /// Whether something of such an age is still known to anybody.
+    func isKnown(_ life: ConnectionLife, age: UInt64) -> Bool {
+        let lifetime = lifetime(of: life)
+        return age < lifetime + lifetime / 4
+    }
+
     /// How often other hosts are to hear that a connection goes on.
     func tellInterval(of life: ConnectionLife) -> UInt64 { lifetime(of: life) / 4 }
 

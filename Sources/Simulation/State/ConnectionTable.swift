@@ -159,7 +159,7 @@ public struct ConnectionTable: ~Copyable {
         records[last].initialize(to: record)
         index[hash] = UInt64(last)
         pairs.add(1, to: self.hash(record.tuple.pair, record.zone))
-        digest.add(record, now)
+        if record.life.isShared { digest.add(record, now) }
     }
 
     /// What taking in a row of another host came to.
@@ -187,11 +187,14 @@ public struct ConnectionTable: ~Copyable {
             let isOver = now >= expiry(zone, slot.pointee.life)
             if stamp < slot.pointee.stamp { return .known }
             // What has ended does not come back by somebody else's memory of it.
-            if now >= expiry(zone, life) { return .known }
+            guard isKnown(zone, life, age) else { return .known }
             digest.remove(slot.pointee, now)
             defer { digest.add(slot.pointee, now) }
-            if stamp == slot.pointee.stamp {
-                slot.pointee.life.merge(milestones, used: used)
+            // Two hosts of one number may begin at once: either way, all choose the same.
+            if stamp == slot.pointee.stamp,
+                slot.pointee.tuple == tuple || tuple.directedHash(1) < slot.pointee.tuple.directedHash(1)
+            {
+                if slot.pointee.tuple == tuple { slot.pointee.life.merge(milestones, used: used) }
                 return isOver ? .news : .known
             }
             let isNews = isOver || slot.pointee.tuple != tuple
@@ -201,7 +204,7 @@ public struct ConnectionTable: ~Copyable {
             slot.pointee.entry = 0
             return isNews ? .news : .known
         }
-        if now >= expiry(zone, life) { return .known }
+        guard isKnown(zone, life, age) else { return .known }
         guard index[hash] == nil, let place = quota.take(nil, total: index.count, limit: limit) else {
             refused &+= 1
             return .refused
@@ -209,6 +212,10 @@ public struct ConnectionTable: ~Copyable {
         insert(Record(zone: zone, tuple: tuple, life: life, stamp: stamp, owner: place, isTaken: true), hash, now)
         return .news
     }
+
+    /// Whether everybody is to know the connection that was noted last. It changes nothing, and is `mutating` so that it gets
+    /// the table's address and not a copy.
+    public mutating func isLastShared() -> Bool { records[last].pointee.life.isShared }
 
     /// The connection at a place.
     public func record(at place: Int32) -> Record? {
@@ -218,8 +225,8 @@ public struct ConnectionTable: ~Copyable {
 
     /// Looks at so many places from one on; where to go on, `nil` at the end.
     public func records(from place: Int32, looking count: Int32, _ body: (Record) -> Void) -> Int32? {
-        let end = min(records.end, place + count)
-        var place = max(0, place)
+        var place = max(0, min(place, records.end))
+        let end = records.end - place > count ? place + count : records.end
         while place < end {
             if records[place].pointee.isTaken { body(records[place].pointee) }
             place += 1
@@ -247,6 +254,13 @@ public struct ConnectionTable: ~Copyable {
         lifetimesByZone.isEmpty
             ? lifetimes.expiry(of: life) : (lifetimesByZone[zone] ?? lifetimes).expiry(of: life)
     }
+
+    private func isKnown(_ zone: Tag, _ life: ConnectionLife, _ age: UInt64) -> Bool {
+        (lifetimesByZone[zone] ?? lifetimes).isKnown(life, age: age)
+    }
+
+    /// When a connection's time is over for the host that keeps it alive; others hold it a little longer.
+    public func end(_ record: Record) -> UInt64 { (lifetimesByZone[record.zone] ?? lifetimes).end(of: record.life) }
 
     /// When a connection's time is over.
     public func expiry(_ record: Record) -> UInt64 { expiry(record.zone, record.life) }

@@ -187,17 +187,20 @@ public struct TranslationTable: ~Copyable {
     }
 
     private mutating func insert(_ record: Record, _ first: UInt64, _ second: UInt64, _ now: UInt64) {
-        var record = record
-        let (original, reply) = (record.original, record.reply)
-        if reply.destination != original.source || reply.destinationPort != original.sourcePort {
-            record.pool = ports.use(record.zone, reply.destination, reply.destinationPort, now: now)
-        }
         last = records.take()
-        records[last].initialize(to: record)
+        let slot = records[last]
+        slot.initialize(to: record)
+        let isOther =
+            record.reply.destination != record.original.source
+            || record.reply.destinationPort != record.original.sourcePort
+        if isOther {
+            slot.pointee.pool = ports.use(
+                record.zone, record.reply.destination, record.reply.destinationPort, now: now)
+        }
         index[first] = UInt64(last)
         index[second] = UInt64(last)
         count += 1
-        digest.add(record, now)
+        if record.life.isShared { digest.add(record, now) }
     }
 
     /// Takes in what another host knows of a connection, as ``ConnectionTable/merge(_:zone:stamp:milestones:age:now:)``
@@ -216,7 +219,7 @@ public struct TranslationTable: ~Copyable {
             slot.pointee.reply == reply
         {
             last = Int32(truncatingIfNeeded: index[first] ?? 0)
-            guard stamp >= slot.pointee.stamp, now < expiry(zone, life) else { return [] }
+            guard stamp >= slot.pointee.stamp, isKnown(zone, life, age) else { return [] }
             let isOver = now >= expiry(zone, slot.pointee.life)
             digest.remove(slot.pointee, now)
             if stamp == slot.pointee.stamp {
@@ -229,12 +232,18 @@ public struct TranslationTable: ~Copyable {
             digest.add(slot.pointee, now)
             return isOver ? [.translation(original, zone: zone), .translation(reply, zone: zone)] : []
         }
-        if now >= expiry(zone, life) { return [] }
+        guard isKnown(zone, life, age) else { return [] }
         // Whoever is in the way must be over, or earlier.
         let inTheWay = [first, second].compactMap { slot($0) }
-        guard inTheWay.allSatisfy({ now >= expiry(zone, $0.pointee.life) || $0.pointee.stamp < stamp }) else {
-            return []
-        }
+        let rank = mix(original.directedHash(1), reply.directedHash(2))
+        guard
+            inTheWay.allSatisfy({ other in
+                if now >= expiry(zone, other.pointee.life) || other.pointee.stamp < stamp { return true }
+                // Two hosts of one number may begin at once: either way, all choose the same.
+                return other.pointee.stamp == stamp
+                    && mix(other.pointee.original.directedHash(1), other.pointee.reply.directedHash(2)) < rank
+            })
+        else { return [] }
         var news: [Tag] = [.translation(original, zone: zone), .translation(reply, zone: zone)]
         for hash in [first, second] {
             guard let place = index[hash] else { continue }
@@ -253,6 +262,10 @@ public struct TranslationTable: ~Copyable {
         return news
     }
 
+    /// Whether everybody is to know the connection that was noted last. It changes nothing, and is `mutating` so that it gets
+    /// the table's address and not a copy.
+    public mutating func isLastShared() -> Bool { records[last].pointee.life.isShared }
+
     /// The connection at a place.
     public func record(at place: Int32) -> Record? {
         guard place >= 0, place < records.end, records[place].pointee.isTaken else { return nil }
@@ -261,8 +274,8 @@ public struct TranslationTable: ~Copyable {
 
     /// Looks at so many places from one on; where to go on, `nil` at the end.
     public func records(from place: Int32, looking count: Int32, _ body: (Record) -> Void) -> Int32? {
-        let end = min(records.end, place + count)
-        var place = max(0, place)
+        var place = max(0, min(place, records.end))
+        let end = records.end - place > count ? place + count : records.end
         while place < end {
             if records[place].pointee.isTaken { body(records[place].pointee) }
             place += 1
@@ -314,6 +327,13 @@ public struct TranslationTable: ~Copyable {
         lifetimesByZone.isEmpty
             ? lifetimes.expiry(of: life) : (lifetimesByZone[zone] ?? lifetimes).expiry(of: life)
     }
+
+    private func isKnown(_ zone: Tag, _ life: ConnectionLife, _ age: UInt64) -> Bool {
+        (lifetimesByZone[zone] ?? lifetimes).isKnown(life, age: age)
+    }
+
+    /// When a connection's time is over for the host that keeps it alive; others hold it a little longer.
+    public func end(_ record: Record) -> UInt64 { (lifetimesByZone[record.zone] ?? lifetimes).end(of: record.life) }
 
     /// When a connection's time is over.
     public func expiry(_ record: Record) -> UInt64 { expiry(record.zone, record.life) }
