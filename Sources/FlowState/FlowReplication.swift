@@ -98,7 +98,7 @@ public final class FlowReplication: Sendable {
     /// Has told what packets taught: at once to the peers that may see the next packet, to the others soon.
     public func tell(_ told: ToldEntries, first peers: [PeerID], now: UInt64) {
         if told.isEmpty { return }
-        for range in peers.isEmpty ? [] : told.ranges(atMost: options.entriesPerDatagram) {
+        for range in peers.isEmpty ? [] : told.ranges {
             let rows = table.rows(of: range, isPush: true, now: now)
             for peer in peers where !rows.isEmpty {
                 let number = table.telling.replicator.withLock { $0.push(range, to: peer, now: now) }

@@ -2,29 +2,42 @@
 import Gossip
 import Synchronization
 
-/// The entries of the log that one packet made.
+/// The entries of the log that one packet made, as ranges that hold them: other packets' entries may lie between them. A packet
+/// makes few, and nothing is allocated for them.
 public struct ToldEntries: Sendable {
-    /// Their numbers, ascending; those of other packets may lie between them.
-    private(set) var numbers: [UInt64] = []
-    /// Whether there are none.
-    public var isEmpty: Bool { numbers.isEmpty }
+    /// Entries that a range spans at most: what one datagram holds.
+    static let longest: UInt64 = 12
+
+    private var first: Range<UInt64> = 0..<0
+    private var second: Range<UInt64> = 0..<0
+    private var third: Range<UInt64> = 0..<0
+    private var fourth: Range<UInt64> = 0..<0
 
     /// None.
     public init() {}
 
-    mutating func add(_ entry: UInt64) { numbers.append(entry) }
+    /// Whether there are none.
+    public var isEmpty: Bool { first.isEmpty }
 
-    /// Ranges that hold them all, none longer than so many.
-    func ranges(atMost length: Int) -> [Range<UInt64>] {
-        var ranges: [Range<UInt64>] = []
-        for number in numbers {
-            if let last = ranges.last, number >= last.lowerBound, number - last.lowerBound < UInt64(length) {
-                ranges[ranges.count - 1] = last.lowerBound..<max(last.upperBound, number + 1)
-            } else {
-                ranges.append(number..<number + 1)
-            }
+    /// The ranges, ascending.
+    var ranges: [Range<UInt64>] { [first, second, third, fourth].filter { !$0.isEmpty } }
+
+    /// Adds an entry, which comes after the others. What is more than four ranges hold goes with everybody's.
+    mutating func add(_ entry: UInt64) {
+        if ToldEntries.add(entry, to: &first) || ToldEntries.add(entry, to: &second) { return }
+        if ToldEntries.add(entry, to: &third) { return }
+        _ = ToldEntries.add(entry, to: &fourth)
+    }
+
+    private static func add(_ entry: UInt64, to range: inout Range<UInt64>) -> Bool {
+        if range.isEmpty {
+            range = entry..<entry + 1
+        } else if entry >= range.lowerBound, entry - range.lowerBound < longest {
+            range = range.lowerBound..<max(range.upperBound, entry + 1)
+        } else {
+            return false
         }
-        return ranges
+        return true
     }
 }
 
