@@ -131,8 +131,9 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
             sendGenerated(thread, generation: 0)
             return
         }
-        if !simulator.verdict.missed.isEmpty, mayWaitForState(epoch.fabric.tag(port)) {
-            return waitForState(packet.owned(), epoch.fabric.tag(port))
+        if !simulator.verdict.missed.isEmpty {
+            let tag = epoch.fabric.tag(port)
+            if mayWaitForState(tag) { return waitForState(packet.owned(), tag) }
         }
         let (actions, mask) = ActionBuilder.actions(of: simulator.verdict, epoch)
         let begins = simulator.verdict.beginsConnection

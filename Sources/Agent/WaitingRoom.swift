@@ -75,11 +75,11 @@ struct WaitingRoom {
 extension PacketThread {
     /// Whether the packet in hand is to wait: nothing lets it through, and another host may know its connection.
     func mayWaitForState(_ port: Tag) -> Bool {
-        let verdict = simulator.verdict
-        guard epoch.replication != nil, verdict.outputs.isEmpty, verdict.wait == nil, !verdict.missed.isEmpty,
-            epoch.hasPeers
+        // Field by field: a copy of the verdict would be one of all its lists.
+        guard epoch.replication != nil, epoch.hasPeers, simulator.verdict.outputs.isEmpty,
+            simulator.verdict.wait == nil
         else { return false }
-        return waiting.admits(verdict.missed, at: port, now: now) && wantBudget.take(now: now)
+        return waiting.admits(simulator.verdict.missed, at: port, now: now) && wantBudget.take(now: now)
     }
 
     /// Lets a packet wait, and asks the other hosts.

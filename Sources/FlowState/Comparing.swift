@@ -8,11 +8,6 @@ import Wire
 /// One asks with the sums of its buckets; the other answers with its rows of the buckets that differ, a part at a time. The
 /// first takes them in and offers its own rows of those buckets. What changed in the last moments differs because it is on
 /// its way, and is left out unless everything is to be compared.
-public enum Comparing {
-    /// Bytes of rows in one answer.
-    public static let answerBytes = 512 << 10
-}
-
 extension StateTable {
     /// The sums of this host's tables, as a question.
     ///
@@ -95,7 +90,7 @@ extension StateTable {
         for (kind, buckets) in parts where kind.rawValue >= first && buckets.contains(true) {
             let place = kind.rawValue == first ? Int32(truncatingIfNeeded: UInt32(truncatingIfNeeded: cursor)) : 0
             let next = table(kind).encode(
-                buckets: buckets, all: false, from: place, bytes: Comparing.answerBytes, now: now, into: &out)
+                buckets: buckets, all: false, from: place, bytes: StateLimits.answerBytes, now: now, into: &out)
             if let next { return (out.bytes, UInt64(kind.rawValue) << 32 | UInt64(UInt32(bitPattern: next))) }
         }
         return (out.bytes, 0)

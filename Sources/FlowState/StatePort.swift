@@ -62,8 +62,8 @@ public final class StatePort: StateTransport {
     private let wakeup: Descriptor
     private let epoll: Descriptor
 
-    /// What seals; touched with `sending` held only.
-    private final class Sealer: @unchecked Sendable {
+    /// What seals.
+    private final class Sealer: @unchecked Sendable {  // touched with `sending` held only
         var key: DatagramKey
         init(_ key: consuming DatagramKey) { self.key = key }
     }

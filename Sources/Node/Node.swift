@@ -54,6 +54,7 @@ public final class Node: Sendable {
     /// Connects flow state with that of the other nodes; set at once as well.
     private let stateService: Late<StateService>
     var flowState: StateService {
+        // `init` sets it or throws, and nobody has the node before.
         guard let service = stateService.value else { preconditionFailure("a node has flow state from its beginning") }
         return service
     }

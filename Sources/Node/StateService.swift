@@ -46,8 +46,8 @@ final class StateService: Sendable {
             own: own, epoch: node.replica.epoch, cluster: identity.cluster, port: UInt16(address.port))
         keys = try StateKeys(directory)
         worker = try SerialThread("sel-peers")
-        let membership = Late<StateService>()
-        self.membership = Mutex(
+        let service = Late<StateService>()
+        membership = Mutex(
             Membership(
                 own: own, epoch: node.replica.epoch,
                 metadata: Array(Founding.version.utf8.prefix(MembershipMessage.metadataBytes)),
@@ -60,9 +60,9 @@ final class StateService: Sendable {
                 origin: StateService.number(of: own), offset: UInt64(max(0, wallSeconds())) * 1_000_000_000 &- now))
         replication = FlowReplication(
             agent.state, over: port, onNews: { agent.stateChanged($0) },
-            onCompare: { [toCompare] in toCompare.yield($0) }, onMembership: { membership.value?.heard($1, from: $0) },
+            onCompare: { [toCompare] in toCompare.yield($0) }, onMembership: { service.value?.heard($1, from: $0) },
             onPending: { [port] in port.wake() })
-        membership.value = self
+        service.value = self
     }
 
     /// The number of a node in stamps. Two of one number would only be counted together.

@@ -217,12 +217,6 @@ public struct ConnectionTable: ~Copyable {
     /// the table's address and not a copy.
     public mutating func isLastShared() -> Bool { records[last].pointee.life.isShared }
 
-    /// The connection at a place.
-    public func record(at place: Int32) -> Record? {
-        guard place >= 0, place < records.end, records[place].pointee.isTaken else { return nil }
-        return records[place].pointee
-    }
-
     /// Looks at so many places from one on; where to go on, `nil` at the end.
     public func records(from place: Int32, looking count: Int32, _ body: (Record) -> Void) -> Int32? {
         var place = max(0, min(place, records.end))
