@@ -25,35 +25,17 @@ public struct HashIndex: ~Copyable {
 
     deinit { HashIndex.release(slots, mask + 1) }
 
-    /// From here on tables lie in large pages, if the system has them: each look at a table of many falls on a page of its
-    /// own, and finding the page would cost as much as what is on it.
-    private static var largePage: Int { 2 << 20 }
-
-    /// Slots that the system gives as zeros, page by page as they are touched. Where it has no memory at all, nothing can
-    /// go on.
+    /// Slots of zeros.
     private static func zeroed(_ count: Int) -> UnsafeMutablePointer<Slot> {
         let size = count * MemoryLayout<Slot>.stride
-        guard size >= largePage else {
-            guard let memory = calloc(1, size) else { fatalError("out of memory") }
-            return memory.bindMemory(to: Slot.self, capacity: count)
-        }
-        let room = size + largePage
-        let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
-        guard let memory = mmap(nil, room, PROT_READ | PROT_WRITE, flags, -1, 0), memory != MAP_FAILED else {
-            fatalError("out of memory")
-        }
-        // What lies before the first large page, and behind the last, goes back.
-        let before = -Int(bitPattern: memory) & (largePage - 1)
-        let start = memory + before
-        if before > 0 { munmap(memory, before) }
-        if before < largePage { munmap(start + size, largePage - before) }
-        madvise(start, size, MADV_HUGEPAGE)
-        return start.bindMemory(to: Slot.self, capacity: count)
+        if size >= LargePages.size { return LargePages.take(size).bindMemory(to: Slot.self, capacity: count) }
+        guard let memory = calloc(1, size) else { fatalError("out of memory") }
+        return memory.bindMemory(to: Slot.self, capacity: count)
     }
 
     private static func release(_ slots: UnsafeMutablePointer<Slot>, _ count: Int) {
         let size = count * MemoryLayout<Slot>.stride
-        if size >= largePage { munmap(slots, size) } else { free(slots) }
+        if size >= LargePages.size { LargePages.give(back: slots, size) } else { free(slots) }
     }
 
     @inlinable @inline(__always)

@@ -10,6 +10,16 @@ public struct Slab<Element>: ~Copyable {
     @usableFromInline var chunks: [UnsafeMutablePointer<Element>] = []
     @usableFromInline var free: [Int32] = []
     @usableFromInline var used = 0
+    /// Memory of chunks that lie in large pages.
+    @usableFromInline var groups: [UnsafeMutableRawPointer] = []
+
+    /// Chunks that have memory of their own; who has more has many.
+    @inlinable static var smallChunks: Int { 4 }
+    @inlinable static var chunkBytes: Int { chunkSize * MemoryLayout<Element>.stride }
+    /// Chunks that lie in large pages together.
+    @inlinable static var groupSize: Int { max(1, LargePages.size / chunkBytes) }
+    /// Bytes of such a group: whole large pages.
+    @inlinable static var groupBytes: Int { (groupSize * chunkBytes + LargePages.size - 1) & -LargePages.size }
 
     /// An empty slab.
     @inlinable
@@ -17,16 +27,28 @@ public struct Slab<Element>: ~Copyable {
 
     @inlinable
     deinit {
-        for chunk in chunks { chunk.deallocate() }
+        for chunk in chunks.prefix(Slab.smallChunks) { chunk.deallocate() }
+        for group in groups { LargePages.give(back: group, Slab.groupBytes) }
     }
 
     /// Takes a place; what is in it is not defined.
     @inlinable
     public mutating func take() -> Int32 {
         if let place = free.popLast() { return place }
-        if used == chunks.count * Slab.chunkSize { chunks.append(.allocate(capacity: Slab.chunkSize)) }
+        if used == chunks.count * Slab.chunkSize { grow() }
         used += 1
         return Int32(used - 1)
+    }
+
+    @inlinable
+    mutating func grow() {
+        guard chunks.count >= Slab.smallChunks else { return chunks.append(.allocate(capacity: Slab.chunkSize)) }
+        let group = LargePages.take(Slab.groupBytes)
+        groups.append(group)
+        for chunk in 0..<Slab.groupSize {
+            let start = group + chunk * Slab.chunkBytes
+            chunks.append(start.bindMemory(to: Element.self, capacity: Slab.chunkSize))
+        }
     }
 
     /// Gives a place back.

@@ -62,7 +62,12 @@ public struct ConnectionTable: ~Copyable {
     public var count: Int { index.count }
 
     @inline(__always)
-    private func hash(_ tuple: ConnectionTuple, _ zone: Tag) -> UInt64 { mix(tuple.hash(seed), zone.bits ^ seed) }
+    private func hash(_ tuple: ConnectionTuple, _ zone: Tag) -> UInt64 {
+        // Where it lies in the index its tuple says, which zone it is the rest: one packet asks several zones, and finds them
+        // side by side.
+        let tuple = tuple.hash(seed)
+        return tuple & 0xff_ffff | mix(tuple, zone.bits ^ seed) & ~0xff_ffff
+    }
 
     /// The connection at a hash, if it is the one that is meant.
     @inline(__always)

@@ -89,6 +89,10 @@ public struct TranslationPorts: Sendable {
         return inside.isEmpty ? nil : inside
     }
 
+    /// Whether a port is in one of a pool's blocks.
+    @inline(__always)
+    func holds(_ pool: Int32, _ port: UInt16) -> Bool { pools[Int(pool)].holds[Int(port) / PortBlock.size] }
+
     /// Asks for more. False when there were none lately.
     mutating func want(_ pool: Int32, _ count: Int) -> Bool {
         missed &+= 1

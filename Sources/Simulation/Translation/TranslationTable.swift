@@ -404,7 +404,7 @@ public struct TranslationTable: ~Copyable {
             return ports.want(pool, 1) ? .pending : .exhausted
         }
         let own = wish.tuple.sourcePort
-        if wish.ports.contains(own), blocks.contains(UInt32(own) / UInt32(PortBlock.size)),
+        if wish.ports.contains(own), ports.holds(pool, own),
             isFree(reply, zone: wish.zone)
         {
             return .found(own)
