@@ -181,6 +181,7 @@ extension PacketThread {
                     own: simulator.verdict.ownTags)
                 flows.setWay(way, of: id)
                 noteConnections(of: id)
+                noteMissed(of: id)
             }
         }
     }
@@ -278,6 +279,7 @@ extension PacketThread {
     func expire(_ thread: any DatapathThread) {
         readStatistics(thread)
         keepConnections()
+        removeProvisional(thread)
         idle.removeAll(keepingCapacity: true)
         flows.forEach { record in if isIdle(record) { idle.append(record.id) } }
         removeIdle(thread)

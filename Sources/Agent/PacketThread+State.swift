@@ -48,4 +48,24 @@ extension PacketThread {
         }
         if !told.isEmpty { epoch.replication?.tell(told, first: [], now: now) }
     }
+
+    /// Notes whether the flow that was made of the last simulation lets nothing through for want of a connection.
+    func noteMissed(of id: FlowID) {
+        if !simulator.verdict.missed.isEmpty, simulator.verdict.outputs.isEmpty, epoch.replication != nil {
+            provisional[id] = now
+        } else if !provisional.isEmpty {
+            provisional[id] = nil
+        }
+    }
+
+    /// Removes flows that let nothing through because nobody knew their connection, a while after: the host that knows it
+    /// may not have been heard. Their next packets have the others asked again.
+    func removeProvisional(_ thread: any DatapathThread) {
+        for (id, decided) in provisional where now >= decided &+ AgentLimits.unknownStateNanoseconds {
+            provisional[id] = nil
+            guard flows.find(id) != nil else { continue }
+            thread.remove(id)
+            flows.remove(id)
+        }
+    }
 }

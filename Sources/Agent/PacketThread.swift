@@ -60,6 +60,8 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
     /// Packets that wait for what another host knows.
     var waiting = WaitingRoom()
     var wantBudget = RateLimit(perSecond: AgentLimits.wantsPerSecond)
+    /// Flows that let nothing through because nobody knew their connection, and when that was decided.
+    var provisional: [FlowID: UInt64] = [:]
     var counters = AgentCounters()
     var errorBudget: [PortIndex: RateLimit] = [:]
     var answerBudget: [PortIndex: RateLimit] = [:]
@@ -228,6 +230,7 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
         }
         counters.installed &+= 1
         noteConnections(of: flow.id)
+        noteMissed(of: flow.id)
     }
 
     /// Whether a port may have one more flow now that many are taken.

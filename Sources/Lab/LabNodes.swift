@@ -35,6 +35,14 @@ struct LabNodes: Sendable {
         try? LabNodes.wait { try await client(host, seconds: 3).value("GET", "/v1/cluster") }
     }
 
+    /// Whether a node has heard the flow state of all others.
+    func hearsAll(_ host: String) -> Bool {
+        let answer: ReplicationAnswer? = try? LabNodes.wait {
+            try await client(host, seconds: 3).value("GET", "/v1/node/replication")
+        }
+        return answer?.peers.allSatisfy { $0.heardSeconds != nil } == true
+    }
+
     /// Why a node gets no work yet; `nil` when it is ready.
     func whyNotReady(_ host: String) -> String? {
         do {

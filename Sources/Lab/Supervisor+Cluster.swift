@@ -50,6 +50,8 @@ extension Supervisor {
         {
             usleep(20_000)
         }
+        // What one host learns from the first packets the others are to know.
+        while hosts.contains(where: { !nodes.hearsAll($0) }), monotonicNanoseconds() < deadline { usleep(20_000) }
     }
 
     private func underlayAddress(_ host: String) throws -> String {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import FlowState
+import Glibc
+import Gossip
 import Linux
 import Simulation
 import Synchronization
@@ -36,22 +38,30 @@ private final class Scene {
         let messages = Mutex<[PacketThread.Message]>([])
     }
 
-    init(_ topology: Topology) {
+    private final class Nowhere: StateTransport {
+        func send(_ bytes: [UInt8], to peer: PeerID) {}
+    }
+
+    /// - Parameter isReplicated: whether there is another node, which never answers.
+    init(_ topology: Topology, isReplicated: Bool = false) {
         let posted = Mailbox()
         self.posted = posted
+        let replication = FlowReplication(state, over: Nowhere(), onNews: { _ in }, onCompare: { _ in })
         thread = PacketThread(
-            index: 0, epoch: Scene.epoch(topology), state: state, installsStanding: true,
+            index: 0, epoch: Scene.epoch(topology, isReplicated ? replication : nil), state: state,
+            installsStanding: true,
             broadcast: { message in posted.messages.withLock { $0.append(message) } })
         wake()
     }
 
-    private static func epoch(_ topology: Topology) -> Epoch {
+    private static func epoch(_ topology: Topology, _ replication: FlowReplication? = nil) -> Epoch {
         let fabric = Fabric(topology, localHost: "h1")
         let paths = fabric.localPorts.map { fabric.path($0) }.sorted()
         let numbers = paths.enumerated().map { ($0.element, PortNumber(UInt32($0.offset + 1))) }
         return Epoch(
             fabric: fabric, bound: Dictionary(uniqueKeysWithValues: numbers),
-            tunnelPorts: topology.hosts.count > 1 ? [.vxlan: PortNumber(100)] : [:])
+            tunnelPorts: topology.hosts.count > 1 ? [.vxlan: PortNumber(100)] : [:], replication: replication,
+            peers: replication == nil ? [:] : ["h2": PeerID(2)])
     }
 
     func wake() {
@@ -194,6 +204,43 @@ private final class Scene {
         #expect(after.datapath.installed[flow.id]?.actions == flow.actions)
         #expect(after.thread.flows.find(flow.id) != nil)
         #expect(after.thread.undecided.isEmpty)
+    }
+
+    @Test func `what is dropped because nobody knows its connection is asked for again after a while`() throws {
+        let drawing = """
+            hosts: { h1: { address: 192.0.2.1 } }
+            tenants:
+              t:
+                chains:
+                  answers: [{ state: established, action: accept }, { action: drop }]
+                bridges:
+                  a:
+                    ports:
+                      vm: { host: h1, interface: vm, mac: "0e:00:00:00:01:01", inbound: answers }
+                      out: { host: h1, interface: out, mac: "0e:00:00:00:01:02" }
+            """
+        let scene = Scene(try draw(drawing), isReplicated: true)
+        let answer = Frame.udp(
+            etherSource: MACAddress(bits: 0x0e00_0000_0101), etherDestination: MACAddress(bits: 0x0e00_0000_0102),
+            source: address("10.0.1.11"), destination: address("10.0.1.12"), sourcePort: 53, destinationPort: 9,
+            data: [])
+        for round in 1...2 as ClosedRange<UInt64> {
+            scene.send(answer, port: 2)
+            #expect(scene.thread.counters.held == round)
+            let deadline = monotonicNanoseconds() + 5_000_000_000
+            while scene.datapath.installed.isEmpty, monotonicNanoseconds() < deadline { scene.wake() }
+            #expect(scene.datapath.installed.values.map(\.actions) == [[]])
+            scene.send(answer, port: 2)
+            #expect(scene.thread.counters.held == round, "nobody knew it a moment ago")
+            // What it is known for stays a while, and no longer.
+            scene.thread.removeProvisional(scene.datapath)
+            #expect(scene.datapath.installed.count == 1)
+            scene.thread.now += AgentLimits.unknownStateNanoseconds
+            scene.thread.removeProvisional(scene.datapath)
+            #expect(scene.datapath.installed.isEmpty)
+            let isDue = monotonicNanoseconds() + AgentLimits.unknownStateNanoseconds
+            while monotonicNanoseconds() < isDue { usleep(10_000) }
+        }
     }
 
     @Test func `an unknown tunnel key leaves no flow`() throws {
