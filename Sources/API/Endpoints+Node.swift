@@ -9,7 +9,7 @@ import Topology
 struct NodeEndpoints {
     let node: any NodeInterface
 
-    var all: [Endpoint] { [health, ready, status, flows, datapath, state, replication, rules, trace] }
+    var all: [Endpoint] { [health, ready, status, flows, datapath, state, replication, tunnels, rules, trace] }
 
     private var health: Endpoint {
         Endpoint(
@@ -80,6 +80,10 @@ struct NodeEndpoints {
         tool("replication", "How a node's flow state and that of the other nodes agree.", .replication)
     }
 
+    private var tunnels: Endpoint {
+        tool("tunnels", "How the tunnels from a node's host to the other hosts are.", .tunnels)
+    }
+
     private var rules: Endpoint {
         Endpoint(
             method: .get, path: "/v1/node/rules", id: "node-rules", tag: "node",
@@ -131,6 +135,7 @@ struct NodeEndpoints {
         case .state(let answer): try .json(answer)
         case .replication(let answer): try .json(answer)
         case .rules(let answer): try .json(answer)
+        case .tunnels(let answer): try .json(answer)
         }
     }
 }

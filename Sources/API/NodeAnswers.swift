@@ -12,6 +12,8 @@ public enum NodeRequest: Codable, Sendable {
     case state(matching: String?)
     /// How flow state and that of other nodes agree.
     case replication
+    /// How the tunnels to the other hosts are.
+    case tunnels
     /// What rules matched; those meant by the text, all without one.
     case rules(matching: String?)
     /// Simulate a described packet from a port.
@@ -32,10 +34,53 @@ public enum NodeResponse: Codable, Sendable {
     case state(StateAnswer)
     /// Answer to `replication`.
     case replication(ReplicationAnswer)
+    /// Answer to `tunnels`.
+    case tunnels([TunnelAnswer])
     /// Answer to `rules`.
     case rules([RuleAnswer])
     /// Answer to `trace`.
     case trace(TraceAnswer)
+}
+
+/// How the way through a tunnel to a host is.
+public struct TunnelAnswer: Codable, Sendable {
+    /// The host.
+    public var host: String
+    /// `gre` or `vxlan`.
+    public var encapsulation: String
+    /// This host's end.
+    public var local: String
+    /// Its end.
+    public var remote: String
+    /// `up`, `down`, or `unknown` while that is not found out.
+    public var state: String
+    /// Seconds since it is so.
+    public var seconds: Double
+    /// How often it went down.
+    public var failures: UInt64
+    /// Seconds without an answer after which it is down; 0: it never answered.
+    public var detectionSeconds: Double
+    /// Probes that went.
+    public var sent: UInt64
+    /// Probes that came.
+    public var received: UInt64
+
+    /// Made by the node.
+    public init(
+        host: String, encapsulation: String, local: String, remote: String, state: String, seconds: Double,
+        failures: UInt64, detectionSeconds: Double, sent: UInt64, received: UInt64
+    ) {
+        self.host = host
+        self.encapsulation = encapsulation
+        self.local = local
+        self.remote = remote
+        self.state = state
+        self.seconds = seconds
+        self.failures = failures
+        self.detectionSeconds = detectionSeconds
+        self.sent = sent
+        self.received = received
+    }
 }
 
 /// What one rule matched on a host.

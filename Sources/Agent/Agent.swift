@@ -41,6 +41,8 @@ public final class Agent: Sendable {
     }
 
     private let control: Mutex<Control>
+    private let prober: PathProber
+    private let announcer: Announcer
     private let logRule: @Sendable (RuleLog) -> Void
     private let onPortsWanted: @Sendable () -> Void
 
@@ -49,27 +51,39 @@ public final class Agent: Sendable {
     /// - Parameters:
     ///   - logRule: takes the lines that rules ask for; called on packet threads.
     ///   - onPortsWanted: called when ``takePortDemand()`` has something to tell; on packet threads.
+    ///   - say: takes what operators are to know.
+    /// - Throws: ``SystemError`` when there is no descriptor left.
     public init(
         host: String, datapath: any Datapath, logRule: @escaping @Sendable (RuleLog) -> Void = { _ in },
-        onPortsWanted: @escaping @Sendable () -> Void = {}
-    ) {
+        onPortsWanted: @escaping @Sendable () -> Void = {}, say: @escaping @Sendable (String) -> Void = { _ in }
+    ) throws {
         self.host = host
         self.onPortsWanted = onPortsWanted
         state = StateTable(onPortsWanted: onPortsWanted)
         self.logRule = logRule
         self.datapath = datapath
         control = Mutex(Control(fabric: Fabric(Topology(), localHost: host)))
+        let announcer = Announcer(datapath: datapath)
+        self.announcer = announcer
+        prober = try PathProber(
+            send: { announcer.tellFirst(.probe($0)) },
+            changed: { [state] dead, changed in
+                state.setUnreachable(Set(dead.map(Tag.host)))
+                announcer.broadcast(.invalidate(Set(changed.map { .path(host: .host($0)) })))
+                for host in changed.sorted() {
+                    say(dead.contains(host) ? "\(host) does not answer through its tunnel" : "the tunnel to \(host) works")
+                }
+            })
     }
 
     /// Starts the packet threads.
     public func start() throws {
-        let announcer = Announcer(datapath: datapath)
-        try control.withLock { control in
+        try control.withLock { [announcer, prober] control in
             let epoch = Epoch(fabric: control.fabric, bound: [:], tunnelPorts: [:])
             var threads: [PacketThread] = []
             try datapath.start { index in
                 let thread = PacketThread(
-                    index: index, epoch: epoch, state: state,
+                    index: index, epoch: epoch, state: state, prober: prober,
                     installsStanding: index == 0 || !datapath.sharesFlows, installsReturns: datapath.sharesFlows,
                     broadcast: { announcer.broadcast($0) },
                     logRule: logRule)
@@ -79,6 +93,7 @@ public final class Agent: Sendable {
             control.threads = threads
             announcer.threads.withLock { $0 = threads }
         }
+        _ = try NamedThread("sel-paths") { [prober] in prober.run() }
     }
 
     /// Sets who tells the other hosts what packets teach, and which node each host is.
@@ -93,12 +108,14 @@ public final class Agent: Sendable {
 
     /// Has decided again what was decided without what these tags name.
     public func stateChanged(_ tags: Set<Tag>) {
-        for thread in control.withLock({ $0.threads }) { thread.post(.invalidate(tags)) }
-        datapath.wake()
+        announcer.broadcast(.invalidate(tags))
     }
 
-    /// Ends the packet threads.
-    public func stop() { datapath.stop() }
+    /// Tells the other hosts that this one stops, and ends the packet threads.
+    public func stop() {
+        prober.stop()
+        datapath.stop()
+    }
 
     /// The topology that is in force.
     public var topology: Topology { control.withLock { $0.topology } }
@@ -313,6 +330,7 @@ public final class Agent: Sendable {
             fabric: control.fabric, bound: control.numbers, tunnelPorts: control.tunnels.mapValues(\.number),
             replication: control.replication, peers: control.peers, after: control.epoch)
         control.epoch = epoch
+        prober.setPaths(control.topology, host: host, ports: control.tunnels.mapValues(\.number))
         let replies = control.threads.map { thread in
             let reply = Reply<Bool>()
             thread.post(.epoch(epoch, changed: changed, adopted: reply))
@@ -369,6 +387,9 @@ public final class Agent: Sendable {
         }
     }
 
+    /// How the tunnels to the other hosts are, by host.
+    public func tunnels() -> [TunnelReport] { prober.report().sorted { ($0.host, $0.remote) < ($1.host, $1.remote) } }
+
     /// Why tunnels do not work, if they do not.
     public var tunnelProblem: String? { control.withLock { $0.tunnelProblem } }
 
@@ -408,6 +429,12 @@ private final class Announcer: Sendable {
     private let datapath: any Datapath
 
     init(datapath: any Datapath) { self.datapath = datapath }
+
+    /// Gives a message to the first of the packet threads.
+    func tellFirst(_ message: PacketThread.Message) {
+        threads.withLock { $0.first }?.post(message)
+        datapath.wake()
+    }
 
     func broadcast(_ message: PacketThread.Message) {
         for thread in threads.withLock({ $0 }) { thread.post(message) }

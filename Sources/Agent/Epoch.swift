@@ -18,7 +18,7 @@ final class Epoch: Sendable {
     /// What comes in by a datapath port.
     enum Ingress: Sendable {
         case exterior(PortIndex)
-        case tunnel
+        case tunnel(TunnelZone.Encapsulation)
     }
 
     let fabric: Fabric
@@ -62,7 +62,7 @@ final class Epoch: Sendable {
             portNumbers[index] = number
             ingresses[number.value] = .exterior(index)
         }
-        for number in tunnelPorts.values { ingresses[number.value] = .tunnel }
+        for (encapsulation, number) in tunnelPorts { ingresses[number.value] = .tunnel(encapsulation) }
         var tunnels: [HostIndex: Tunnel] = [:]
         for host in fabric.reachableHosts {
             guard let tunnel = fabric.topology.tunnel(from: fabric.localHost, to: fabric.name(host)),

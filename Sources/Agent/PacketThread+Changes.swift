@@ -33,6 +33,8 @@ extension PacketThread {
             case .inherit(let inherited): inherit(inherited, thread)
             case .report(let reply): reply.put(report(thread))
             case .count(let reply): reply.put(counters)
+            case .probe(let probes):
+                for probe in probes { thread.execute(probe.actions, on: OwnedPacket(bytes: probe.frame)) }
             case .rules(let reply):
                 readStatistics(thread)
                 reply.put(

@@ -29,6 +29,8 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
         case count(Reply<AgentCounters>)
         /// Tell what rules matched.
         case rules(Reply<[RuleReport]>)
+        /// Send these.
+        case probe([PathProber.Probe])
     }
 
     /// What a standing flow was installed for.
@@ -47,6 +49,8 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
     /// Whether flows of this thread serve packets of all ports.
     let installsReturns: Bool
     let state: StateTable
+    /// Takes what other hosts send to see whether their tunnels work.
+    let prober: PathProber?
     /// Gives all threads of this host a message.
     let broadcast: @Sendable (Message) -> Void
 
@@ -83,12 +87,13 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
     ///     every thread where each has its own.
     ///   - installsReturns: whether flows are shared.
     init(
-        index: Int, epoch: Epoch, state: StateTable, installsStanding: Bool, installsReturns: Bool = false,
+        index: Int, epoch: Epoch, state: StateTable, prober: PathProber? = nil, installsStanding: Bool, installsReturns: Bool = false,
         broadcast: @escaping @Sendable (Message) -> Void, logRule: @escaping @Sendable (RuleLog) -> Void = { _ in }
     ) {
         self.index = index
         self.epoch = epoch
         self.state = state
+        self.prober = prober
         self.installsStanding = installsStanding
         self.installsReturns = installsReturns
         self.broadcast = broadcast
@@ -107,7 +112,12 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
         now = monotonicNanoseconds()
         switch epoch.ingress(packet.key.inPort) {
         case .exterior(let port): decide(packet, at: port, thread)
-        case .tunnel: arrive(packet, thread)
+        case .tunnel(let encapsulation):
+            if packet.key.tunnelID == UInt64(TunnelKeys.probe) {
+                prober?.receive(packet, by: encapsulation)
+            } else {
+                arrive(packet, thread)
+            }
         case nil: counters.unbound &+= 1
         }
     }

@@ -19,6 +19,9 @@ public final class StateTable: FlowStateView {
     private let journal = Mutex<JournalInbox?>(nil)
     /// Neighbors that did not answer, until they are asked again. Each host finds out for itself.
     let unreachable = Mutex<[NeighborKey: UInt64]>([:])
+    /// Hosts where nothing arrives that this one sends, and how many there are.
+    private let deadHosts = Mutex<Set<Tag>>([])
+    private let deadCount = Atomic<Int>(0)
 
     /// An empty table.
     ///
@@ -89,6 +92,18 @@ public final class StateTable: FlowStateView {
     /// What the first fragment of a packet said.
     public func fragment(_ name: FragmentName, zone: Tag) -> ConnectionTuple? {
         translations.fragment(name, zone: zone)
+    }
+
+    /// Whether what is sent to a host arrives, as far as is known.
+    public func canReach(_ host: Tag) -> Bool {
+        deadCount.load(ordering: .acquiring) == 0 || !deadHosts.withLock { $0.contains(host) }
+    }
+
+    /// Sets where nothing arrives that this host sends. What was decided with ``Tag/path(host:)`` of those that changed may be
+    /// wrong now.
+    public func setUnreachable(_ hosts: Set<Tag>) {
+        deadHosts.withLock { $0 = hosts }
+        deadCount.store(hosts.count, ordering: .releasing)
     }
 
     // MARK: - Learning

@@ -3,6 +3,7 @@ import API
 import Agent
 import Datapath
 import FlowState
+import Gossip
 import Glibc
 import Linux
 import Simulation
@@ -20,6 +21,7 @@ extension Node {
         case .state(let text): .state(connections(text))
         case .replication: .replication(flowState.report())
         case .rules(let text): .rules(rules(text))
+        case .tunnels: .tunnels(tunnels)
         case .trace(let port, let packet): Tracer(agent: agent).trace(port: port, packet: packet)
         }
     }
@@ -55,6 +57,16 @@ extension Node {
             if let text, !"\(name.list) \(name.rule) \(name.text)".contains(text) { return nil }
             return RuleAnswer(
                 list: name.list, rule: name.rule, text: name.text, packets: report.packets, bytes: report.bytes)
+        }
+    }
+
+    private var tunnels: [TunnelAnswer] {
+        agent.tunnels().map { report in
+            TunnelAnswer(
+                host: report.host, encapsulation: report.encapsulation, local: "\(report.local)",
+                remote: "\(report.remote)", state: report.state.rawValue, seconds: report.seconds,
+                failures: report.failures, detectionSeconds: report.detectionSeconds, sent: report.sent,
+                received: report.received)
         }
     }
 

@@ -88,9 +88,9 @@ public final class Node: Sendable {
         self.leaser = leaser
         stateService = Late<StateService>()
         let rules = RuleLogger(identity.name, try SerialThread("sel-rules"), say)
-        agent = Agent(
+        agent = try Agent(
             host: identity.name, datapath: try Node.openDatapath(configuration, say), logRule: { rules.write($0) },
-            onPortsWanted: { leaser.value?.notice() })
+            onPortsWanted: { leaser.value?.notice() }, say: say)
         follower = try Follower(agent)
         leaser.value = PortLeaser(self)
         stateService.value = try StateService(self, identity, configuration.directory, agent)

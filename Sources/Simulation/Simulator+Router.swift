@@ -112,18 +112,18 @@ extension Simulator {
         guard passes(router.inbound, place, at: index, packet) else { return }
         verdict.tags.append(router.routesTag)
         let width = destination.family.width
-        var match = fabric.routing.lookup(destination, root: root, width: width)
+        let match = fabric.routing.lookup(destination, root: root, width: width)
         let bits = rounded(match.bits, width)
         verdict.mask.includeDestination(prefix: bits)
         verdict.tags.append(
             bits < Tag.routeBits(destination.family)
                 ? .wideRoutes(router: router.tag) : .routes(router: router.tag, near: destination))
-        var chosen = choose(match.routes, width)
-        while chosen < 0, match.prefixLength > 0 || !match.routes.isEmpty {
-            // No route of the longest prefix is for this source: the next shorter prefix has its turn.
-            match = fabric.routing.lookupShorter(destination, root: root, than: match.prefixLength)
-            if match.prefixLength < 0 { break }
-            chosen = choose(match.routes, width)
+        leftOut = 0
+        var chosen = choose(match, destination, root, width)
+        if chosen < 0, leftOut > 0 {
+            // Nothing else is left: what looks dead is tried.
+            leftOut = -1
+            chosen = choose(match, destination, root, width)
         }
         guard chosen >= 0 else {
             if isTracing { noteDevice("router", fabric.routerPaths[Int(port.device)], "no route to \(destination)") }
@@ -224,6 +224,21 @@ extension Simulator {
         leave(route.port, from: index, packet)
     }
 
+    /// The route of the longest prefix that has one for the packet's source; -1 where there is none.
+    private mutating func choose(
+        _ longest: RoutingTable.Match, _ destination: IPAddress, _ root: Int32, _ width: Int
+    ) -> Int {
+        var match = longest
+        var chosen = choose(match.routes, width)
+        while chosen < 0, match.prefixLength > 0 || !match.routes.isEmpty {
+            // No route of the longest prefix is for this source: the next shorter prefix has its turn.
+            match = fabric.routing.lookupShorter(destination, root: root, than: match.prefixLength)
+            if match.prefixLength < 0 { break }
+            chosen = choose(match.routes, width)
+        }
+        return chosen
+    }
+
     /// Among routes of one prefix, best first: the longest source prefix that holds the source, then the lowest weight,
     /// then a share of the flows. -1 when none takes the source.
     @inline(__always)
@@ -235,7 +250,7 @@ extension Simulator {
             if first >= 0 {
                 let best = fabric.routing.routes[first]
                 if route.sourceLength != best.sourceLength || route.weight != best.weight { break }
-                if route.source == best.source { count += 1 }
+                if route.source == best.source, isAlive(route) { count += 1 }
                 continue
             }
             if route.sourceLength > 0 {
@@ -243,10 +258,25 @@ extension Simulator {
                 verdict.mask.includeSource(prefix: rounded(min(common + 1, Int(route.sourceLength)), width))
                 if common < Int(route.sourceLength) { continue }
             }
+            guard isAlive(route) else { continue }
             first = index
             count = 1
         }
         return count <= 1 ? first : share(first, range)
+    }
+
+    /// Whether what a route sends arrives, as far as is known: one by a port of another host is left out while nothing arrives
+    /// there, as if the port were unplugged.
+    private mutating func isAlive(_ route: RouteRecord) -> Bool {
+        guard leftOut >= 0, route.port >= 0 else { return true }
+        let port = fabric.ports[Int(route.port)]
+        guard port.attachment == .remote, port.host >= 0 else { return true }
+        let host = fabric.hosts[Int(port.host)].tag
+        let path = Tag.path(host: host)
+        if verdict.tags.last != path { verdict.tags.append(path) }
+        if state.canReach(host) { return true }
+        leftOut += 1
+        return false
     }
 
     /// Shares flows among routes of equal cost by rendezvous hashing: each flow ranks the routes by a hash of both, so
@@ -270,7 +300,7 @@ extension Simulator {
         for index in first..<range.upperBound {
             let route = fabric.routing.routes[index]
             if route.sourceLength != best.sourceLength || route.weight != best.weight { break }
-            guard route.source == best.source else { continue }
+            guard route.source == best.source, isAlive(route) else { continue }
             let score = mix(hash ^ route.identity, 0xa076_1d64_78bd_642f)
             if score > rank {
                 rank = score

@@ -69,6 +69,8 @@ public struct Simulator: ~Copyable {
     var ingressPort: Int32 = -1
     /// What the packet quotes, when it is an ICMP error.
     var quoted: ConnectionTuple?
+    /// Routes that were left out because what they send does not seem to arrive; -1 while none is left out.
+    var leftOut = 0
     /// The identifier that the packet has, or the one that it quotes, of an ICMP query.
     var queryID: UInt16?
     /// What the router in hand translates.
@@ -281,7 +283,9 @@ public struct Simulator: ~Copyable {
             }
         }
         if isTracing {
-            note("out", Int(port), "on host \(fabric.hostNames[Int(host)]), by tunnel with key \(hexKey(tunnelKey))")
+            let silence = state.canReach(record.tag) ? "" : ", which does not answer through its tunnel"
+            let name = fabric.hostNames[Int(host)]
+            note("out", Int(port), "on host \(name), by tunnel with key \(hexKey(tunnelKey))\(silence)")
         }
         emit(.remote(HostIndex(host), key: tunnelKey))
     }

@@ -30,6 +30,9 @@ public struct Tag: Hashable, Sendable {
     public static func tenant(_ name: String) -> Tag { Tag(bits: stableHash("tenant \(name)")) }
     /// A host and how to reach it.
     public static func host(_ name: String) -> Tag { Tag(bits: stableHash("host \(name)")) }
+    /// Whether what is sent to a host arrives.
+    @inlinable
+    public static func path(host: Tag) -> Tag { Tag(bits: mix(host.bits, 0xbfd0_0000_0000_0011)) }
 
     /// Which ports a flooded frame reaches on a bridge.
     @inlinable

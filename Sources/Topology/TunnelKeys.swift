@@ -11,6 +11,9 @@ public enum TunnelKeys {
     /// The last key that is handed out.
     public static let last: UInt32 = 0xff_ffef
 
+    /// The key of what hosts send each other to see whether their tunnels work.
+    public static let probe: UInt32 = 0x00_0001
+
     /// Gives each port and bridge of `topology` that has none a key.
     public static func assign(_ topology: inout Topology) {
         var taken: Set<UInt32> = []

@@ -176,6 +176,40 @@ struct RulesCommand: AsyncParsableCommand {
     }
 }
 
+/// `selvage tunnels`.
+struct TunnelsCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "tunnels", abstract: "Show which tunnels between hosts work.",
+        discussion: """
+            Hosts send each other probes through the tunnels themselves (BFD, RFC 5880). DOWN AFTER is how long a host may be
+            silent. Routes by a host that is down are left out while others are left.
+            """)
+
+    @OptionGroup var node: NodeOptions
+    @Flag(help: "Print JSON, host by host.") var json = false
+
+    func run() async throws {
+        let (answers, isComplete): ([(host: String, answer: [TunnelAnswer])], Bool) = try await askAll("tunnels", node)
+        if json {
+            try printJSON(Dictionary(answers.map { ($0.host, $0.answer) }, uniquingKeysWith: { a, _ in a }))
+        } else {
+            LabPrinter.table(
+                ["HOST", "TO", "BY", "STATE", "SINCE", "DOWN AFTER", "FAILURES", "SENT", "RECEIVED"],
+                answers.flatMap { host, tunnels in
+                    tunnels.map { tunnel in
+                        [
+                            host, tunnel.host, "\(tunnel.encapsulation) \(tunnel.local) - \(tunnel.remote)",
+                            tunnel.state, "\(Int(tunnel.seconds)) s",
+                            tunnel.detectionSeconds > 0 ? "\(Int(tunnel.detectionSeconds * 1000)) ms" : "-",
+                            "\(tunnel.failures)", "\(tunnel.sent)", "\(tunnel.received)",
+                        ]
+                    }
+                })
+        }
+        if !isComplete { throw ExitCode(1) }
+    }
+}
+
 /// `selvage datapath`.
 struct DatapathCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(

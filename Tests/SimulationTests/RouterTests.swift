@@ -1,3 +1,4 @@
+import Synchronization
 // SPDX-License-Identifier: Apache-2.0
 import TestSupport
 import Testing
@@ -89,6 +90,54 @@ import Wire
         #expect((through[one] ?? 0) + (through[two] ?? 0) == 400)
         let heavy = host.send(host.ping("t/a/vm", to: "10.3.200.1", via: "t/gw/a"), at: "t/a/vm")
         #expect(heavy.tags.contains(one) && !heavy.tags.contains(two))
+    }
+
+    /// A router with uplinks of its own on three hosts: two of equal cost, and one that costs more.
+    private func uplinks() throws -> Host {
+        var topology = try draw(
+            """
+            hosts: { h1: { address: 192.0.2.1 }, h2: { address: 192.0.2.2 }, h3: { address: 192.0.2.3 }, h4: { address: 192.0.2.4 } }
+            tenants:
+              t:
+                bridges:
+                  a: { ports: { vm: { host: h1, interface: vm, mac: "0e:00:00:00:01:01", address: 10.0.1.11/24 } } }
+                routers: { gw: { links: [{ bridge: a, address: 10.0.1.254/24, mac: "0e:00:00:00:aa:01" }] } }
+            """)
+        let gateway = DevicePath(tenant: "t", name: "gw")
+        for (number, (host, weight)) in [("h2", 100), ("h3", 100), ("h4", 200)].enumerated() {
+            var port = Port(path: PortPath(device: gateway, name: "up\(number)"), kind: .router)
+            port.attachment = .exterior(host: host, interface: "eth1")
+            port.addresses = [InterfaceAddress(address("203.0.\(number).2"), length: 30)]
+            topology.ports[port.path] = port
+            topology.routers[gateway]?.routes.append(
+                Route(
+                    destination: parsedPrefix("0.0.0.0/0"), weight: UInt16(weight),
+                    nextHop: .gateway(address("203.0.\(number).1"), port: port.path)))
+        }
+        TunnelKeys.assign(&topology)
+        return Host(topology: topology, state: TableState())
+    }
+
+    @Test func `uplinks of hosts that do not answer are left out while others are left, and flows know that`() throws {
+        let host = try uplinks()
+        let tags = ["h2", "h3", "h4"].map { Simulation.Tag.host($0) }
+        func chosen(without dead: [Int]) -> Set<String> {
+            host.state.dead.withLock { $0 = Set(dead.map { tags[$0] }) }
+            var ports: Set<String> = []
+            for last in 1...60 {
+                let verdict = host.send(host.ping("t/a/vm", to: "8.8.8.\(last)", via: "t/gw/a"), at: "t/a/vm")
+                if let wait = verdict.wait { ports.insert(host.fabric.path(wait.port).name) }
+                // Who was taken and who was left out may both become wrong.
+                for tag in tags.prefix(2) { #expect(verdict.tags.contains(.path(host: tag))) }
+                #expect(verdict.tags.contains(.path(host: tags[2])) == (dead.contains(0) && dead.contains(1)))
+            }
+            return ports
+        }
+        #expect(chosen(without: []) == ["up0", "up1"])
+        #expect(chosen(without: [0]) == ["up1"])
+        #expect(chosen(without: [1, 2]) == ["up0"])
+        #expect(chosen(without: [0, 1]) == ["up2"], "the one that costs more")
+        #expect(chosen(without: [0, 1, 2]) == ["up0", "up1"], "nothing is left: what looks dead is tried")
     }
 
     @Test func `routes are chosen by destination, then source, then weight, and the mask holds what decided`() throws {

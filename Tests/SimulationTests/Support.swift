@@ -108,6 +108,10 @@ final class TableState: FlowStateView {
     let translations = Mutex(TranslationTable(seed: 7, limit: 10_000))
     private let fragments = Mutex<[Fragment: ConnectionTuple]>([:])
 
+    /// Hosts where nothing arrives.
+    let dead = Mutex<Set<Tag>>([])
+    func canReach(_ host: Tag) -> Bool { !dead.withLock { $0.contains(host) } }
+
     private struct Fragment: Hashable {
         var name: FragmentName
         var zone: Tag

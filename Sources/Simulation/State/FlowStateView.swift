@@ -21,6 +21,8 @@ public protocol FlowStateView: AnyObject, Sendable {
     func sourcePort(keeping tuple: ConnectionTuple, zone: Tag) -> UInt16?
     /// What the first fragment of a packet said in a router's zone.
     func fragment(_ name: FragmentName, zone: Tag) -> ConnectionTuple?
+    /// Whether what is sent to a host arrives, as far as is known. Verdicts that depend on it have ``Tag/path(host:)``.
+    func canReach(_ host: Tag) -> Bool
 }
 
 extension FlowStateView {
@@ -34,6 +36,8 @@ extension FlowStateView {
     public func sourcePort(keeping tuple: ConnectionTuple, zone: Tag) -> UInt16? { tuple.sourcePort }
     /// Nothing.
     public func source(for wish: SourceWish) -> SourceChoice { .exhausted }
+    /// It arrives.
+    public func canReach(_ host: Tag) -> Bool { true }
     /// Never seen.
     public func fragment(_ name: FragmentName, zone: Tag) -> ConnectionTuple? { nil }
 }

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+import Datapath
+import Gossip
+import Linux
+import Synchronization
+import Topology
+import Wire
+
+/// A way from this host to another one through a tunnel.
+struct TunnelPath: Hashable, Comparable, Sendable {
+    var encapsulation: TunnelZone.Encapsulation
+    var local: IPAddress
+    var remote: IPAddress
+
+    static func < (a: TunnelPath, b: TunnelPath) -> Bool {
+        (a.encapsulation.rawValue, a.local, a.remote) < (b.encapsulation.rawValue, b.local, b.remote)
+    }
+}
+
+/// Finds out whether the tunnels to the other hosts work: by BFD packets (RFC 5880, in UDP as RFC 5881 has it) that go through
+/// the tunnels themselves under a key of their own, so that what is seen to work is the way that tenants' packets take.
+final class PathProber: Sendable {
+    /// A frame to send, and how.
+    struct Probe: Sendable {
+        var frame: [UInt8]
+        var actions: [Action]
+    }
+    private struct Target: Sendable {
+        var host: String
+        var port: PortNumber
+    }
+    private struct State {
+        var monitor: PathMonitor<TunnelPath>
+        var targets: [TunnelPath: Target] = [:]
+        var dead: Set<String> = []
+        var isStopping = false
+    }
+
+    private let state: Mutex<State>
+    private let alarm: Alarm
+    /// Has probes sent.
+    private let send: @Sendable ([Probe]) -> Void
+    /// Takes hosts that no longer answer, all of them, and those that do so otherwise than before.
+    private let changed: @Sendable (_ dead: Set<String>, _ changed: Set<String>) -> Void
+
+    init(
+        options: BFDOptions = BFDOptions(), send: @escaping @Sendable ([Probe]) -> Void,
+        changed: @escaping @Sendable (Set<String>, Set<String>) -> Void
+    ) throws(SystemError) {
+        state = Mutex(State(monitor: PathMonitor(options: options, seed: .random(in: .min ... .max))))
+        alarm = try Alarm()
+        self.send = send
+        self.changed = changed
+    }
+
+    /// Sets which tunnels there are.
+    func setPaths(_ topology: Topology, host: String, ports: [TunnelZone.Encapsulation: PortNumber]) {
+        var targets: [TunnelPath: Target] = [:]
+        for other in topology.hosts.keys where other != host {
+            guard let tunnel = topology.tunnel(from: host, to: other), let port = ports[tunnel.zone.encapsulation] else {
+                continue
+            }
+            let path = TunnelPath(
+                encapsulation: tunnel.zone.encapsulation, local: tunnel.local, remote: tunnel.remote)
+            targets[path] = Target(host: other, port: port)
+        }
+        let settled = state.withLock { state in
+            state.targets = targets
+            state.monitor.setPaths(Set(targets.keys), now: monotonicNanoseconds())
+            return settle(&state)
+        }
+        tell(settled)
+        alarm.ring()
+    }
+
+    /// Runs until ``stop()``; on a thread of its own.
+    func run() {
+        while true {
+            let (toSend, settled, due) = state.withLock { state in
+                let effects = state.isStopping ? [] : state.monitor.tick(now: monotonicNanoseconds())
+                return (probes(effects, state), settle(&state), state.isStopping ? nil : state.monitor.nextDue)
+            }
+            if !toSend.isEmpty { send(toSend) }
+            tell(settled)
+            guard let due else { return }
+            alarm.wait(until: due)
+        }
+    }
+
+    /// Tells the others that this host stops, and ends ``run()``.
+    func stop() {
+        let toSend = state.withLock { state in
+            state.isStopping = true
+            return probes(state.monitor.stop(now: monotonicNanoseconds()), state)
+        }
+        if !toSend.isEmpty { send(toSend) }
+        alarm.ring()
+    }
+
+    /// A frame came through a tunnel under the key of probes. Called on packet threads.
+    func receive(_ packet: borrowing UpcallPacket, by encapsulation: TunnelZone.Encapsulation) {
+        let key = packet.key
+        // Who is not a hop away can't have sent it (RFC 5881 section 5).
+        guard key.etherType == EtherType.ipv4, key.ipProtocol == IPProtocol.udp, key.ipTTL == 255,
+            key.destinationPort == PathProber.port, packet.layout.transport > 0
+        else { return }
+        let bytes = UnsafeRawBufferPointer(packet.bytes).dropFirst(Int(packet.layout.transport) + 8)
+        guard let control = try? BFDPacket(reading: [UInt8](bytes)) else { return }
+        let (local, remote) = (key.tunnelDestinationWords, key.tunnelSourceWords)
+        let path = TunnelPath(
+            encapsulation: encapsulation, local: IPAddress(high: local.0, low: local.1, family: .ipv4),
+            remote: IPAddress(high: remote.0, low: remote.1, family: .ipv4))
+        let now = monotonicNanoseconds()
+        let (settled, isDue) = state.withLock { state in
+            _ = state.monitor.receive(control, on: path, now: now)
+            return (settle(&state), state.monitor.nextDue <= now)
+        }
+        tell(settled)
+        if isDue { alarm.ring() }
+    }
+
+    /// Hosts of which all ways are down, if they are others than before; and which changed.
+    private func settle(_ state: inout State) -> (dead: Set<String>, changed: Set<String>)? {
+        var works: [String: Bool] = [:]
+        for status in state.monitor.statuses {
+            guard let host = state.targets[status.path]?.host else { continue }
+            works[host] = works[host, default: false] || status.state != .down
+        }
+        let dead = Set(works.filter { !$0.value }.keys)
+        guard dead != state.dead else { return nil }
+        let changed = dead.symmetricDifference(state.dead)
+        state.dead = dead
+        return (dead, changed)
+    }
+
+    private func tell(_ settled: (dead: Set<String>, changed: Set<String>)?) {
+        if let settled { changed(settled.dead, settled.changed) }
+    }
+
+    /// How all tunnels are.
+    func report() -> [TunnelReport] {
+        let now = monotonicNanoseconds()
+        return state.withLock { state in
+            state.monitor.statuses.compactMap { status in
+                state.targets[status.path].map { target in
+                    TunnelReport(host: target.host, status, now: now)
+                }
+            }
+        }
+    }
+
+    // MARK: - Frames
+
+    /// UDP port of single-hop BFD control packets (RFC 5881 section 4).
+    static let port: UInt16 = 3784
+    private static let address = IPAddress(IPv4Address(bits: 0xa9fe_0101))
+
+    private func probes(_ effects: [PathMonitor<TunnelPath>.Effect], _ state: borrowing State) -> [Probe] {
+        var probes: [Probe] = []
+        for effect in effects {
+            guard case .send(let path, let packet) = effect, let target = state.targets[path] else { continue }
+            // Addresses matter to who looks on only: it is the key that says what this is.
+            let frame = Frame.udp(
+                etherSource: MACAddress(bits: 0x0200_0000_0000 | UInt64(packet.own)),
+                etherDestination: MACAddress(bits: 0x0200_0000_0000 | UInt64(packet.yours)),
+                source: PathProber.address, destination: PathProber.address, sourcePort: 49_152,
+                destinationPort: PathProber.port, ttl: 255, tos: 0xc0, data: packet.bytes)
+            var header = TunnelHeader(id: TunnelKeys.probe, source: path.local, destination: path.remote)
+            // Network control (RFC 2474 section 4.2.2.1): what is to tell whether the way works must not queue.
+            header.tos = 0xc0
+            probes.append(Probe(frame: frame, actions: [.setTunnel(header), .output(target.port)]))
+        }
+        return probes
+    }
+}
+
+/// How the way through a tunnel to a host is.
+public struct TunnelReport: Sendable {
+    /// The host.
+    public var host: String
+    /// `gre` or `vxlan`.
+    public var encapsulation: String
+    /// This host's end.
+    public var local: IPAddress
+    /// Its end.
+    public var remote: IPAddress
+    /// Whether what is sent arrives.
+    public var state: PathState
+    /// Seconds since it is so.
+    public var seconds: Double
+    /// How often it went down.
+    public var failures: UInt64
+    /// Seconds without an answer after which it is down; 0: it never answered.
+    public var detectionSeconds: Double
+    /// Probes that went.
+    public var sent: UInt64
+    /// Probes that came.
+    public var received: UInt64
+
+    init(host: String, _ status: PathMonitor<TunnelPath>.Status, now: UInt64) {
+        self.host = host
+        encapsulation = status.path.encapsulation.rawValue
+        local = status.path.local
+        remote = status.path.remote
+        state = status.state
+        seconds = now > status.since ? Double(now - status.since) / 1e9 : 0
+        failures = status.failures
+        detectionSeconds = Double(status.detectionTime) / 1e9
+        sent = status.sent
+        received = status.received
+    }
+}
