@@ -131,4 +131,6 @@ extension ActionBuilder {
 public enum ActionCookies {
     /// Longer than the tunnel takes.
     public static let tooLong: UInt64 = 1
+    /// Sent by another host to see whether the tunnel works.
+    public static let probe: UInt64 = 2
 }

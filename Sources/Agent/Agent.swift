@@ -71,7 +71,8 @@ public final class Agent: Sendable {
                 state.setUnreachable(Set(dead.map(Tag.host)))
                 announcer.broadcast(.invalidate(Set(changed.map { .path(host: .host($0)) })))
                 for host in changed.sorted() {
-                    say(dead.contains(host) ? "\(host) does not answer through its tunnel" : "the tunnel to \(host) works")
+                    let isDead = dead.contains(host)
+                    say(isDead ? "\(host) does not answer through its tunnel" : "the tunnel to \(host) works")
                 }
             })
     }

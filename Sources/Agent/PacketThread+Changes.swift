@@ -89,7 +89,7 @@ extension PacketThread {
     func installStanding(_ thread: any DatapathThread) {
         var gone = standing
         for number in epoch.tunnelPorts {
-            for arrival in epoch.fabric.arrivals {
+            for arrival in epoch.fabric.arrivals + [(TunnelKeys.probe, 0)] {
                 var key = FlowKey()
                 key.inPort = number.value
                 key.tunnelID = UInt64(arrival.key)
@@ -114,6 +114,13 @@ extension PacketThread {
     }
 
     func standingFlow(_ key: FlowKey) -> Flow {
+        if key.tunnelID == UInt64(TunnelKeys.probe) {
+            simulator.simulateNothing()
+            var mask = FlowMask()
+            mask.include(.inPort)
+            mask.include(.tunnelID)
+            return Flow(key: key, mask: mask, actions: [.userspace(cookie: ActionCookies.probe)])
+        }
         resimulate(key)
         let (actions, mask) = ActionBuilder.actions(of: simulator.verdict, epoch)
         return Flow(key: key, mask: mask, actions: actions)

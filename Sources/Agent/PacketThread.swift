@@ -87,8 +87,9 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
     ///     every thread where each has its own.
     ///   - installsReturns: whether flows are shared.
     init(
-        index: Int, epoch: Epoch, state: StateTable, prober: PathProber? = nil, installsStanding: Bool, installsReturns: Bool = false,
-        broadcast: @escaping @Sendable (Message) -> Void, logRule: @escaping @Sendable (RuleLog) -> Void = { _ in }
+        index: Int, epoch: Epoch, state: StateTable, prober: PathProber? = nil, installsStanding: Bool,
+        installsReturns: Bool = false, broadcast: @escaping @Sendable (Message) -> Void,
+        logRule: @escaping @Sendable (RuleLog) -> Void = { _ in }
     ) {
         self.index = index
         self.epoch = epoch

@@ -57,7 +57,8 @@ final class PathProber: Sendable {
     func setPaths(_ topology: Topology, host: String, ports: [TunnelZone.Encapsulation: PortNumber]) {
         var targets: [TunnelPath: Target] = [:]
         for other in topology.hosts.keys where other != host {
-            guard let tunnel = topology.tunnel(from: host, to: other), let port = ports[tunnel.zone.encapsulation] else {
+            guard let tunnel = topology.tunnel(from: host, to: other), let port = ports[tunnel.zone.encapsulation]
+            else {
                 continue
             }
             let path = TunnelPath(

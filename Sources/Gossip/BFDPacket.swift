@@ -84,7 +84,9 @@ public struct BFDPacket: Sendable, Equatable {
         guard first >> 5 == 1 else { throw MalformedBytes("BFD version \(first >> 5)") }
         multiplier = try reader.number()
         let length: UInt8 = try reader.number()
-        guard length >= BFDPacket.length, Int(length) <= bytes.count else { throw MalformedBytes("BFD length \(length)") }
+        guard length >= BFDPacket.length, Int(length) <= bytes.count else {
+            throw MalformedBytes("BFD length \(length)")
+        }
         guard second & 0x04 == 0 else { throw MalformedBytes("BFD with authentication") }
         guard second & 0x01 == 0 else { throw MalformedBytes("multipoint BFD") }
         guard multiplier > 0 else { throw MalformedBytes("BFD with multiplier 0") }

@@ -13,6 +13,7 @@ public func describe(_ actions: [Action], port: (PortNumber) -> String) -> Strin
         switch action {
         case .output(let number): port(number)
         case .userspace(ActionCookies.tooLong): "answer: too big"
+        case .userspace(ActionCookies.probe): "see that the tunnel works"
         case .userspace(let cookie): "up(\(cookie))"
         case .setTunnel(let header): "tunnel(key=\(hexKey(header.id)), to=\(header.destination))"
         case .setEthernet(let source, let sourceMask, let destination, let destinationMask):

@@ -3,8 +3,8 @@ import API
 import Agent
 import Datapath
 import FlowState
-import Gossip
 import Glibc
+import Gossip
 import Linux
 import Simulation
 import Store
