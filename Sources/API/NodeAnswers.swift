@@ -56,6 +56,8 @@ public struct TunnelAnswer: Codable, Sendable {
     public var state: String
     /// Seconds since it is so.
     public var seconds: Double
+    /// When it became so, by the node's clock: milliseconds since 1970.
+    public var sinceMilliseconds: UInt64
     /// How often it went down.
     public var failures: UInt64
     /// Seconds without an answer after which it is down; 0: it never answered.
@@ -68,7 +70,7 @@ public struct TunnelAnswer: Codable, Sendable {
     /// Made by the node.
     public init(
         host: String, encapsulation: String, local: String, remote: String, state: String, seconds: Double,
-        failures: UInt64, detectionSeconds: Double, sent: UInt64, received: UInt64
+        sinceMilliseconds: UInt64, failures: UInt64, detectionSeconds: Double, sent: UInt64, received: UInt64
     ) {
         self.host = host
         self.encapsulation = encapsulation
@@ -76,6 +78,7 @@ public struct TunnelAnswer: Codable, Sendable {
         self.remote = remote
         self.state = state
         self.seconds = seconds
+        self.sinceMilliseconds = sinceMilliseconds
         self.failures = failures
         self.detectionSeconds = detectionSeconds
         self.sent = sent
