@@ -147,7 +147,11 @@ let package = Package(
 
         // Whole clusters of pure parts in one process, with time, network and disks that a seed makes up.
         .target(
-            name: "ClusterSimulation", dependencies: ["Consensus", "TestSupport"], path: "Tests/ClusterSimulation",
+            name: "ClusterSimulation",
+            dependencies: [
+                "Wire", "Topology", "Consensus", "Gossip", "Simulation", "FlowState", "Datapath", "Agent",
+                "TestSupport",
+            ], path: "Tests/ClusterSimulation",
             swiftSettings: strict),
         .executableTarget(
             name: "selvage-sim",

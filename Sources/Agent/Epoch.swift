@@ -8,7 +8,7 @@ import Wire
 
 /// A compiled topology together with where its ports are in the datapath: what a packet thread works with until it is
 /// given the next one. Immutable.
-final class Epoch: Sendable {
+package final class Epoch: Sendable {
     /// How to reach a host.
     struct Tunnel: Sendable {
         var port: PortNumber
@@ -35,7 +35,7 @@ final class Epoch: Sendable {
     private let peersByName: [String: PeerID]
 
     /// - Parameter previous: what was in force before; where ports lie as they did, its tables are taken over.
-    init(
+    package init(
         fabric: Fabric, bound: [PortPath: PortNumber], tunnelPorts: [TunnelZone.Encapsulation: PortNumber],
         replication: FlowReplication? = nil, peers peersByName: [String: PeerID] = [:], after previous: Epoch? = nil
     ) {

@@ -9,8 +9,8 @@ import Wire
 
 /// What changes and what time brings: new topologies, news of neighbors, flows that nobody uses.
 extension PacketThread {
-    func wake(_ thread: any DatapathThread) {
-        now = monotonicNanoseconds()
+    package func wake(_ thread: any DatapathThread) {
+        now = clock()
         let messages = mailbox.withLock { messages in
             let all = messages
             messages.removeAll()
@@ -56,7 +56,7 @@ extension PacketThread {
         if now >= nextExpiry {
             expire(thread)
             // Reading the counters of many flows takes its time: the longer, the less often.
-            let took = monotonicNanoseconds() &- now
+            let took = clock() &- now
             nextExpiry = now &+ max(AgentLimits.expiryIntervalNanoseconds, took * AgentLimits.expiryShare)
             if index == 0 {
                 let forgotten = state.expire(now: now)

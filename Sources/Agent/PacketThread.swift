@@ -9,10 +9,10 @@ import Wire
 
 /// The forwarding engine's half on one packet thread: it decides what no flow holds, installs what it decided, and decides
 /// again what changed. Everything but the mailbox belongs to the packet thread.
-final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox` leaves its thread
+package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox` leaves its thread
 
     /// What other threads ask of this one.
-    enum Message: Sendable {
+    package enum Message: Sendable {
         /// Work with this from now on; the flows with these tags may be wrong.
         case epoch(Epoch, changed: Set<Tag>, adopted: Reply<Bool>? = nil)
         /// The flows with these tags may be wrong.
@@ -30,7 +30,7 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
         /// Tell what rules matched.
         case rules(Reply<[RuleReport]>)
         /// Send these.
-        case probe([PathProber.Probe])
+        case probe([Probe])
     }
 
     /// What a standing flow was installed for.
@@ -51,6 +51,7 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
     let state: StateTable
     /// Takes what other hosts send to see whether their tunnels work.
     let prober: PathProber?
+    let clock: @Sendable () -> UInt64
     /// Gives all threads of this host a message.
     let broadcast: @Sendable (Message) -> Void
 
@@ -86,15 +87,18 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
     ///   - installsStanding: whether this thread installs what may arrive by tunnel; one thread does where flows are shared,
     ///     every thread where each has its own.
     ///   - installsReturns: whether flows are shared.
-    init(
+    ///   - clock: tells the time, monotonic nanoseconds.
+    package init(
         index: Int, epoch: Epoch, state: StateTable, prober: PathProber? = nil, installsStanding: Bool,
-        installsReturns: Bool = false, broadcast: @escaping @Sendable (Message) -> Void,
+        installsReturns: Bool = false, clock: @escaping @Sendable () -> UInt64 = monotonicNanoseconds,
+        broadcast: @escaping @Sendable (Message) -> Void,
         logRule: @escaping @Sendable (RuleLog) -> Void = { _ in }
     ) {
         self.index = index
         self.epoch = epoch
         self.state = state
         self.prober = prober
+        self.clock = clock
         self.installsStanding = installsStanding
         self.installsReturns = installsReturns
         self.broadcast = broadcast
@@ -105,12 +109,12 @@ final class PacketThread: UpcallHandler, @unchecked Sendable {  // only `mailbox
     /// Tells all threads of this host that what they decided with these tags may be wrong now.
     func announce(_ tags: Set<Tag>) { broadcast(.invalidate(tags)) }
 
-    func post(_ message: Message) { mailbox.withLock { $0.append(message) } }
+    package func post(_ message: Message) { mailbox.withLock { $0.append(message) } }
 
     // MARK: - Upcalls
 
-    func upcall(_ packet: borrowing UpcallPacket, _ thread: any DatapathThread) {
-        now = monotonicNanoseconds()
+    package func upcall(_ packet: borrowing UpcallPacket, _ thread: any DatapathThread) {
+        now = clock()
         switch epoch.ingress(packet.key.inPort) {
         case .exterior(let port): decide(packet, at: port, thread)
         case .tunnel(let encapsulation):

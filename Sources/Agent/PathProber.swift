@@ -17,14 +17,15 @@ struct TunnelPath: Hashable, Comparable, Sendable {
     }
 }
 
+/// A frame to send, and how.
+package struct Probe: Sendable {
+    var frame: [UInt8]
+    var actions: [Action]
+}
+
 /// Finds out whether the tunnels to the other hosts work: by BFD packets (RFC 5880, in UDP as RFC 5881 has it) that go through
 /// the tunnels themselves under a key of their own, so that what is seen to work is the way that tenants' packets take.
-final class PathProber: Sendable {
-    /// A frame to send, and how.
-    struct Probe: Sendable {
-        var frame: [UInt8]
-        var actions: [Action]
-    }
+package final class PathProber: Sendable {
     private struct Target: Sendable {
         var host: String
         var port: PortNumber

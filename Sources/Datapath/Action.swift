@@ -49,7 +49,7 @@ public struct IPFields: Sendable, Equatable {
     }
 
     /// A key with nothing but these fields.
-    var key: FlowKey {
+    package var key: FlowKey {
         var key = FlowKey()
         key.ipSourceWords = source
         key.ipDestinationWords = destination

@@ -173,6 +173,12 @@ public struct InheritedFlow: Sendable {
     public var key: FlowKey
     /// What it has carried.
     public var statistics: FlowStatistics
+
+    package init(id: FlowID?, key: FlowKey, statistics: FlowStatistics) {
+        self.id = id
+        self.key = key
+        self.statistics = statistics
+    }
 }
 
 /// A port to add.
@@ -274,6 +280,18 @@ public struct UpcallPacket: ~Copyable {
     public let offload: Offload
     /// Layer 3 bytes; of the largest segment where it is to be segmented.
     public let length: Int
+
+    package init(
+        cookie: UInt64, key: FlowKey, layout: PacketLayout, bytes: UnsafeMutableRawBufferPointer, offload: Offload,
+        length: Int
+    ) {
+        self.cookie = cookie
+        self.key = key
+        self.layout = layout
+        self.bytes = bytes
+        self.offload = offload
+        self.length = length
+    }
 
     /// A packet that can be used after the call.
     public func owned() -> OwnedPacket {

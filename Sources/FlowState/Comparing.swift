@@ -36,8 +36,9 @@ extension StateTable {
     }
 
     /// Buckets that differ from a question's, by kind.
-    private func differing(from question: inout ByteReader, now: UInt64) throws(MalformedBytes) -> [(RowKind, [Bool])] {
-        let isFull = try question.flag()
+    private func differing(
+        from question: inout ByteReader, _ isFull: Bool, now: UInt64
+    ) throws(MalformedBytes) -> [(RowKind, [Bool])] {
         var result: [(RowKind, [Bool])] = []
         for _ in RowKind.allCases {
             let number: UInt8 = try question.number()
@@ -69,28 +70,31 @@ extension StateTable {
     /// - Parameter cursor: 0 to begin; otherwise what the last answer said.
     public func answer(_ question: [UInt8], from cursor: UInt64, now: UInt64) throws(MalformedBytes) -> [UInt8] {
         var reader = ByteReader(question)
-        let differing = try differing(from: &reader, now: now)
+        let isFull = try reader.flag()
+        let differing = try differing(from: &reader, isFull, now: now)
         var out = ByteWriter()
         // Which buckets: the asker offers its own rows of them.
         out.list(differing) { out, part in
             out.number(part.0.rawValue)
             out.list(part.1.indices.filter { part.1[$0] }) { out, bucket in out.number(UInt16(bucket)) }
         }
-        let (rows, next) = rows(of: differing, from: cursor, now: now)
+        // Who has just begun is told to the end: a port that is about to be free is not free yet.
+        let (rows, next) = rows(of: differing, isFull ? .shared : .settled, from: cursor, now: now)
         out.number(next)
         out.data(rows)
         return out.bytes
     }
 
     /// Rows of some buckets from a place on; where to go on, 0 at the end.
-    private func rows(of parts: [(RowKind, [Bool])], from cursor: UInt64, now: UInt64) -> (rows: [UInt8], next: UInt64)
-    {
+    private func rows(
+        of parts: [(RowKind, [Bool])], _ choice: RowChoice, from cursor: UInt64, now: UInt64
+    ) -> (rows: [UInt8], next: UInt64) {
         var out = ByteWriter()
         let first = UInt8(truncatingIfNeeded: cursor >> 32)
         for (kind, buckets) in parts where kind.rawValue >= first && buckets.contains(true) {
             let place = kind.rawValue == first ? Int32(truncatingIfNeeded: UInt32(truncatingIfNeeded: cursor)) : 0
             let next = table(kind).encode(
-                buckets: buckets, all: false, from: place, bytes: StateLimits.answerBytes, now: now, into: &out)
+                buckets: buckets, choice, from: place, bytes: StateLimits.answerBytes, now: now, into: &out)
             if let next { return (out.bytes, UInt64(kind.rawValue) << 32 | UInt64(UInt32(bitPattern: next))) }
         }
         return (out.bytes, 0)
@@ -129,7 +133,7 @@ extension StateTable {
         var parts: [[UInt8]] = []
         var cursor: UInt64 = 0
         repeat {
-            let (rows, next) = rows(of: answer.buckets, from: cursor, now: now)
+            let (rows, next) = rows(of: answer.buckets, .settled, from: cursor, now: now)
             if !rows.isEmpty { parts.append(rows) }
             cursor = next
         } while cursor != 0

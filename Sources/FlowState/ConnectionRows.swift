@@ -7,13 +7,16 @@ import Wire
 final class ConnectionRows: RowTable {
     /// The table, and what time it is: who looks a connection up has no clock.
     struct State: ~Copyable {
-        var table = ConnectionTable(seed: .random(in: .min ... .max), limit: StateLimits.connections)
+        var table: ConnectionTable
         var now: UInt64 = 0
     }
-    let state = Mutex(State())
+    let state: Mutex<State>
     private let telling: Telling
 
-    init(_ telling: Telling) { self.telling = telling }
+    init(_ telling: Telling, seed: UInt64) {
+        self.telling = telling
+        state = Mutex(State(table: ConnectionTable(seed: seed, limit: StateLimits.connections)))
+    }
 
     var kind: RowKind { .connection }
     var digest: TableDigest { state.withLock { $0.table.digest } }
@@ -108,7 +111,7 @@ final class ConnectionRows: RowTable {
     }
 
     func encode(
-        buckets: [Bool], all: Bool, from place: Int32, bytes limit: Int, now: UInt64, into out: inout ByteWriter
+        buckets: [Bool], _ choice: RowChoice, from place: Int32, bytes limit: Int, now: UInt64, into out: inout ByteWriter
     ) -> Int32? {
         var place = place
         while true {
@@ -116,9 +119,11 @@ final class ConnectionRows: RowTable {
             var records: [ConnectionTable.Record] = []
             let next = state.withLock { state -> Int32? in
                 state.table.records(from: place, looking: 8192) { record in
-                    guard all || record.life.isShared,
+                    guard choice == .all || record.life.isShared,
                         buckets[TableDigest.bucket(TableDigest.key(record.tuple, record.zone))],
-                        state.table.end(record) > now &+ StateLimits.comparedNanoseconds
+                        choice == .settled
+                            ? state.table.end(record) > now &+ StateLimits.comparedNanoseconds
+                            : state.table.expiry(record) > now
                     else { return }
                     records.append(record)
                 }

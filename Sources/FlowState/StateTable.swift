@@ -25,10 +25,14 @@ public final class StateTable: FlowStateView {
 
     /// An empty table.
     ///
-    /// - Parameter onPortsWanted: called when this host wants ports to translate to; must be quick.
-    public init(onPortsWanted: @escaping @Sendable () -> Void = {}) {
-        connections = ConnectionRows(telling)
-        translations = TranslationRows(telling, onPortsWanted: onPortsWanted)
+    /// - Parameters:
+    ///   - seed: a secret of this process: nobody else is to know which connections clash in the table.
+    ///   - onPortsWanted: called when this host wants ports to translate to; must be quick.
+    public init(
+        seed: UInt64 = .random(in: .min ... .max), onPortsWanted: @escaping @Sendable () -> Void = {}
+    ) {
+        connections = ConnectionRows(telling, seed: seed)
+        translations = TranslationRows(telling, seed: seed, onPortsWanted: onPortsWanted)
         stations = LearnedRows(telling, bounds)
         neighbors = LearnedRows(telling, bounds)
     }
@@ -186,7 +190,7 @@ public final class StateTable: FlowStateView {
     /// Takes in rows; adds where each ends.
     ///
     /// - Parameter older: how much older the rows are than they say, nanoseconds.
-    func read(
+    package func read(
         _ bytes: [UInt8], older: UInt64 = 0, now: UInt64, _ news: inout Set<Tag>, _ ends: inout [Int]
     ) throws(MalformedBytes) {
         var reader = ByteReader(bytes)
@@ -208,7 +212,7 @@ public final class StateTable: FlowStateView {
         var out = ByteWriter()
         for kind in RowKind.allCases {
             let every = [Bool](repeating: true, count: TableDigest.buckets)
-            _ = table(kind).encode(buckets: every, all: true, from: 0, bytes: .max, now: now, into: &out)
+            _ = table(kind).encode(buckets: every, .all, from: 0, bytes: .max, now: now, into: &out)
         }
         return out.bytes
     }

@@ -10,18 +10,19 @@ final class TranslationRows: RowTable {
         var zone: Tag
     }
     struct State: ~Copyable {
-        var table = TranslationTable(seed: .random(in: .min ... .max), limit: StateLimits.translations)
+        var table: TranslationTable
         var now: UInt64 = 0
         /// What first fragments said, until their packet's time is over.
         var fragments: [FragmentKey: (tuple: ConnectionTuple, expires: UInt64)] = [:]
     }
-    let state = Mutex(State())
+    let state: Mutex<State>
     private let telling: Telling
     /// Called when this host wants ports to translate to.
     private let onPortsWanted: @Sendable () -> Void
 
-    init(_ telling: Telling, onPortsWanted: @escaping @Sendable () -> Void) {
+    init(_ telling: Telling, seed: UInt64, onPortsWanted: @escaping @Sendable () -> Void) {
         self.telling = telling
+        state = Mutex(State(table: TranslationTable(seed: seed, limit: StateLimits.translations)))
         self.onPortsWanted = onPortsWanted
     }
 
@@ -163,16 +164,18 @@ final class TranslationRows: RowTable {
     }
 
     func encode(
-        buckets: [Bool], all: Bool, from place: Int32, bytes limit: Int, now: UInt64, into out: inout ByteWriter
+        buckets: [Bool], _ choice: RowChoice, from place: Int32, bytes limit: Int, now: UInt64, into out: inout ByteWriter
     ) -> Int32? {
         var place = place
         while true {
             var records: [TranslationTable.Record] = []
             let next = state.withLock { state -> Int32? in
                 state.table.records(from: place, looking: 8192) { record in
-                    guard all || record.life.isShared,
+                    guard choice == .all || record.life.isShared,
                         buckets[TableDigest.bucket(TableDigest.key(record.original, record.zone))],
-                        state.table.end(record) > now &+ StateLimits.comparedNanoseconds
+                        choice == .settled
+                            ? state.table.end(record) > now &+ StateLimits.comparedNanoseconds
+                            : state.table.expiry(record) > now
                     else { return }
                     records.append(record)
                 }

@@ -41,6 +41,8 @@ final class PortLeaser: Sendable {
         for (pool, leases) in state.leases {
             if let lease = leases.first(where: { $0.owner == own }) { held[pool] = lease.blocks }
         }
+        // Ports of an earlier life may be in use by connections that this node does not know again yet.
+        if state.nodes.count > 1, !node.flowState.isCaughtUp { return }
         let news: [String: [UInt32]]? = progress.withLock { progress in
             guard held != progress.held else { return nil }
             progress.held = held

@@ -2,6 +2,7 @@
 import ArgumentParser
 import ClusterSimulation
 import Consensus
+import Glibc
 
 /// Lives of simulated clusters, one a seed.
 @main
@@ -9,22 +10,46 @@ struct Simulator: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "selvage-sim", abstract: "Live the lives of simulated clusters; each seed is one.")
 
+    @Flag(help: "Lives of clusters that carry connections, instead of those that agree on what is drawn.") var flows =
+        false
+    @Option(help: "With --flows: how many hosts each cluster has; the seed says, unless given.") var hosts: Int?
     @Option(help: "How many lives.") var seeds: UInt64 = 1000
     @Option(help: "The first seed.") var from: UInt64 = 1
     @Option(help: "Lives at a time.") var threads = 2
     @Option(help: "Tell one life in full.") var replay: UInt64?
-    @Option(help: "A bug to put in: \(Fault.allCases.map(\.rawValue).joined(separator: ", ")).") var fault: [String] =
-        []
+    @Option(
+        help:
+            "A bug to put in: \((Fault.allCases.map(\.rawValue) + FlowWorld.Bug.allCases.map(\.rawValue)).joined(separator: ", "))."
+    )
+    var fault: [String] = []
     @Flag(help: "Tell how many seeds it takes to find each bug.") var mutants = false
 
+    /// What a life came to.
+    typealias Outcome = (violation: String?, counts: [String: Int])
+
+    private func live(_ seed: UInt64, _ faults: [String], say: @escaping @Sendable (String) -> Void = { _ in })
+        -> Outcome
+    {
+        if flows {
+            let world = FlowWorld(seed: seed, hosts: hosts, bugs: Set(faults.compactMap(FlowWorld.Bug.init)), say: say)
+            let violation = world.live()
+            return (violation, world.counts)
+        }
+        let outcome = World(seed: seed, faults: Set(faults.compactMap(Fault.init)), say: say).live()
+        return (outcome.violation, outcome.counts)
+    }
+
     func run() async throws {
-        let faults = Set(
-            try fault.map { name in
-                guard let fault = Fault(rawValue: name) else { throw ValidationError("no such bug: \(name)") }
-                return fault
-            })
+        // A life is the same each time it is lived only if sets and dictionaries are.
+        if getenv("SWIFT_DETERMINISTIC_HASHING") == nil {
+            setenv("SWIFT_DETERMINISTIC_HASHING", "1", 1)
+            var arguments = CommandLine.arguments.map { strdup($0) } + [nil]
+            execv("/proc/self/exe", &arguments)
+        }
+        let known = flows ? FlowWorld.Bug.allCases.map(\.rawValue) : Fault.allCases.map(\.rawValue)
+        for name in fault where !known.contains(name) { throw ValidationError("no such bug: \(name)") }
         if let replay {
-            let outcome = World(seed: replay, faults: faults, say: { print($0) }).live()
+            let outcome = live(replay, fault, say: { print($0) })
             print(outcome.violation.map { "seed \(replay): \($0)" } ?? "seed \(replay): all is well")
             for (name, count) in outcome.counts.sorted(by: { $0.key < $1.key }) { print("  \(name): \(count)") }
             if outcome.violation != nil { throw ExitCode(1) }
@@ -32,19 +57,22 @@ struct Simulator: AsyncParsableCommand {
         }
         if mutants {
             var isAllFound = true
-            for fault in Fault.allCases where !Fault.seldom.contains(fault) {
-                let found = await lives(faults: [fault], stopsAtFirst: true)
+            let seldom = Fault.seldom.map(\.rawValue)
+            for name in known where flows || !seldom.contains(name) {
+                let found = await lives([name], stopsAtFirst: true)
                 print(
-                    found.first.map { "\(fault): seed \($0.seed), \($0.violation.prefix(90))" } ?? "\(fault): NOT FOUND"
-                )
+                    found.first.map { "\(name): seed \($0.seed), \($0.violation.prefix(90))" } ?? "\(name): NOT FOUND")
                 if found.isEmpty { isAllFound = false }
             }
             if !isAllFound { throw ExitCode(1) }
             return
         }
-        let found = await lives(faults: faults, tellsCounts: true)
+        let found = await lives(fault, tellsCounts: true)
         for failure in found.prefix(5) {
-            print("seed \(failure.seed): \(failure.violation)\n    .build/release/selvage-sim --replay \(failure.seed)")
+            let mode = (flows ? " --flows" : "") + (hosts.map { " --hosts \($0)" } ?? "")
+            print(
+                "seed \(failure.seed): \(failure.violation)\n    .build/release/selvage-sim\(mode) --replay \(failure.seed)"
+            )
         }
         if !found.isEmpty { throw ExitCode(1) }
     }
@@ -55,7 +83,7 @@ struct Simulator: AsyncParsableCommand {
     }
 
     /// Lives from `from` on until one fails or all are lived.
-    private func lives(faults: Set<Fault>, tellsCounts: Bool = false, stopsAtFirst: Bool = false) async -> [Failure] {
+    private func lives(_ faults: [String], tellsCounts: Bool = false, stopsAtFirst: Bool = false) async -> [Failure] {
         let (from, seeds, threads) = (from, seeds, UInt64(threads))
         return await withTaskGroup(of: ([Failure], [String: Int], UInt64).self) { group in
             for thread in 0..<threads {
@@ -63,7 +91,7 @@ struct Simulator: AsyncParsableCommand {
                     var counts: [String: Int] = [:]
                     var lived: UInt64 = 0
                     for seed in stride(from: from + thread, to: from + seeds, by: Int(threads)) {
-                        let outcome = World(seed: seed, faults: faults).live()
+                        let outcome = live(seed, faults)
                         lived += 1
                         counts.merge(outcome.counts, uniquingKeysWith: +)
                         if let violation = outcome.violation {

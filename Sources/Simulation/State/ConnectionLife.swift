@@ -154,6 +154,10 @@ extension ConnectionLifetimes {
     /// When its time is over for the host that keeps it alive: the others hold it a little longer.
     func end(of life: ConnectionLife) -> UInt64 { life.used &+ lifetime(of: life) }
 
+    /// Until when the port of a translated connection is kept from others. Some host may have heard of it a quarter of its
+    /// lifetime later than this one, and holds it a quarter longer; the rest is for hosts that are cut off.
+    func reservation(of life: ConnectionLife) -> UInt64 { life.used &+ 2 * lifetime(of: life) }
+
     /// Whether something of such an age is still known to anybody.
     func isKnown(_ life: ConnectionLife, age: UInt64) -> Bool {
         let lifetime = lifetime(of: life)

@@ -28,13 +28,15 @@ public struct TranslationPorts: Sendable {
             didSet {
                 holds = [Bool](repeating: false, count: Int(PortBlock.count))
                 for block in blocks { holds[Int(block)] = true }
+                used = blocks.reduce(0) { $0 + Int(uses[Int($1)]) }
             }
         }
         /// The same, by block.
         private(set) var holds = [Bool](repeating: false, count: Int(PortBlock.count))
-        /// Connections that began here.
+        /// Connections whose ports are in blocks of this host.
         public internal(set) var used = 0
-        /// How many of them use a block, by block.
+        /// How many connections use a block, by block: also of other hosts, for blocks change hands, and this host may learn
+        /// of connections before it learns which blocks are its own.
         var uses = [UInt32](repeating: 0, count: Int(PortBlock.count))
         /// When a block was last taken into use or left, by block.
         var touched = [UInt64](repeating: 0, count: Int(PortBlock.count))
@@ -112,19 +114,14 @@ public struct TranslationPorts: Sendable {
         if let place = index[key] { ask(Int(place), count) }
     }
 
-    /// Takes account of a connection that begins here; the place of its pool, -1 where its port is of none.
+    /// Takes account of a connection whose source became a port; the place of the port's pool.
     mutating func use(_ zone: Tag, _ address: IPAddress, _ port: UInt16, now: UInt64) -> Int32 {
-        if last < 0 || pools[Int(last)].key.address != address || pools[Int(last)].key.zone != zone {
-            guard let known = index[Key(zone: zone, address: address)] else { return -1 }
-            last = known
-        }
-        let place = Int(last)
+        let place = Int(pool(zone, address))
         let block = Int(port) / PortBlock.size
-        // What other hosts tell of has ports of theirs.
-        guard pools[place].holds[block] else { return -1 }
         pools[place].uses[block] += 1
+        pools[place].touched[block] = max(pools[place].touched[block], now)
+        guard pools[place].holds[block] else { return last }
         pools[place].used += 1
-        pools[place].touched[block] = now
         // Half of what one remote end could use is used: more are asked for ahead of need.
         let held = pools[place].blocks.count
         if Int(pools[place].uses[block]) * 2 > PortBlock.size, pools[place].used * 2 > held * PortBlock.size,
@@ -140,13 +137,14 @@ public struct TranslationPorts: Sendable {
         let block = Int(port) / PortBlock.size
         guard pools[Int(pool)].uses[block] > 0 else { return }
         pools[Int(pool)].uses[block] -= 1
-        pools[Int(pool)].used -= 1
+        if pools[Int(pool)].holds[block] { pools[Int(pool)].used -= 1 }
         pools[Int(pool)].touched[block] = max(pools[Int(pool)].touched[block], now)
     }
 
     /// Has it asked for that an address, which may be needed, has blocks here.
     public mutating func prepare(_ key: Key) {
-        if index[key] == nil { ask(Int(pool(key.zone, key.address)), 1, isNeeded: false) }
+        let place = Int(pool(key.zone, key.address))
+        if pools[place].blocks.isEmpty, pools[place].exhausted == nil { ask(place, 1, isNeeded: false) }
     }
 
     /// What is to be asked for, by address; it counts as asked for from now on.

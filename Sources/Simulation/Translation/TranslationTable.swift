@@ -48,8 +48,10 @@ public struct TranslationTable: ~Copyable {
         var entry: UInt64 = 0
         /// Who it is counted to.
         var owner: UInt32
-        /// Whose ports its source has one of; -1: nobody's.
+        /// The pool of the port that its source became; -1: it stayed as it was.
         var pool: Int32
+        /// Whether its time is over here, and its port is kept from others until it is so everywhere.
+        var isReserved = false
         /// Whether the slot is taken.
         var isTaken = true
     }
@@ -80,6 +82,8 @@ public struct TranslationTable: ~Copyable {
     public let limit: Int
     /// How many there are.
     public private(set) var count = 0
+    /// How many ports are kept besides, of connections whose time is over.
+    public private(set) var reserved = 0
     /// How many could not be taken because there were too many.
     public private(set) var refused: UInt64 = 0
     private var cursor: Int32 = 0
@@ -157,7 +161,7 @@ public struct TranslationTable: ~Copyable {
             if slot.pointee.original == original, slot.pointee.reply == reply {
                 last = Int32(truncatingIfNeeded: index[first] ?? 0)
                 if isOver || slot.pointee.life.isOver(for: flags) {
-                    digest.remove(slot.pointee, now)
+                    guard bringBack(slot, owner, now) else { return .full }
                     slot.pointee.life = ConnectionLife(original.ipProtocol, flags, now)
                     slot.pointee.stamp = stamps.next(after: slot.pointee.stamp, now: now)
                     digest.add(slot.pointee, now)
@@ -175,7 +179,7 @@ public struct TranslationTable: ~Copyable {
             before = max(before, slot.pointee.stamp)
             remove(Int32(truncatingIfNeeded: index[second] ?? 0), now)
         }
-        guard let place = quota.take(owner, total: count, limit: limit) else {
+        guard let place = quota.take(owner, total: count + reserved, limit: limit) else {
             refused &+= 1
             return .full
         }
@@ -221,7 +225,7 @@ public struct TranslationTable: ~Copyable {
             last = Int32(truncatingIfNeeded: index[first] ?? 0)
             guard stamp >= slot.pointee.stamp, isKnown(zone, life, age) else { return [] }
             let isOver = now >= expiry(zone, slot.pointee.life)
-            digest.remove(slot.pointee, now)
+            guard bringBack(slot, nil, now) else { return nil }
             if stamp == slot.pointee.stamp {
                 slot.pointee.life.merge(milestones, used: used)
             } else {
@@ -238,7 +242,11 @@ public struct TranslationTable: ~Copyable {
         let rank = mix(original.directedHash(1), reply.directedHash(2))
         guard
             inTheWay.allSatisfy({ other in
-                if now >= expiry(zone, other.pointee.life) || other.pointee.stamp < stamp { return true }
+                if now >= expiry(zone, other.pointee.life) { return true }
+                // What nobody answered yet not everybody knows: who began it again elsewhere could not make its stamp the
+                // later one. The one that is used goes on.
+                if !other.pointee.life.isShared { return life.isShared || used >= other.pointee.life.used }
+                if other.pointee.stamp < stamp { return true }
                 // Two hosts of one number may begin at once: either way, all choose the same.
                 return other.pointee.stamp == stamp
                     && mix(other.pointee.original.directedHash(1), other.pointee.reply.directedHash(2)) < rank
@@ -251,7 +259,7 @@ public struct TranslationTable: ~Copyable {
             news += [.translation(record.original, zone: record.zone), .translation(record.reply, zone: record.zone)]
             remove(Int32(truncatingIfNeeded: place), now)
         }
-        guard let place = quota.take(nil, total: count, limit: limit) else {
+        guard let place = quota.take(nil, total: count + reserved, limit: limit) else {
             refused &+= 1
             return nil
         }
@@ -271,7 +279,8 @@ public struct TranslationTable: ~Copyable {
         var place = max(0, min(place, records.end))
         let end = records.end - place > count ? place + count : records.end
         while place < end {
-            if records[place].pointee.isTaken { body(records[place].pointee) }
+            let record = records[place]
+            if record.pointee.isTaken, !record.pointee.isReserved { body(record.pointee) }
             place += 1
         }
         return end < records.end ? end : nil
@@ -305,15 +314,45 @@ public struct TranslationTable: ~Copyable {
     }
 
     private mutating func remove(_ place: Int32, _ now: UInt64) {
+        retire(records[place], now)
         let record = records[place].pointee
-        digest.remove(record, now)
         index[hash(record.original, record.zone)] = nil
         index[hash(record.reply, record.zone)] = nil
         records[place].pointee.isTaken = false
-        quota.give(back: record.owner)
         if record.pool >= 0 { ports.leave(record.pool, record.reply.destinationPort, now: record.life.used) }
         records.give(back: place)
+        reserved -= 1
+    }
+
+    /// A connection's time is over: it counts no more, and is in nobody's way but for its port.
+    private mutating func retire(_ slot: UnsafeMutablePointer<Record>, _ now: UInt64) {
+        if slot.pointee.isReserved { return }
+        digest.remove(slot.pointee, now)
+        quota.give(back: slot.pointee.owner)
+        slot.pointee.owner = ConnectionQuota.nobody
+        slot.pointee.isReserved = true
         count -= 1
+        reserved += 1
+    }
+
+    /// What is known of a connection is about to change, and is to be added to the digest again: also of one whose time was
+    /// over, which goes on after all or begins anew. False when there is no room for it.
+    private mutating func bringBack(
+        _ slot: UnsafeMutablePointer<Record>, _ owner: ConnectionOwner?, _ now: UInt64
+    ) -> Bool {
+        guard slot.pointee.isReserved else {
+            digest.remove(slot.pointee, now)
+            return true
+        }
+        guard let place = quota.take(owner, total: count, limit: limit) else {
+            refused &+= 1
+            return false
+        }
+        slot.pointee.owner = place
+        slot.pointee.isReserved = false
+        count += 1
+        reserved -= 1
+        return true
     }
 
     @inline(__always)
@@ -338,10 +377,20 @@ public struct TranslationTable: ~Copyable {
         for _ in 0..<min(count, Int(records.end)) {
             if cursor >= records.end { cursor = 0 }
             let record = records[cursor]
-            if record.pointee.isTaken, now >= expiry(record.pointee.zone, record.pointee.life) {
-                gone.append(.translation(record.pointee.original, zone: record.pointee.zone))
-                gone.append(.translation(record.pointee.reply, zone: record.pointee.zone))
-                remove(cursor, now)
+            let zone = record.pointee.zone
+            if record.pointee.isTaken, now >= expiry(zone, record.pointee.life) {
+                if !record.pointee.isReserved {
+                    gone.append(.translation(record.pointee.original, zone: zone))
+                    gone.append(.translation(record.pointee.reply, zone: zone))
+                    retire(record, now)
+                }
+                // Others may have seen later packets, and hold it longer: until they have forgotten it as well, an answer to
+                // another connection on this port would be taken for one to this.
+                let lifetimes = lifetimesByZone.isEmpty ? lifetimes : lifetimesByZone[zone] ?? lifetimes
+                let (pool, port) = (record.pointee.pool, record.pointee.reply.destinationPort)
+                if pool < 0 || !ports.holds(pool, port) || now >= lifetimes.reservation(of: record.pointee.life) {
+                    remove(cursor, now)
+                }
             }
             cursor += 1
         }
@@ -350,7 +399,10 @@ public struct TranslationTable: ~Copyable {
 
     /// Everything that is known, in no order.
     public func forEach(_ body: (Record) -> Void) {
-        for place in 0..<records.end where records[place].pointee.isTaken { body(records[place].pointee) }
+        for place in 0..<records.end {
+            let record = records[place]
+            if record.pointee.isTaken, !record.pointee.isReserved { body(record.pointee) }
+        }
     }
 
     /// Sets how many connections ports and tenants may have. Those that are there stay.
@@ -366,6 +418,17 @@ public struct TranslationTable: ~Copyable {
     /// The port stays as it is where that can be, and one machine keeps to one address.
     public mutating func choose(_ wish: SourceWish) -> SourceChoice {
         var isPending = false
+        // Who had a port a while ago, and nobody had it since, gets it again.
+        if let slot = slot(hash(wish.tuple, wish.zone)), slot.pointee.isReserved, slot.pointee.original == wish.tuple,
+            slot.pointee.zone == wish.zone
+        {
+            let (address, port) = (slot.pointee.reply.destination, slot.pointee.reply.destinationPort)
+            if wish.ports.contains(port), address >= wish.first, address <= wish.address(wish.count - 1),
+                slot.pointee.pool >= 0, ports.holds(slot.pointee.pool, port)
+            {
+                return .found(address, port)
+            }
+        }
         let first = Int(truncatingIfNeeded: mix(wish.tuple.source.high ^ seed, wish.tuple.source.low) >> 33)
         for offset in 0..<min(wish.count, 8) {
             let address = wish.address((first + offset) % wish.count)

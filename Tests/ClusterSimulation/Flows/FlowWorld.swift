@@ -1,0 +1,495 @@
+// SPDX-License-Identifier: Apache-2.0
+import Agent
+import Datapath
+import FlowState
+import Gossip
+import Simulation
+import Synchronization
+import TestSupport
+import Topology
+import Wire
+
+/// One life of a cluster that carries connections: the real tables, channels, membership, simulation and packet threads of
+/// every host on a clock, a network and datapaths that a seed makes up. Machines open connections through a router that
+/// translates, and what they talk to answers by another host; meanwhile hosts are cut off, restarted, and machines move.
+///
+/// It is a life the same each time where hashing is (`SWIFT_DETERMINISTIC_HASHING`), as `selvage-sim` sees to.
+public final class FlowWorld {
+    /// Bugs to put in, each of which a life must find.
+    public enum Bug: String, Sendable, CaseIterable {
+        /// Hosts never compare tables.
+        case neverCompares
+        /// What other hosts tell changes no flow and no waiting packet.
+        case newsIsIgnored
+        /// A node gives ports of its last life to connections before it has asked the others.
+        case portsAtOnce
+        /// Two hosts may translate to the same ports.
+        case portsTwice
+        /// A node begins with what is in no journal and is told nothing of before.
+        case beginsEmpty
+        /// What a journal holds is as young as when it was written, whenever it is read.
+        case journalKeepsAge
+    }
+
+    enum Event {
+        case datagram(from: Int, to: Int, lives: (from: Int, to: Int), bytes: [UInt8])
+        case tunnel(to: Int, TunnelHeader, [UInt8])
+        case frame(PortPath, host: Int, [UInt8])
+        case wake(Int, life: Int)
+        case step(Int, life: Int)
+        case tick(Int, life: Int)
+        case ports(Int, life: Int)
+        case meet(Int, Int)
+        case ask(from: Int, to: Int, question: [UInt8], cursor: UInt64, isFull: Bool)
+        case answer(from: Int, to: Int, question: [UInt8], cursor: UInt64, bytes: [UInt8], isFull: Bool)
+        case offer(to: Int, [UInt8])
+        case keepJournal(Int, life: Int)
+        case adopt(Int, Topology)
+        case talk(Int)
+        case caughtUp(Int, life: Int)
+        case open
+        case fault
+        case heal(FlowFaults.Wound)
+    }
+
+    let seed: UInt64
+    let bugs: Set<Bug>
+    var random: SeededRandom
+    let say: (String) -> Void
+    let clock = Clock()
+    var events = EventQueue<Event>()
+    var hosts: [FlowHost] = []
+    var topology: Topology
+    var faults = FlowFaults()
+    var machines: FlowMachines
+    /// What the cluster has agreed on: who may translate to which ports.
+    private var leases: [Int: [UInt32]] = [:]
+    private var nextBlock: UInt32 = 64
+    var violation: String?
+    /// What happened, by what.
+    public private(set) var counts: [String: Int] = [:]
+
+    final class Clock: Sendable {
+        private let time = Mutex<UInt64>(1_000_000_000)
+        var now: UInt64 {
+            get { time.withLock { $0 } }
+            set { time.withLock { $0 = newValue } }
+        }
+    }
+    var now: UInt64 { clock.now }
+    static let millisecond: UInt64 = 1_000_000
+    static let second: UInt64 = 1_000_000_000
+
+    /// A cluster that a seed draws.
+    ///
+    /// - Parameter hosts: how many; `nil` lets the seed say.
+    public init(seed: UInt64, hosts count: Int? = nil, bugs: Set<Bug> = [], say: @escaping (String) -> Void = { _ in })
+    {
+        self.seed = seed
+        self.bugs = bugs
+        self.say = say
+        random = SeededRandom(seed: seed)
+        let drawn = Int.random(in: 3...7, using: &random)
+        let hostCount = count ?? drawn
+        machines = FlowMachines(count: Int.random(in: 2...6, using: &random), hosts: hostCount)
+        topology = (try? draw(machines.drawing(hosts: hostCount))) ?? Topology()
+        TunnelKeys.assign(&topology)
+        for number in 1...hostCount { hosts.append(FlowHost(number, topology)) }
+        for host in hosts {
+            let index = host.number - 1
+            host.datapath.onOutput = { [unowned self] port, frame in
+                guard let path = host.path(port) else { return }
+                events.add(.frame(path, host: index, frame), at: now + delay(10...60))
+            }
+            host.datapath.onTunnel = { [unowned self] header, frame in
+                guard let other = hosts.firstIndex(where: { $0.address == header.destination }),
+                    faults.lets(index, other, &random, isTunnel: true)
+                else { return }
+                events.add(.tunnel(to: other, header, frame), at: now + delay(40...400))
+            }
+        }
+    }
+
+    func count(_ what: String, _ number: Int = 1) { counts[what, default: 0] += number }
+    func delay(_ microseconds: ClosedRange<UInt64>) -> UInt64 { UInt64.random(in: microseconds, using: &random) * 1000 }
+    func fail(_ what: String) {
+        if violation == nil { violation = "at \(now / FlowWorld.millisecond) ms: \(what)" }
+    }
+
+    // MARK: - A life
+
+    /// Lives it to its end.
+    ///
+    /// - Returns: what was violated, if anything was.
+    public func live() -> String? {
+        for host in 0..<hosts.count { start(host) }
+        run(for: FlowWorld.second / 2)
+        events.add(.open, at: now)
+        run(for: 2 * FlowWorld.second)
+        // Whatever may go wrong does.
+        faults.isOn = true
+        events.add(.fault, at: now)
+        run(for: UInt64.random(in: 10...40, using: &random) * FlowWorld.second)
+        // Then all is well again: what was not lost by right goes on.
+        healAll()
+        run(for: 6 * FlowWorld.second)
+        machines.isLastPhase(now)
+        run(for: 8 * FlowWorld.second)
+        if let unanswered = machines.unanswered(now) {
+            tell(unanswered)
+            let one = machines.connections[unanswered]
+            let since = (one.askedSince ?? 0) / FlowWorld.millisecond
+            fail("connection \(unanswered) of client \(one.client) (\(one.phase)) is not answered since \(since) ms")
+        }
+        // When nobody says anything any more all know the same, and forget it.
+        machines.isQuiet = true
+        run(for: 4 * FlowWorld.second)
+        if let difference = difference() { fail(difference) }
+        run(for: 3 * FlowWorld.longest)
+        for host in hosts {
+            guard let table = host.node?.table else { continue }
+            let left = table.connectionCount.count + table.translationCount.count
+            if left > 0 { fail("\(host.name) knows \(left) connections after their time") }
+        }
+        count("connections", machines.opened)
+        count("exchanges", machines.exchanges)
+        return violation
+    }
+
+    /// What one host knows and another one does not, or otherwise, of what is not about to be forgotten.
+    private func difference() -> String? {
+        struct Known: Hashable {
+            var tuple: ConnectionTuple
+            var zone: Simulation.Tag
+            var isTranslation: Bool
+        }
+        var views: [(host: FlowHost, rows: [Known: (stamp: UInt64, life: ConnectionLife)])] = []
+        for host in hosts {
+            guard let table = host.node?.table else { continue }
+            var rows: [Known: (stamp: UInt64, life: ConnectionLife)] = [:]
+            for record in table.connections(limit: .max, where: { _ in true }) {
+                rows[Known(tuple: record.tuple, zone: record.zone, isTranslation: false)] = (
+                    record.stamp.bits, record.life
+                )
+            }
+            for record in table.translations(limit: .max, where: { _ in true }) {
+                rows[Known(tuple: record.original, zone: record.zone, isTranslation: true)] = (
+                    record.stamp.bits, record.life
+                )
+            }
+            views.append((host, rows))
+        }
+        for view in views {
+            for (key, row) in view.rows.sorted(by: { $0.key.tuple.sourcePort < $1.key.tuple.sourcePort }) {
+                let left = row.life.phase == .open ? FlowWorld.longest : 5 * FlowWorld.second
+                guard row.life.isShared, now < row.life.used + left - FlowWorld.second else { continue }
+                for other in views {
+                    guard let same = other.rows[key] else {
+                        return "\(other.host.name) does not know \(key.tuple), which \(view.host.name) knows"
+                    }
+                    // One that begins anew nobody else knows before it is answered.
+                    if !same.life.isShared, same.stamp > row.stamp { continue }
+                    if same.stamp != row.stamp || same.life.milestones != row.life.milestones {
+                        for (name, row) in [(view.host.name, row), (other.host.name, same)] {
+                            let idle = (now - min(now, row.life.used)) / FlowWorld.millisecond
+                            say("\(name): stamp \(row.stamp), \(row.life.phase), \(row.life.milestones), idle \(idle) ms")
+                        }
+                        let kind = key.isTranslation ? "translation" : "connection"
+                        return "\(other.host.name) and \(view.host.name) know the \(kind) of \(key.tuple) otherwise"
+                    }
+                }
+            }
+        }
+        return nil
+    }
+
+    /// How long a connection is known after its last packet, at most.
+    static let longest = 40 * second
+
+    private var lifetimes: [Simulation.Tag: ConnectionLifetimes] {
+        var lifetimes = ConnectionLifetimes()
+        lifetimes.tcpEstablished = FlowWorld.longest
+        lifetimes.tcpOpening = 20 * FlowWorld.second
+        lifetimes.tcpClosing = 10 * FlowWorld.second
+        lifetimes.tcpClosed = 5 * FlowWorld.second
+        return Dictionary(uniqueKeysWithValues: topology.routers.keys.map { (.router($0), lifetimes) })
+    }
+
+    func run(for time: UInt64) {
+        let end = now + time
+        while violation == nil, let next = events.take() {
+            if next.time > end {
+                events.add(next.event, at: next.time)
+                break
+            }
+            clock.now = max(now, next.time)
+            perform(next.event)
+        }
+        clock.now = max(now, end)
+    }
+
+    private func perform(_ event: Event) {
+        switch event {
+        case .datagram(let from, let to, let lives, let bytes):
+            // What is sealed for another start can't be read.
+            guard let node = hosts[to].node, hosts[to].life == lives.to, node.lives[hosts[from].id] == lives.from else {
+                return
+            }
+            node.replication.receive(bytes, from: hosts[from].id, now: now)
+            settle(to)
+        case .tunnel(let to, let header, let frame):
+            hosts[to].datapath.now = now
+            hosts[to].datapath.process(frame, port: MemoryDatapath.tunnelPort, tunnel: header)
+            settle(to)
+        case .frame(let path, let host, let frame): receive(frame, at: path, from: host)
+        case .wake(let host, let life):
+            guard let node = alive(host, life) else { return }
+            node.thread.wake(hosts[host].datapath)
+            settle(host)
+        case .step(let host, let life):
+            guard let node = alive(host, life) else { return }
+            let due = node.replication.step(now: now)
+            if due < .max { events.add(.step(host, life: life), at: max(due, now + 20_000)) }
+            settle(host)
+        case .tick(let host, let life): tick(host, life)
+        case .ports(let host, let life):
+            guard let node = alive(host, life) else { return }
+            lease(host, node)
+        case .meet(let a, let b): meet(a, b)
+        case .ask, .answer, .offer: compare(event)
+        case .keepJournal(let host, let life):
+            guard let node = alive(host, life) else { return }
+            hosts[host].journal = (node.table.allRows(now: now), now)
+            events.add(.keepJournal(host, life: life), at: now + delay(100_000...900_000))
+        case .adopt(let host, let next): adopt(host, next)
+        case .talk(let connection): talk(connection)
+        case .caughtUp(let host, let life): if alive(host, life) != nil { catchUp(host) }
+        case .open: open()
+        case .fault: hurt()
+        case .heal(let wound): heal(wound)
+        }
+    }
+
+    func alive(_ host: Int, _ life: Int) -> FlowNode? { hosts[host].life == life ? hosts[host].node : nil }
+
+    /// Does what a node's parts have asked for.
+    func settle(_ host: Int) {
+        guard let node = hosts[host].node else { return }
+        let life = hosts[host].life
+        for (peer, bytes) in node.notes.datagrams.withLock({ take(&$0) }) {
+            let other = Int(peer.value) - 1
+            guard let known = node.lives[peer], faults.lets(host, other, &random) else { continue }
+            count("datagrams")
+            count("bytes", bytes.count)
+            events.add(
+                .datagram(from: host, to: other, lives: (life, known), bytes: bytes), at: now + delay(40...400))
+        }
+        let messages = node.notes.messages.withLock { take(&$0) }
+        for message in messages {
+            if bugs.contains(.newsIsIgnored), case .invalidate = message { continue }
+            node.thread.post(message)
+        }
+        if !messages.isEmpty { events.add(.wake(host, life: life), at: now + delay(5...200)) }
+        if node.notes.isPending.withLock({ take(&$0) }) { events.add(.step(host, life: life), at: now + delay(5...50)) }
+        if node.notes.wantsPorts.withLock({ take(&$0) }) {
+            events.add(.ports(host, life: life), at: now + delay(1000...20_000))
+        }
+        for peer in node.notes.toCompare.withLock({ take(&$0) }) where !node.owed.contains(peer) {
+            node.owed.append(peer)
+            ask(host, peer, isFull: true)
+        }
+        for (peer, message) in node.notes.members.withLock({ take(&$0) }) {
+            act(host, node.membership.receive(message, from: peer, now: now))
+        }
+    }
+
+    private func take<Element>(_ list: inout [Element]) -> [Element] {
+        defer { list = [] }
+        return list
+    }
+
+    private func take(_ flag: inout Bool) -> Bool {
+        defer { flag = false }
+        return flag
+    }
+
+    private func act(_ host: Int, _ effects: [Membership.Effect]) {
+        guard let node = hosts[host].node else { return }
+        for effect in effects {
+            switch effect {
+            case .send(let peer, let message): node.replication.send(message, to: peer)
+            case .askByStream(let peer):
+                if isConnected(host, Int(peer.value) - 1) { node.membership.streamAnswered(peer, now: now) }
+            case .changed: count("membership changes")
+            }
+        }
+        if !effects.isEmpty { settle(host) }
+    }
+
+    private func tick(_ host: Int, _ life: Int) {
+        guard let node = alive(host, life) else { return }
+        events.add(.tick(host, life: life), at: now + 100 * FlowWorld.millisecond)
+        node.thread.wake(hosts[host].datapath)
+        act(host, node.membership.tick(now: now))
+        // About once a second, as a node does.
+        if Int.random(in: 0..<10, using: &random) == 0 {
+            for peer in node.owed { ask(host, peer, isFull: true) }
+            let other = Int.random(in: 0..<hosts.count, using: &random)
+            if other != host { ask(host, hosts[other].id, isFull: false) }
+        }
+        settle(host)
+    }
+
+    /// The cluster gives a host blocks of ports, if it is with the most of it.
+    private func lease(_ host: Int, _ node: FlowNode) {
+        let together = hosts.indices.filter { $0 == host || isConnected(host, $0) }
+        guard together.count * 2 > hosts.count else {
+            events.add(.ports(host, life: hosts[host].life), at: now + FlowWorld.second / 2)
+            node.table.withPorts { ports in
+                for (key, count, _) in ports.takeWanted() { ports.wantAgain(key, count) }
+            }
+            return
+        }
+        let wanted = node.table.withPorts { ports in ports.takeWanted().map(\.count) }
+        guard let most = wanted.max() else { return }
+        for _ in 0..<most {
+            leases[host, default: []].append(
+                bugs.contains(.portsTwice) ? 64 + UInt32(leases[host]?.count ?? 0) : nextBlock)
+            nextBlock += 1
+        }
+        setPorts(host, node)
+    }
+
+    /// A node knows what the others know, as far as they can be asked: it may give ports to connections.
+    private func catchUp(_ host: Int) {
+        guard let node = hosts[host].node else { return }
+        node.isCaughtUp = true
+        setPorts(host, node)
+    }
+
+    private func setPorts(_ host: Int, _ node: FlowNode) {
+        guard node.isCaughtUp else { return }
+        let blocks = (leases[host] ?? []).sorted()
+        guard !blocks.isEmpty else { return }
+        let (key, time) = (FlowMachines.pool, now)
+        node.table.withPorts { $0.set(key, blocks, now: time) }
+    }
+
+    // MARK: - Starts
+
+    func start(_ host: Int) {
+        let one = hosts[host]
+        one.life += 1
+        let peers = Dictionary(uniqueKeysWithValues: hosts.map { ($0.name, $0.id) })
+        one.topology = topology
+        let node = FlowNode(
+            one, topology: topology, peers: peers, clock: { [clock] in clock.now }, wall: one.wall,
+            seed: random.next(), lifetimes: lifetimes)
+        one.node = node
+        one.datapath.now = now
+        if let journal = one.journal, !bugs.contains(.beginsEmpty) {
+            var news: Set<Simulation.Tag> = []
+            var ends: [Int] = []
+            let older = bugs.contains(.journalKeepsAge) ? 0 : now - journal.at
+            try? node.table.read(journal.rows, older: older, now: now, &news, &ends)
+        }
+        if bugs.contains(.portsAtOnce) { catchUp(host) } else { events.add(.caughtUp(host, life: one.life), at: now + FlowWorld.second) }
+        one.datapath.handler = node.thread
+        let inherited = one.datapath.inherited
+        node.thread.wake(one.datapath)
+        // Standing flows as of any topology, then what was there before.
+        node.thread.post(
+            .epoch(FlowNode.epoch(one, topology, node.replication, peers.filter { $0.value != one.id }), changed: []))
+        if !inherited.isEmpty { node.thread.post(.inherit(inherited)) }
+        node.thread.wake(one.datapath)
+        events.add(.tick(host, life: one.life), at: now + delay(100...100_000))
+        events.add(.keepJournal(host, life: one.life), at: now + delay(100_000...900_000))
+        for other in hosts.indices where other != host {
+            events.add(.meet(host, other), at: now + delay(2000...50_000))
+        }
+        count("starts")
+        settle(host)
+    }
+
+    /// Two nodes connect, and learn which start of each other they have to do with.
+    private func meet(_ a: Int, _ b: Int) {
+        guard let one = hosts[a].node, let other = hosts[b].node, hosts[a].life != other.lives[hosts[a].id] else {
+            return
+        }
+        guard isConnected(a, b) else { return events.add(.meet(a, b), at: now + 200 * FlowWorld.millisecond) }
+        for (node, host) in [(one, b), (other, a)] {
+            let before = node.lives[hosts[host].id]
+            node.lives[hosts[host].id] = hosts[host].life
+            if let before, before != hosts[host].life { node.replication.began(hosts[host].id) }
+        }
+        settle(a)
+        settle(b)
+    }
+
+    func isConnected(_ a: Int, _ b: Int) -> Bool {
+        a != b && hosts[a].node != nil && hosts[b].node != nil && !faults.cuts(a, b) && !faults.cuts(b, a)
+    }
+
+    private func adopt(_ host: Int, _ next: Topology) {
+        guard let node = hosts[host].node else { return }
+        let old = hosts[host].topology
+        let tags = TopologyDifference(from: old, to: next).tags(from: old, to: next)
+        hosts[host].topology = next
+        let others = Dictionary(uniqueKeysWithValues: hosts.map { ($0.name, $0.id) }).filter {
+            $0.value != hosts[host].id
+        }
+        node.thread.post(.epoch(FlowNode.epoch(hosts[host], next, node.replication, others), changed: tags))
+        node.thread.wake(hosts[host].datapath)
+        settle(host)
+    }
+
+    // MARK: - Comparing
+
+    private func ask(_ host: Int, _ peer: PeerID, isFull: Bool) {
+        guard let node = hosts[host].node, !bugs.contains(.neverCompares) else { return }
+        let question = node.table.question(isFull: isFull, now: now)
+        events.add(
+            .ask(from: host, to: Int(peer.value) - 1, question: question, cursor: 0, isFull: isFull),
+            at: now + delay(100...3000))
+    }
+
+    private func compare(_ event: Event) {
+        switch event {
+        case .ask(let from, let to, let question, let cursor, let isFull):
+            guard isConnected(from, to), let node = hosts[to].node,
+                let bytes = try? node.table.answer(question, from: cursor, now: now)
+            else { return }
+            events.add(
+                .answer(from: to, to: from, question: question, cursor: cursor, bytes: bytes, isFull: isFull),
+                at: now + delay(100...3000))
+        case .answer(let from, let to, let question, let cursor, let bytes, let isFull):
+            guard isConnected(from, to), let node = hosts[to].node, let answer = try? StateTable.read(answer: bytes)
+            else { return }
+            if cursor == 0 {
+                for rows in node.table.offers(for: answer, now: now) {
+                    events.add(.offer(to: from, rows), at: now + delay(100...3000))
+                }
+            }
+            merge(answer.rows, at: to)
+            if !answer.isEqual { count("comparisons that differed") }
+            if answer.next != 0 {
+                events.add(
+                    .ask(from: to, to: from, question: question, cursor: answer.next, isFull: isFull),
+                    at: now + delay(100...3000))
+            } else if isFull {
+                node.owed.removeAll { $0 == hosts[from].id }
+                if node.owed.isEmpty { catchUp(to) }
+            }
+        case .offer(let to, let rows): merge(rows, at: to)
+        default: break
+        }
+    }
+
+    private func merge(_ rows: [UInt8], at host: Int) {
+        guard let node = hosts[host].node else { return }
+        var news: Set<Simulation.Tag> = []
+        try? node.table.merge(rows, now: now, &news)
+        if !news.isEmpty { node.notes.messages.withLock { $0.append(.invalidate(news)) } }
+        settle(host)
+    }
+}
