@@ -142,13 +142,17 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
         repeat {
             simulate(packet, at: port)
             attempts += 1
+            if attempts == 1, picksUp(packet.key) {
+                let tag = epoch.fabric.tag(port)
+                if mayWaitForState(tag) { return waitForState(packet.owned(), tag) }
+            }
         } while !takeNote(thread, at: port) && attempts < AgentLimits.translationAttempts
         if simulator.verdict.wait != nil {
             park(packet.owned(), .ingress(epoch.fabric.tag(port)))
             sendGenerated(thread, generation: 0)
             return
         }
-        if !simulator.verdict.missed.isEmpty {
+        if !simulator.verdict.missed.isEmpty, simulator.verdict.outputs.isEmpty {
             let tag = epoch.fabric.tag(port)
             if mayWaitForState(tag) { return waitForState(packet.owned(), tag) }
         }

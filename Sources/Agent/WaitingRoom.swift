@@ -73,12 +73,17 @@ struct WaitingRoom {
 }
 
 extension PacketThread {
-    /// Whether the packet in hand is to wait: nothing lets it through, and another host may know its connection.
+    /// Whether the packet in hand, which nobody here knows, would begin a translation amid a TCP connection: by another port
+    /// than it has, where another host knows it.
+    func picksUp(_ key: FlowKey) -> Bool {
+        key.ipProtocol == IPProtocol.tcp && !simulator.verdict.missed.isEmpty
+            && simulator.verdict.translations.contains { $0.isNew }
+    }
+
+    /// Whether the packet in hand may wait for what another host knows of its connection.
     func mayWaitForState(_ port: Tag) -> Bool {
         // Field by field: a copy of the verdict would be one of all its lists.
-        guard epoch.replication != nil, epoch.hasPeers, simulator.verdict.outputs.isEmpty,
-            simulator.verdict.wait == nil
-        else { return false }
+        guard epoch.replication != nil, epoch.hasPeers, simulator.verdict.wait == nil else { return false }
         return waiting.admits(simulator.verdict.missed, at: port, now: now) && wantBudget.take(now: now)
     }
 

@@ -277,7 +277,8 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
     }
 
     func encode(
-        buckets: [Bool], _ choice: RowChoice, from place: Int32, bytes limit: Int, now: UInt64, into out: inout ByteWriter
+        buckets: [Bool], _ choice: RowChoice, from place: Int32, bytes limit: Int, now: UInt64,
+        into out: inout ByteWriter
     ) -> Int32? {
         let entries = state.withLock { $0.entries }
         for place in Int(max(0, place))..<max(Int(max(0, place)), entries.count) {

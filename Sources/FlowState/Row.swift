@@ -79,7 +79,8 @@ protocol RowTable: AnyObject, Sendable {
     var digest: TableDigest { get }
     /// Appends the rows of some buckets, from a place on, until there are so many bytes; where to go on, `nil` at the end.
     func encode(
-        buckets: [Bool], _ choice: RowChoice, from place: Int32, bytes limit: Int, now: UInt64, into out: inout ByteWriter
+        buckets: [Bool], _ choice: RowChoice, from place: Int32, bytes limit: Int, now: UInt64,
+        into out: inout ByteWriter
     ) -> Int32?
 }
 

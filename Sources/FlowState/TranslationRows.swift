@@ -164,7 +164,8 @@ final class TranslationRows: RowTable {
     }
 
     func encode(
-        buckets: [Bool], _ choice: RowChoice, from place: Int32, bytes limit: Int, now: UInt64, into out: inout ByteWriter
+        buckets: [Bool], _ choice: RowChoice, from place: Int32, bytes limit: Int, now: UInt64,
+        into out: inout ByteWriter
     ) -> Int32? {
         var place = place
         while true {

@@ -116,10 +116,7 @@ public struct TranslationTable: ~Copyable {
     /// The connection that a packet belongs to, unless its time is over. It changes nothing, and is `mutating` so that it
     /// gets the table's address and not a copy.
     public mutating func find(_ tuple: ConnectionTuple, zone: Tag, now: UInt64) -> TranslationMatch? {
-        guard let slot = slot(hash(tuple, zone)), slot.pointee.zone == zone, now < expiry(zone, slot.pointee.life)
-        else {
-            return nil
-        }
+        guard let slot = slot(hash(tuple, zone)), slot.pointee.zone == zone, !isOver(slot, now) else { return nil }
         let side: TranslationMatch.Side
         if tuple == slot.pointee.original {
             side = .original
@@ -157,7 +154,7 @@ public struct TranslationTable: ~Copyable {
         var before = RowStamp.none
         if let slot = slot(first) {
             guard slot.pointee.zone == zone else { return .conflict }
-            let isOver = now >= expiry(zone, slot.pointee.life)
+            let isOver = isOver(slot, now)
             if slot.pointee.original == original, slot.pointee.reply == reply {
                 last = Int32(truncatingIfNeeded: index[first] ?? 0)
                 if isOver || slot.pointee.life.isOver(for: flags) {
@@ -175,7 +172,7 @@ public struct TranslationTable: ~Copyable {
             remove(Int32(truncatingIfNeeded: index[first] ?? 0), now)
         }
         if let slot = slot(second) {
-            guard now >= expiry(zone, slot.pointee.life) else { return .conflict }
+            guard isOver(slot, now) else { return .conflict }
             before = max(before, slot.pointee.stamp)
             remove(Int32(truncatingIfNeeded: index[second] ?? 0), now)
         }
@@ -219,12 +216,15 @@ public struct TranslationTable: ~Copyable {
         let (first, second) = (hash(original, zone), hash(reply, zone))
         let used = now > age ? now - age : 0
         let life = ConnectionLife(original.ipProtocol, milestones: milestones, used: used)
+        // Its time is over but for those that heard of it late: it is known for its port's sake.
+        let isLate = now >= (lifetimesByZone[zone] ?? lifetimes).end(of: life)
         if let slot = slot(first), slot.pointee.zone == zone, slot.pointee.original == original,
             slot.pointee.reply == reply
         {
             last = Int32(truncatingIfNeeded: index[first] ?? 0)
             guard stamp >= slot.pointee.stamp, isKnown(zone, life, age) else { return [] }
-            let isOver = now >= expiry(zone, slot.pointee.life)
+            let isOver = isOver(slot, now)
+            if isOver, isLate { return [] }
             guard bringBack(slot, nil, now) else { return nil }
             if stamp == slot.pointee.stamp {
                 slot.pointee.life.merge(milestones, used: used)
@@ -237,15 +237,17 @@ public struct TranslationTable: ~Copyable {
             return isOver ? [.translation(original, zone: zone), .translation(reply, zone: zone)] : []
         }
         guard isKnown(zone, life, age) else { return [] }
+        if isLate, slot(first) != nil || slot(second) != nil { return [] }
         // Whoever is in the way must be over, or earlier.
         let inTheWay = [first, second].compactMap { slot($0) }
         let rank = mix(original.directedHash(1), reply.directedHash(2))
         guard
             inTheWay.allSatisfy({ other in
-                if now >= expiry(zone, other.pointee.life) { return true }
+                if isOver(other, now) { return true }
                 // What nobody answered yet not everybody knows: who began it again elsewhere could not make its stamp the
                 // later one. The one that is used goes on.
                 if !other.pointee.life.isShared { return life.isShared || used >= other.pointee.life.used }
+                if !life.isShared, used < other.pointee.life.used { return false }
                 if other.pointee.stamp < stamp { return true }
                 // Two hosts of one number may begin at once: either way, all choose the same.
                 return other.pointee.stamp == stamp
@@ -267,7 +269,17 @@ public struct TranslationTable: ~Copyable {
             Record(
                 zone: zone, original: original, reply: reply, life: life, stamp: stamp, owner: place, pool: -1), first,
             second, now)
+        if isLate {
+            retire(records[last], now)
+            return []
+        }
         return news
+    }
+
+    /// Whether a connection's time is over.
+    @inline(__always)
+    private func isOver(_ slot: UnsafeMutablePointer<Record>, _ now: UInt64) -> Bool {
+        slot.pointee.isReserved || now >= expiry(slot.pointee.zone, slot.pointee.life)
     }
 
     /// Whether everybody is to know the connection that was noted last. It changes nothing, and is `mutating` so that it gets

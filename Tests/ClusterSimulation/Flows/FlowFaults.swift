@@ -17,10 +17,18 @@ struct FlowFaults {
     var isOn = false
     /// Ways on which nothing arrives, from and to.
     var cuts: Set<[Int]> = []
+    /// When a way from or to a host was cut last.
+    var lastCut: [Int: UInt64] = [:]
     /// How much of what is sent is lost.
     var loss = 0.0
 
     func cuts(_ from: Int, _ to: Int) -> Bool { cuts.contains([from, to]) }
+
+    /// Whether a host is cut off from another one, or was until a moment ago: what the others know it may not.
+    func isApart(_ host: Int, _ now: UInt64) -> Bool {
+        guard let last = lastCut[host] else { return false }
+        return last == .max || now - last < 1_500_000_000
+    }
 
     /// Whether a packet arrives.
     func lets(_ from: Int, _ to: Int, _ random: inout SeededRandom, isTunnel: Bool = false) -> Bool {
@@ -62,7 +70,10 @@ extension FlowWorld {
 
     private func cut(_ ways: [[Int]]) {
         let time = delay(300_000...6_000_000)
-        for way in ways where faults.cuts.insert(way).inserted { events.add(.heal(.cut(way)), at: now + time) }
+        for way in ways where faults.cuts.insert(way).inserted {
+            events.add(.heal(.cut(way)), at: now + time)
+            for host in way { faults.lastCut[host] = .max }
+        }
     }
 
     /// A node dies. What it forwards by stays in the kernel, as long as nobody changes it.
@@ -118,14 +129,18 @@ extension FlowWorld {
 
     func heal(_ wound: FlowFaults.Wound) {
         switch wound {
-        case .cut(let way): faults.cuts.remove(way)
+        case .cut(let way):
+            faults.cuts.remove(way)
+            for host in way { faults.lastCut[host] = faults.cuts.contains { $0.contains(host) } ? .max : now }
         case .loss: faults.loss = 0
         case .node(let host): if hosts[host].node == nil { start(host) }
         }
     }
 
     func healAll() {
+        let healed = Set(faults.cuts.joined())
         faults = FlowFaults()
+        for host in healed { faults.lastCut[host] = now }
         for host in hosts.indices where hosts[host].node == nil { start(host) }
         // Whoever was not told of the last changes is now.
         for host in hosts.indices { events.add(.adopt(host, topology), at: now + 100 * FlowWorld.millisecond) }

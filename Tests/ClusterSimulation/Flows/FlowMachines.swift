@@ -220,7 +220,17 @@ extension FlowWorld {
         if flags & 0x02 == 0, machines.seen[seen] != number {
             // What a server does not know it says so to: here, that it has changed on the way.
             let one = machines.connections[number]
-            if one.phase == .open, !one.isExcused { fail("connection \(number) comes from another port than it did") }
+            // A host that was cut off while the connection began takes it for one to pick up.
+            if faults.isApart(machines.cables[FlowMachines.client(one.client)] ?? 0, now) {
+                machines.connections[number].isExcused = true
+                count("connections picked up by a host that was cut off")
+            } else if one.phase == .open, !one.isExcused {
+                tell(number)
+                say(
+                    "it comes from port \(seen.port), which is that of \(machines.seen[seen].map(String.init) ?? "none")"
+                )
+                fail("connection \(number) comes from another port than it did")
+            }
             return
         }
         // One that is sent again from elsewhere, before it was answered, is that from now on.

@@ -192,7 +192,9 @@ public final class FlowWorld {
                     if same.stamp != row.stamp || same.life.milestones != row.life.milestones {
                         for (name, row) in [(view.host.name, row), (other.host.name, same)] {
                             let idle = (now - min(now, row.life.used)) / FlowWorld.millisecond
-                            say("\(name): stamp \(row.stamp), \(row.life.phase), \(row.life.milestones), idle \(idle) ms")
+                            say(
+                                "\(name): stamp \(row.stamp), \(row.life.phase), \(row.life.milestones), idle \(idle) ms"
+                            )
                         }
                         let kind = key.isTranslation ? "translation" : "connection"
                         return "\(other.host.name) and \(view.host.name) know the \(kind) of \(key.tuple) otherwise"
@@ -393,7 +395,11 @@ public final class FlowWorld {
             let older = bugs.contains(.journalKeepsAge) ? 0 : now - journal.at
             try? node.table.read(journal.rows, older: older, now: now, &news, &ends)
         }
-        if bugs.contains(.portsAtOnce) { catchUp(host) } else { events.add(.caughtUp(host, life: one.life), at: now + FlowWorld.second) }
+        if bugs.contains(.portsAtOnce) {
+            catchUp(host)
+        } else {
+            events.add(.caughtUp(host, life: one.life), at: now + FlowWorld.second)
+        }
         one.datapath.handler = node.thread
         let inherited = one.datapath.inherited
         node.thread.wake(one.datapath)
