@@ -8,6 +8,7 @@ BIN = .build/$(CONFIG)/selvage
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
 SEEDS ?= 2000
+FLOW_SEEDS ?= 100
 WRITES ?= 2000
 FUZZER = $(firstword $(wildcard $(dir $(realpath $(shell command -v swift)))../lib/clang/*/lib/linux/libclang_rt.fuzzer_no_main-x86_64.a) \
 	$(wildcard $(dir $(realpath $(shell command -v swift)))../lib/clang/*/lib/x86_64-unknown-linux-gnu/libclang_rt.fuzzer_no_main.a))
@@ -37,10 +38,12 @@ lint:                ## formatting and file rules
 examples: build setup-test   ## every example in a lab, with real clients, as this user and as an unprivileged one
 	Tests/Lab/run.sh $(abspath $(BIN))
 
-sim: setup-build     ## SEEDS (2000) lives of simulated clusters, and what they find of known bugs
+sim: setup-build     ## SEEDS (2000) and FLOW_SEEDS (100) lives of simulated clusters, and what they find of known bugs
 	swift build $(BUILD_FLAGS) --product selvage-sim
 	.build/$(CONFIG)/selvage-sim --seeds $(SEEDS)
 	.build/$(CONFIG)/selvage-sim --mutants --seeds 20000
+	.build/$(CONFIG)/selvage-sim --flows --seeds $(FLOW_SEEDS)
+	.build/$(CONFIG)/selvage-sim --flows --mutants --seeds 200
 
 cluster: build setup-test    ## real nodes; founding, failing, strangers, recovery; WRITES (2000) while nodes are killed
 	python3 Tests/Cluster/life.py $(abspath $(BIN))

@@ -78,7 +78,7 @@ extension StateTable {
             out.number(part.0.rawValue)
             out.list(part.1.indices.filter { part.1[$0] }) { out, bucket in out.number(UInt16(bucket)) }
         }
-        let (rows, next) = rows(of: differing, isFull: isFull, from: cursor, now: now)
+        let (rows, next) = rows(of: differing, from: cursor, now: now)
         out.number(next)
         out.data(rows)
         return out.bytes
@@ -86,16 +86,14 @@ extension StateTable {
 
     /// Rows of some buckets from a place on; where to go on, 0 at the end.
     private func rows(
-        of parts: [(RowKind, [Bool])], isFull: Bool, from cursor: UInt64, now: UInt64
+        of parts: [(RowKind, [Bool])], from cursor: UInt64, now: UInt64
     ) -> (rows: [UInt8], next: UInt64) {
         var out = ByteWriter()
         let first = UInt8(truncatingIfNeeded: cursor >> 32)
         for (kind, buckets) in parts where kind.rawValue >= first && buckets.contains(true) {
             let place = kind.rawValue == first ? Int32(truncatingIfNeeded: UInt32(truncatingIfNeeded: cursor)) : 0
-            // Who has just begun is told of translations to their end: a port that is about to be free is not free yet.
-            let choice: RowChoice = isFull && kind == .translation ? .shared : .settled
             let next = table(kind).encode(
-                buckets: buckets, choice, from: place, bytes: StateLimits.answerBytes, now: now, into: &out)
+                buckets: buckets, all: false, from: place, bytes: StateLimits.answerBytes, now: now, into: &out)
             if let next { return (out.bytes, UInt64(kind.rawValue) << 32 | UInt64(UInt32(bitPattern: next))) }
         }
         return (out.bytes, 0)
@@ -134,7 +132,7 @@ extension StateTable {
         var parts: [[UInt8]] = []
         var cursor: UInt64 = 0
         repeat {
-            let (rows, next) = rows(of: answer.buckets, isFull: false, from: cursor, now: now)
+            let (rows, next) = rows(of: answer.buckets, from: cursor, now: now)
             if !rows.isEmpty { parts.append(rows) }
             cursor = next
         } while cursor != 0

@@ -111,7 +111,7 @@ final class ConnectionRows: RowTable {
     }
 
     func encode(
-        buckets: [Bool], _ choice: RowChoice, from place: Int32, bytes limit: Int, now: UInt64,
+        buckets: [Bool], all: Bool, from place: Int32, bytes limit: Int, now: UInt64,
         into out: inout ByteWriter
     ) -> Int32? {
         var place = place
@@ -120,11 +120,11 @@ final class ConnectionRows: RowTable {
             var records: [ConnectionTable.Record] = []
             let next = state.withLock { state -> Int32? in
                 state.table.records(from: place, looking: 8192) { record in
-                    guard choice == .all || record.life.isShared,
+                    guard all || record.life.isShared,
                         buckets[TableDigest.bucket(TableDigest.key(record.tuple, record.zone))],
-                        choice == .settled
-                            ? state.table.end(record) > now &+ StateLimits.comparedNanoseconds
-                            : state.table.expiry(record) > now
+                        all
+                            ? state.table.expiry(record) > now
+                            : state.table.end(record) > now &+ StateLimits.comparedNanoseconds
                     else { return }
                     records.append(record)
                 }

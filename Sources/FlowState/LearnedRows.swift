@@ -277,14 +277,14 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
     }
 
     func encode(
-        buckets: [Bool], _ choice: RowChoice, from place: Int32, bytes limit: Int, now: UInt64,
+        buckets: [Bool], all: Bool, from place: Int32, bytes limit: Int, now: UInt64,
         into out: inout ByteWriter
     ) -> Int32? {
         let entries = state.withLock { $0.entries }
         for place in Int(max(0, place))..<max(Int(max(0, place)), entries.count) {
             let entry = entries[place]
             guard entry.isTaken, buckets[TableDigest.bucket(entry.key.digestKey)],
-                entry.used &+ Key.lifetime > now &+ (choice == .settled ? StateLimits.comparedNanoseconds : 0)
+                entry.used &+ Key.lifetime > now &+ (all ? 0 : StateLimits.comparedNanoseconds)
             else { continue }
             write(entry, now, into: &out)
             if out.bytes.count >= limit { return Int32(place + 1) }

@@ -46,16 +46,6 @@ public enum LearnOutcome: Sendable, Equatable {
     case conflict
 }
 
-/// Which rows of a table are meant.
-enum RowChoice {
-    /// Those that everybody is to know, and that nobody is about to forget.
-    case settled
-    /// Those that everybody is to know, to the end of their time.
-    case shared
-    /// All, to the end of their time.
-    case all
-}
-
 /// A table of rows that hosts tell each other of. Its rows lie in places; each row that this host told of knows the entry of
 /// the log where it did so last.
 protocol RowTable: AnyObject, Sendable {
@@ -78,8 +68,10 @@ protocol RowTable: AnyObject, Sendable {
     /// Sums of what everybody knows.
     var digest: TableDigest { get }
     /// Appends the rows of some buckets, from a place on, until there are so many bytes; where to go on, `nil` at the end.
+    ///
+    /// - Parameter all: also what is not for everybody, and to the end of its time.
     func encode(
-        buckets: [Bool], _ choice: RowChoice, from place: Int32, bytes limit: Int, now: UInt64,
+        buckets: [Bool], all: Bool, from place: Int32, bytes limit: Int, now: UInt64,
         into out: inout ByteWriter
     ) -> Int32?
 }

@@ -212,7 +212,7 @@ public final class StateTable: FlowStateView {
         var out = ByteWriter()
         for kind in RowKind.allCases {
             let every = [Bool](repeating: true, count: TableDigest.buckets)
-            _ = table(kind).encode(buckets: every, .all, from: 0, bytes: .max, now: now, into: &out)
+            _ = table(kind).encode(buckets: every, all: true, from: 0, bytes: .max, now: now, into: &out)
         }
         return out.bytes
     }

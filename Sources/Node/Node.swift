@@ -58,9 +58,6 @@ public final class Node: Sendable {
         guard let service = stateService.value else { preconditionFailure("a node has flow state from its beginning") }
         return service
     }
-
-    /// What the other nodes know of flows is known here.
-    func caughtUp() { leaser.value?.follow(replica.state) }
     /// The agreement.
     public let replica: Replica
     let started = monotonicNanoseconds()

@@ -19,10 +19,22 @@ final class PortLeaser: Sendable {
         var leaving: [String: Set<UInt32>] = [:]
         /// Pools that have none left.
         var exhausted: Set<String> = []
+        /// Blocks that an earlier life of this node had: it may have given their ports to connections that it does not know
+        /// again, for nobody told it of those that were not answered. They rest until nobody knows those any more.
+        var resting: [String: Set<UInt32>] = [:]
+        /// Pools of which this life has blocks of its own.
+        var renewed: Set<String> = []
+        /// Pools of which there is nothing but what rests.
+        var released: Set<String> = []
     }
     private let progress = Mutex(Progress())
     private static let idleRounds = Duration.seconds(10)
     private static let pause = Duration.milliseconds(500)
+    /// How long blocks of an earlier life rest: longer than anybody remembers what was not answered.
+    private static let rest: UInt64 = 120_000_000_000
+    /// How long it may take to get others.
+    private static let patience: UInt64 = 3_000_000_000
+    private let began = monotonicNanoseconds()
     /// Pools that an alarm names.
     private static let named = 3
 
@@ -41,11 +53,10 @@ final class PortLeaser: Sendable {
         for (pool, leases) in state.leases {
             if let lease = leases.first(where: { $0.owner == own }) { held[pool] = lease.blocks }
         }
-        // Ports of an earlier life may be in use by connections that this node does not know again yet.
-        if state.nodes.count > 1, !node.flowState.isCaughtUp { return }
         let news: [String: [UInt32]]? = progress.withLock { progress in
             guard held != progress.held else { return nil }
             progress.held = held
+            for (pool, blocks) in held where !progress.renewed.contains(pool) { progress.resting[pool] = Set(blocks) }
             for (pool, blocks) in progress.leaving {
                 let left = blocks.intersection(held[pool] ?? [])
                 progress.leaving[pool] = left.isEmpty ? nil : left
@@ -57,8 +68,9 @@ final class PortLeaser: Sendable {
 
     private func usable(_ progress: Progress) -> [String: [UInt32]] {
         progress.held.reduce(into: [:]) { result, entry in
-            let leaving = progress.leaving[entry.key] ?? []
-            let blocks = leaving.isEmpty ? entry.value : entry.value.filter { !leaving.contains($0) }
+            var unusable = progress.leaving[entry.key] ?? []
+            if !progress.released.contains(entry.key) { unusable.formUnion(progress.resting[entry.key] ?? []) }
+            let blocks = unusable.isEmpty ? entry.value : entry.value.filter { !unusable.contains($0) }
             if !blocks.isEmpty { result[entry.key] = blocks }
         }
     }
@@ -84,9 +96,17 @@ final class PortLeaser: Sendable {
             [.lease(pool: demand.pool, blocks: demand.blocks, count: demand.count, node.replica.id)])
         switch outcome {
         case .done:
+            progress.withLock { progress in
+                guard progress.renewed.insert(demand.pool).inserted else { return }
+                progress.resting[demand.pool] = Set(
+                    state.leases[demand.pool]?.first { $0.owner == node.replica.id }?.blocks ?? [])
+                // What is usable is told anew.
+                progress.held[demand.pool] = nil
+            }
             follow(node.replica.state)
             note(demand.pool, isExhausted: false)
         case .failed(.refused, _):
+            release(demand.pool)
             node.agent.notePortsMissing(demand.pool, again: nil)
             note(demand.pool, isExhausted: true)
         case .failed:
@@ -95,9 +115,30 @@ final class PortLeaser: Sendable {
         case nil:
             // Nobody to ask now: what is here is used until there is.
             try? await Task.sleep(for: PortLeaser.pause)
+            if monotonicNanoseconds() - began > PortLeaser.patience { release(demand.pool) }
             node.agent.notePortsMissing(demand.pool, again: demand.count)
             notice()
         }
+    }
+
+    /// There are no others: what an earlier life had is used.
+    private func release(_ pool: String) {
+        let news: [String: [UInt32]]? = progress.withLock { progress in
+            guard progress.resting[pool]?.isEmpty == false, progress.released.insert(pool).inserted else { return nil }
+            return usable(progress)
+        }
+        if let news { node.agent.setPortBlocks(news) }
+    }
+
+    /// What an earlier life had has rested long enough.
+    private func endRest() {
+        let news: [String: [UInt32]]? = progress.withLock { progress in
+            guard !progress.resting.isEmpty else { return nil }
+            progress.renewed.formUnion(progress.resting.keys)
+            progress.resting = [:]
+            return usable(progress)
+        }
+        if let news { node.agent.setPortBlocks(news) }
     }
 
     private func note(_ pool: String, isExhausted: Bool) {
@@ -121,6 +162,7 @@ final class PortLeaser: Sendable {
         while !Task.isCancelled {
             try? await Task.sleep(for: PortLeaser.idleRounds)
             let state = node.replica.state
+            if monotonicNanoseconds() - began > PortLeaser.rest { endRest() }
             for (pool, blocks) in node.agent.takeIdlePorts(isScarce: { free($0, $1, state) == 0 }) {
                 progress.withLock { progress in progress.leaving[pool, default: []].formUnion(blocks) }
                 let outcome = try? await node.replica.submit([.release(pool: pool, blocks, node.replica.id)])

@@ -27,16 +27,12 @@ final class StateService: Sendable {
         var isKeeping = false
         /// Nodes that everything is to be compared with, until that was done.
         var owed: Set<PeerID> = []
-        /// Whether this node knows what the others knew when it began, as far as they could be asked.
-        var isCaughtUp = false
         var compared: UInt64 = 0
         var differed: UInt64 = 0
     }
     private let progress = Mutex(Progress())
     private let worker: SerialThread
     let journal = Mutex<JournalKeeper?>(nil)
-    /// How long it may take to ask the others what they know.
-    private static let patience = Duration.seconds(1)
     /// How often tables are compared with some other node.
     private static let rounds = Duration.seconds(1)
 
@@ -166,11 +162,6 @@ final class StateService: Sendable {
 
     /// Compares tables: with whom it is asked for, and otherwise with some node each second.
     func run() async {
-        let patience = Task { [self] in
-            try? await Task.sleep(for: StateService.patience)
-            catchUp()
-        }
-        defer { patience.cancel() }
         let rounds = Task { [self] in
             while !Task.isCancelled {
                 try? await Task.sleep(for: StateService.rounds)
@@ -183,26 +174,9 @@ final class StateService: Sendable {
         for await peer in comparing {
             if Task.isCancelled { break }
             progress.withLock { _ = $0.owed.insert(peer) }
-            guard await compare(with: peer, isFull: true) else { continue }
-            let isDone = progress.withLock { progress in
-                progress.owed.remove(peer)
-                return progress.owed.isEmpty
-            }
-            if isDone { catchUp() }
+            if await compare(with: peer, isFull: true) { progress.withLock { _ = $0.owed.remove(peer) } }
         }
         rounds.cancel()
-    }
-
-    /// Whether this node knows what the others knew when it began, as far as they could be asked: until then it gives none of
-    /// its ports to connections, for those of its last life may have them.
-    var isCaughtUp: Bool { progress.withLock { $0.isCaughtUp } }
-
-    private func catchUp() {
-        let isNews = progress.withLock { progress in
-            defer { progress.isCaughtUp = true }
-            return !progress.isCaughtUp
-        }
-        if isNews { node.caughtUp() }
     }
 
     func endComparing() { toCompare.finish() }

@@ -216,15 +216,12 @@ public struct TranslationTable: ~Copyable {
         let (first, second) = (hash(original, zone), hash(reply, zone))
         let used = now > age ? now - age : 0
         let life = ConnectionLife(original.ipProtocol, milestones: milestones, used: used)
-        // Its time is over but for those that heard of it late: it is known for its port's sake.
-        let isLate = now >= (lifetimesByZone[zone] ?? lifetimes).end(of: life)
         if let slot = slot(first), slot.pointee.zone == zone, slot.pointee.original == original,
             slot.pointee.reply == reply
         {
             last = Int32(truncatingIfNeeded: index[first] ?? 0)
             guard stamp >= slot.pointee.stamp, isKnown(zone, life, age) else { return [] }
             let isOver = isOver(slot, now)
-            if isOver, isLate { return [] }
             guard bringBack(slot, nil, now) else { return nil }
             if stamp == slot.pointee.stamp {
                 slot.pointee.life.merge(milestones, used: used)
@@ -237,7 +234,6 @@ public struct TranslationTable: ~Copyable {
             return isOver ? [.translation(original, zone: zone), .translation(reply, zone: zone)] : []
         }
         guard isKnown(zone, life, age) else { return [] }
-        if isLate, slot(first) != nil || slot(second) != nil { return [] }
         // Whoever is in the way must be over, or earlier.
         let inTheWay = [first, second].compactMap { slot($0) }
         let rank = mix(original.directedHash(1), reply.directedHash(2))
@@ -269,10 +265,6 @@ public struct TranslationTable: ~Copyable {
             Record(
                 zone: zone, original: original, reply: reply, life: life, stamp: stamp, owner: place, pool: -1), first,
             second, now)
-        if isLate {
-            retire(records[last], now)
-            return []
-        }
         return news
     }
 

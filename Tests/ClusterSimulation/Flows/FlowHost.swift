@@ -29,8 +29,6 @@ final class FlowNode {
     var membership: Membership
     /// The start of each other node that this one knows of.
     var lives: [PeerID: Int] = [:]
-    /// Whether it knows what the others knew when it began.
-    var isCaughtUp = false
     /// Others that all is to be compared with, until that was done.
     var owed: [PeerID] = []
 

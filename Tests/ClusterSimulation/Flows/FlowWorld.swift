@@ -21,8 +21,8 @@ public final class FlowWorld {
         case neverCompares
         /// What other hosts tell changes no flow and no waiting packet.
         case newsIsIgnored
-        /// A node gives ports of its last life to connections before it has asked the others.
-        case portsAtOnce
+        /// A node gives ports of its last life to connections of this one.
+        case portsRestNot
         /// Two hosts may translate to the same ports.
         case portsTwice
         /// A node begins with what is in no journal and is told nothing of before.
@@ -31,7 +31,7 @@ public final class FlowWorld {
         case journalKeepsAge
     }
 
-    enum Event {
+    indirect enum Event {
         case datagram(from: Int, to: Int, lives: (from: Int, to: Int), bytes: [UInt8])
         case tunnel(to: Int, TunnelHeader, [UInt8])
         case frame(PortPath, host: Int, [UInt8])
@@ -46,7 +46,6 @@ public final class FlowWorld {
         case keepJournal(Int, life: Int)
         case adopt(Int, Topology)
         case talk(Int)
-        case caughtUp(Int, life: Int)
         case open
         case fault
         case heal(FlowFaults.Wound)
@@ -65,6 +64,8 @@ public final class FlowWorld {
     /// What the cluster has agreed on: who may translate to which ports.
     private var leases: [Int: [UInt32]] = [:]
     private var nextBlock: UInt32 = 64
+    /// What a node's last lives had.
+    private var resting: [Int: [UInt32]] = [:]
     var violation: String?
     /// What happened, by what.
     public private(set) var counts: [String: Int] = [:]
@@ -168,9 +169,14 @@ public final class FlowWorld {
             guard let table = host.node?.table else { continue }
             var rows: [Known: (stamp: UInt64, life: ConnectionLife)] = [:]
             for record in table.connections(limit: .max, where: { _ in true }) {
-                rows[Known(tuple: record.tuple, zone: record.zone, isTranslation: false)] = (
-                    record.stamp.bits, record.life
-                )
+                // A host that picked it up may take its end for its beginning.
+                let isReversed = record.tuple.destinationPort != 80
+                rows[
+                    Known(
+                        tuple: isReversed ? record.tuple.reversed : record.tuple, zone: record.zone,
+                        isTranslation: false)] = (
+                        record.stamp.bits, record.life
+                    )
             }
             for record in table.translations(limit: .max, where: { _ in true }) {
                 rows[Known(tuple: record.original, zone: record.zone, isTranslation: true)] = (
@@ -185,6 +191,10 @@ public final class FlowWorld {
                 guard row.life.isShared, now < row.life.used + left - FlowWorld.second else { continue }
                 for other in views {
                     guard let same = other.rows[key] else {
+                        let idle = (now - min(now, row.life.used)) / FlowWorld.millisecond
+                        say(
+                            "\(view.host.name): \(row.life.phase), translated: \(key.isTranslation), idle \(idle) ms, began at \(row.stamp & 0xffff)"
+                        )
                         return "\(other.host.name) does not know \(key.tuple), which \(view.host.name) knows"
                     }
                     // One that begins anew nobody else knows before it is answered.
@@ -265,7 +275,6 @@ public final class FlowWorld {
             events.add(.keepJournal(host, life: life), at: now + delay(100_000...900_000))
         case .adopt(let host, let next): adopt(host, next)
         case .talk(let connection): talk(connection)
-        case .caughtUp(let host, let life): if alive(host, life) != nil { catchUp(host) }
         case .open: open()
         case .fault: hurt()
         case .heal(let wound): heal(wound)
@@ -362,16 +371,8 @@ public final class FlowWorld {
         setPorts(host, node)
     }
 
-    /// A node knows what the others know, as far as they can be asked: it may give ports to connections.
-    private func catchUp(_ host: Int) {
-        guard let node = hosts[host].node else { return }
-        node.isCaughtUp = true
-        setPorts(host, node)
-    }
-
     private func setPorts(_ host: Int, _ node: FlowNode) {
-        guard node.isCaughtUp else { return }
-        let blocks = (leases[host] ?? []).sorted()
+        let blocks = (leases[host] ?? []).filter { resting[host]?.contains($0) != true }.sorted()
         guard !blocks.isEmpty else { return }
         let (key, time) = (FlowMachines.pool, now)
         node.table.withPorts { $0.set(key, blocks, now: time) }
@@ -395,11 +396,11 @@ public final class FlowWorld {
             let older = bugs.contains(.journalKeepsAge) ? 0 : now - journal.at
             try? node.table.read(journal.rows, older: older, now: now, &news, &ends)
         }
-        if bugs.contains(.portsAtOnce) {
-            catchUp(host)
-        } else {
-            events.add(.caughtUp(host, life: one.life), at: now + FlowWorld.second)
-        }
+        // What its last life had rests, and it asks for others.
+        if !bugs.contains(.portsRestNot) { resting[host] = leases[host] }
+        setPorts(host, node)
+        node.table.withPorts { $0.prepare(FlowMachines.pool) }
+        events.add(.ports(host, life: one.life), at: now + delay(1000...20_000))
         one.datapath.handler = node.thread
         let inherited = one.datapath.inherited
         node.thread.wake(one.datapath)
@@ -484,7 +485,6 @@ public final class FlowWorld {
                     at: now + delay(100...3000))
             } else if isFull {
                 node.owed.removeAll { $0 == hosts[from].id }
-                if node.owed.isEmpty { catchUp(to) }
             }
         case .offer(let to, let rows): merge(rows, at: to)
         default: break
