@@ -187,7 +187,8 @@ public final class FlowWorld {
         }
         for view in views {
             for (key, row) in view.rows.sorted(by: { $0.key.tuple.sourcePort < $1.key.tuple.sourcePort }) {
-                let left = row.life.phase == .open ? FlowWorld.longest : 5 * FlowWorld.second
+                // Others may have heard of it a quarter of its lifetime earlier, and forget it that much sooner.
+                let left = row.life.phase == .open ? FlowWorld.longest / 2 : 5 * FlowWorld.second
                 guard row.life.isShared, now < row.life.used + left - FlowWorld.second else { continue }
                 for other in views {
                     guard let same = other.rows[key] else {
