@@ -92,8 +92,16 @@ extension Node: NodeInterface {
     public func answer(_ request: NodeRequest, host: String?) async throws -> NodeResponse {
         guard let host, host != name else { return await answer(request) }
         let node = try find(host)
-        let bytes = try await ask(node.id, .tool, Array(try JSONEncoder().encode(request)), seconds: 10)
-        return try JSONDecoder().decode(NodeResponse.self, from: Data(bytes))
+        let question = Array(try JSONEncoder().encode(request))
+        // After a partition an answer may be lost with the connection that it was to go by. Questions change nothing, and are
+        // asked again.
+        for _ in 0..<2 {
+            if let bytes = try? await ask(node.id, .tool, question, seconds: 1) {
+                return try JSONDecoder().decode(NodeResponse.self, from: Data(bytes))
+            }
+        }
+        return try JSONDecoder().decode(
+            NodeResponse.self, from: Data(try await ask(node.id, .tool, question, seconds: 8)))
     }
 
     /// Waits until all nodes that are up have put a revision in force.

@@ -18,8 +18,8 @@ final class StateService: Sendable {
     let replication: FlowReplication
     /// Who is there, as datagrams tell. It changes nothing in the agreement.
     let membership: Mutex<Membership>
-    private let comparing: AsyncStream<PeerID>
-    private let toCompare: AsyncStream<PeerID>.Continuation
+    private let comparing: AsyncStream<(peer: PeerID, isFull: Bool)>
+    private let toCompare: AsyncStream<(peer: PeerID, isFull: Bool)>.Continuation
     private struct Progress {
         var peers: [PeerID: StatePort.Peer] = [:]
         var secrets: [UInt8: StateKeyRecord] = [:]
@@ -27,12 +27,16 @@ final class StateService: Sendable {
         var isKeeping = false
         /// Nodes that everything is to be compared with, until that was done.
         var owed: Set<PeerID> = []
+        /// Nodes that tables are being compared with.
+        var comparing: Set<PeerID> = []
         var compared: UInt64 = 0
         var differed: UInt64 = 0
     }
     private let progress = Mutex(Progress())
     private let worker: SerialThread
     let journal = Mutex<JournalKeeper?>(nil)
+    /// How long an answer may take, seconds: who was cut off is to be asked again soon.
+    private static let patience: Int64 = 1
     /// How often tables are compared with some other node.
     private static let rounds = Duration.seconds(1)
 
@@ -52,7 +56,7 @@ final class StateService: Sendable {
                 own: own, epoch: node.replica.epoch,
                 metadata: Array(Founding.version.utf8.prefix(MembershipMessage.metadataBytes)),
                 seed: Cryptography.randomID()))
-        (comparing, toCompare) = AsyncStream<PeerID>.makeStream(bufferingPolicy: .bufferingNewest(64))
+        (comparing, toCompare) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(64))
         let now = monotonicNanoseconds()
         // The wall clock is asked once: what happens to it later changes nothing.
         agent.state.set(
@@ -60,7 +64,8 @@ final class StateService: Sendable {
                 origin: StateService.number(of: own), offset: UInt64(max(0, wallSeconds())) * 1_000_000_000 &- now))
         replication = FlowReplication(
             agent.state, over: port, onNews: { agent.stateChanged($0) },
-            onCompare: { [toCompare] in toCompare.yield($0) }, onMembership: { service.value?.heard($1, from: $0) },
+            onCompare: { [toCompare] in toCompare.yield(($0, true)) },
+            onMembership: { service.value?.heard($1, from: $0) },
             onPending: { [port] in port.wake() })
         service.value = self
     }
@@ -162,21 +167,37 @@ final class StateService: Sendable {
 
     /// Compares tables: with whom it is asked for, and otherwise with some node each second.
     func run() async {
-        let rounds = Task { [self] in
-            while !Task.isCancelled {
-                try? await Task.sleep(for: StateService.rounds)
-                // What could not be compared in full is tried again before anything else.
-                for peer in progress.withLock({ $0.owed.filter($0.peers.keys.contains) }) { toCompare.yield(peer) }
-                guard let peer = progress.withLock({ $0.peers.keys.randomElement() }) else { continue }
-                _ = await compare(with: peer, isFull: false)
+        await withDiscardingTaskGroup { group in
+            group.addTask { [self] in
+                while !Task.isCancelled {
+                    try? await Task.sleep(for: StateService.rounds)
+                    // What could not be compared in full is tried again before anything else.
+                    let owed = progress.withLock { $0.owed.filter($0.peers.keys.contains) }
+                    for peer in owed { toCompare.yield((peer, true)) }
+                    guard let peer = progress.withLock({ $0.peers.keys.randomElement() }), !owed.contains(peer) else {
+                        continue
+                    }
+                    toCompare.yield((peer, false))
+                }
             }
+            for await (peer, isFull) in comparing {
+                if Task.isCancelled { break }
+                if isFull { progress.withLock { _ = $0.owed.insert(peer) } }
+                // Each by itself: one that can't be reached must not hold up the others.
+                group.addTask { [self] in
+                    guard await compareAlone(with: peer, isFull: isFull), isFull else { return }
+                    progress.withLock { _ = $0.owed.remove(peer) }
+                }
+            }
+            group.cancelAll()
         }
-        for await peer in comparing {
-            if Task.isCancelled { break }
-            progress.withLock { _ = $0.owed.insert(peer) }
-            if await compare(with: peer, isFull: true) { progress.withLock { _ = $0.owed.remove(peer) } }
-        }
-        rounds.cancel()
+    }
+
+    /// Compares tables with a node unless that is under way; whether all of it was done.
+    private func compareAlone(with peer: PeerID, isFull: Bool) async -> Bool {
+        guard progress.withLock({ $0.comparing.insert(peer).inserted }) else { return false }
+        defer { progress.withLock { _ = $0.comparing.remove(peer) } }
+        return await compare(with: peer, isFull: isFull)
     }
 
     func endComparing() { toCompare.finish() }
@@ -193,13 +214,13 @@ final class StateService: Sendable {
             var question = ByteWriter()
             question.number(cursor)
             question.data(sums)
-            guard let bytes = try? await node.ask(id, .compareState, question.bytes, seconds: 10),
+            guard let bytes = try? await node.ask(id, .compareState, question.bytes, seconds: StateService.patience),
                 let answer = try? StateTable.read(answer: bytes)
             else { return false }
             if cursor == 0 {
                 // Its own rows first: what it takes in would be offered back.
                 for rows in table.offers(for: answer, now: monotonicNanoseconds()) {
-                    _ = try? await node.ask(id, .offerState, rows, seconds: 10)
+                    _ = try? await node.ask(id, .offerState, rows, seconds: StateService.patience)
                 }
             }
             take(answer.rows)

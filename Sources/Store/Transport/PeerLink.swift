@@ -98,7 +98,7 @@ final class PeerLink {
         let bound = NIOLoopBound(self, eventLoop: transport.loop)
         let credentials = transport.credentials
         let hello = transport.hello(to: id, lane)
-        ClientBootstrap(group: transport.loop).connectTimeout(.seconds(2))
+        ClientBootstrap(group: transport.loop).connectTimeout(.milliseconds(700))
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
             .channelOption(PeerTransport.userTimeout.0, value: PeerTransport.userTimeout.1)
             .channelInitializer { channel in
@@ -164,6 +164,7 @@ final class PeerLink {
         if reason != problem { transport.say("to \(transport.name(of: id)): \(reason)") }
         problem = reason
         if index == 0 { transport.disconnected(id, wasReady: wasReady, reason) }
+        if index == Int(Frame.Lane.bulk.rawValue) { transport.failQuestions(to: id, reason) }
         lanes[index].failures += 1
         let bound = NIOLoopBound(self, eventLoop: transport.loop)
         lanes[index].retry = transport.loop.scheduleTask(in: transport.backoff(lanes[index].failures)) {

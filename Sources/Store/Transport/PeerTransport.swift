@@ -159,7 +159,8 @@ final class PeerTransport: @unchecked Sendable {  // what varies is touched on `
 
     /// Waits longer after each failure, each node for a time of its own: what failed together must not return together.
     func backoff(_ failures: Int) -> TimeAmount {
-        let bound = min(50 << min(failures - 1, 6), 2000)
+        // Half a second at most: whoever was cut off is to be told at once what it missed.
+        let bound = min(50 << min(failures - 1, 4), 500)
         return .milliseconds(Int64.random(in: Int64(bound / 2)...Int64(bound), using: &random))
     }
 
@@ -169,6 +170,11 @@ final class PeerTransport: @unchecked Sendable {  // what varies is touched on `
     }
 
     func disconnected(_ id: NodeID, wasReady: Bool, _ reason: String) {
+        failQuestions(to: id, reason)
+    }
+
+    /// Questions to a node that were on their way are answered no more.
+    func failQuestions(to id: NodeID, _ reason: String) {
         for (number, request) in requests where request.to == id {
             requests[number] = nil
             request.timer.cancel()
