@@ -80,7 +80,11 @@ package final class PathProber: Sendable {
         while true {
             let (toSend, settled, due) = state.withLock { state in
                 let effects = state.isStopping ? [] : state.monitor.tick(now: monotonicNanoseconds())
-                return (probes(effects, state), settle(&state), state.isStopping ? nil : state.monitor.nextDue)
+                let hasChanged = effects.contains { if case .changed = $0 { true } else { false } }
+                return (
+                    probes(effects, state), hasChanged ? settle(&state) : nil,
+                    state.isStopping ? nil : state.monitor.nextDue
+                )
             }
             if !toSend.isEmpty { send(toSend) }
             tell(settled)
@@ -114,8 +118,9 @@ package final class PathProber: Sendable {
             remote: IPAddress(high: remote.0, low: remote.1, family: .ipv4))
         let now = monotonicNanoseconds()
         let (settled, isDue) = state.withLock { state in
-            _ = state.monitor.receive(control, on: path, now: now)
-            return (settle(&state), state.monitor.nextDue <= now)
+            // Probes come all the time, changes hardly ever.
+            let hasChanged = !state.monitor.receive(control, on: path, now: now).isEmpty
+            return (hasChanged ? settle(&state) : nil, state.monitor.nextDue <= now)
         }
         tell(settled)
         if isDue { alarm.ring() }

@@ -65,7 +65,7 @@ extension Node {
             TunnelAnswer(
                 host: report.host, encapsulation: report.encapsulation, local: "\(report.local)",
                 remote: "\(report.remote)", state: report.state.rawValue, seconds: report.seconds,
-                sinceMilliseconds: wallMilliseconds() - UInt64(report.seconds * 1000), failures: report.failures,
+                sinceMilliseconds: wallMilliseconds() &- UInt64(report.seconds * 1000), failures: report.failures,
                 detectionSeconds: report.detectionSeconds, sent: report.sent,
                 received: report.received)
         }

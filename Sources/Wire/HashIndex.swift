@@ -29,6 +29,7 @@ public struct HashIndex: ~Copyable {
     private static func zeroed(_ count: Int) -> UnsafeMutablePointer<Slot> {
         let size = count * MemoryLayout<Slot>.stride
         if size >= LargePages.size { return LargePages.take(size).bindMemory(to: Slot.self, capacity: count) }
+        // Without memory nothing can go on.
         guard let memory = calloc(1, size) else { fatalError("out of memory") }
         return memory.bindMemory(to: Slot.self, capacity: count)
     }

@@ -158,7 +158,7 @@ final class PeerLink {
         lanes[index].isReady = false
         lanes[index].isConnecting = false
         lanes[index].generation += 1
-        // What waited is stale by now, but for questions, which have a time of their own.
+        // What waited is stale by now; questions among it fail.
         for buffer in lanes[index].queue { lanes[index].queuedBytes -= buffer.readableBytes }
         lanes[index].queue.removeAll()
         if reason != problem { transport.say("to \(transport.name(of: id)): \(reason)") }

@@ -31,7 +31,7 @@ struct FlowFaults {
     }
 
     /// Whether a packet arrives.
-    func lets(_ from: Int, _ to: Int, _ random: inout SeededRandom, isTunnel: Bool = false) -> Bool {
+    func lets(_ from: Int, _ to: Int, _ random: inout SeededRandom) -> Bool {
         if cuts.contains([from, to]) { return false }
         return loss == 0 || Double.random(in: 0..<1, using: &random) >= loss
     }

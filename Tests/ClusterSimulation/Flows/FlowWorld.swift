@@ -104,7 +104,7 @@ public final class FlowWorld {
             }
             host.datapath.onTunnel = { [unowned self] header, frame in
                 guard let other = hosts.firstIndex(where: { $0.address == header.destination }),
-                    faults.lets(index, other, &random, isTunnel: true)
+                    faults.lets(index, other, &random)
                 else { return }
                 events.add(.tunnel(to: other, header, frame), at: now + delay(40...400))
             }
