@@ -164,9 +164,9 @@ public final class FlowReplication: Sendable {
     /// Sends a word about who is there.
     public func send(_ message: MembershipMessage, to peer: PeerID) { send(.membership(message), to: peer) }
 
-    private func send(_ frame: GossipFrame, to peer: PeerID) {
+    private func send(_ frames: GossipFrame..., to peer: PeerID) {
         var out = ByteWriter()
-        frame.encode(into: &out)
+        for frame in frames { frame.encode(into: &out) }
         let bytes = out.bytes
         counted.withLock { counted in
             counted.datagrams &+= 1
@@ -196,6 +196,7 @@ public final class FlowReplication: Sendable {
                     send(.found(rows), to: peer)
                 } catch { spoil() }
             case .membership(let message): onMembership(peer, message)
+            case .clock(let milliseconds): table.follow(clock: milliseconds, now: now)
             case .heads, .missing, .forgotten:
                 perform(table.telling.replicator.withLock { $0.received(frame, from: peer, now: now) }, now)
             }
@@ -237,6 +238,9 @@ public final class FlowReplication: Sendable {
             case .rows(let peer, let number, let entries, let isPush):
                 // Also when nothing is left to say: the number is waited for.
                 send(.rows(number: number, bytes: table.rows(of: entries, isPush: isPush, now: now)), to: peer)
+            case .frame(let peer, let heads) where heads.isHeads:
+                // Whoever begins something hears of all clocks within a second, and begins it later than all they know.
+                send(heads, .clock(table.clock(now: now)), to: peer)
             case .frame(let peer, let frame): send(frame, to: peer)
             case .compare(let peer): onCompare(peer)
             }

@@ -233,6 +233,7 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
         let age = try reader.age(plus: older)
         let used = now > age ? now - age : 0
         let isNews = state.withLock { state in
+            state.stamps.follow(stamp.milliseconds, now: now)
             let entry = Entry(key: key, value: value, stamp: stamp, used: used, told: now, isOwn: false)
             guard age < Key.lifetime + Key.lifetime / 8 else { return false }
             if let place = state.places[key] {

@@ -16,6 +16,7 @@ public final class StateTable: FlowStateView {
     let neighbors: LearnedRows<NeighborKey>
     let telling = Telling()
     let bounds = LearnedBounds()
+    private let stamps = Mutex(RowStamps())
     private let journal = Mutex<JournalInbox?>(nil)
     /// Neighbors that did not answer, until they are asked again. Each host finds out for itself.
     let unreachable = Mutex<[NeighborKey: UInt64]>([:])
@@ -49,11 +50,18 @@ public final class StateTable: FlowStateView {
 
     /// Says which host this is, and what time it is, for the stamps of what begins here.
     public func set(_ stamps: RowStamps) {
+        self.stamps.withLock { $0 = stamps }
         connections.state.withLock { $0.table.stamps = stamps }
         translations.state.withLock { $0.table.stamps = stamps }
         stations.set(stamps)
         neighbors.set(stamps)
     }
+
+    /// The clock of this host's stamps, in milliseconds since 1970: others follow it.
+    func clock(now: UInt64) -> UInt64 { stamps.withLock { $0 }.milliseconds(now: now) }
+
+    /// Another host told its clock.
+    func follow(clock milliseconds: UInt64, now: UInt64) { stamps.withLock { $0 }.follow(milliseconds, now: now) }
 
     // MARK: - Reading
 

@@ -237,7 +237,7 @@ struct Channel: Sendable {
                 isToCompare = true
             }
             owesWord = now
-        case .rows, .wanted, .found, .membership: break
+        case .rows, .wanted, .found, .membership, .clock: break
         }
         compareIfDue(&effects)
         return effects

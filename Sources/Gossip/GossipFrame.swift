@@ -18,6 +18,11 @@ public enum GossipFrame: Sendable, Equatable {
     case found([UInt8])
     /// Who is there.
     case membership(MembershipMessage)
+    /// The clock of the sender's stamps, in milliseconds since 1970.
+    case clock(UInt64)
+
+    /// Whether it says how far both are.
+    public var isHeads: Bool { if case .heads = self { true } else { false } }
 
     /// Ranges that one frame names at most.
     public static let rangesAtMost = 64
@@ -30,6 +35,7 @@ public enum GossipFrame: Sendable, Equatable {
         case wanted = 5
         case found = 6
         case membership = 7
+        case clock = 8
     }
 
     /// Appends the frame to a datagram.
@@ -62,6 +68,9 @@ public enum GossipFrame: Sendable, Equatable {
         case .membership(let message):
             out.number(Kind.membership.rawValue)
             message.encode(into: &out)
+        case .clock(let milliseconds):
+            out.number(Kind.clock.rawValue)
+            out.count(milliseconds)
         }
     }
 
@@ -91,6 +100,7 @@ public enum GossipFrame: Sendable, Equatable {
             case .wanted: frames.append(.wanted(try reader.data()))
             case .found: frames.append(.found(try reader.data()))
             case .membership: frames.append(.membership(try MembershipMessage(reading: &reader)))
+            case .clock: frames.append(.clock(try reader.longCount()))
             }
         }
         return frames

@@ -5,6 +5,7 @@ import Simulation
 import Synchronization
 import TestSupport
 import Testing
+import Topology
 import Wire
 
 private let zone = Simulation.Tag(bits: 0x77)
@@ -147,6 +148,70 @@ private func masquerade(_ port: UInt16, as translated: UInt16) -> TranslationUse
         #expect(hosts.hosts[0].table.connectionCount.count == 0)
     }
 
+    @Test func `what begins is later than all that was heard of, whatever the clocks say`() {
+        // The first host's clock is a quarter of an hour ahead, and only the second hears of what it begins.
+        let hosts = Hosts(3)
+        hosts.hosts[0].table.set(RowStamps(origin: 1, offset: 1_700_000_900_000_000_000))
+        hosts.run(for: 20_000_000)
+        hosts.learn(0, .connection(tcp(1), zone: zone, flags: 0x02), first: [1])
+        hosts.learn(0, .translation(masquerade(1, as: 7000), flags: 0x02), first: [1])
+        hosts.run(for: 20_000_000)
+        #expect(hosts.hosts[2].table.connectionCount.count == 0)
+        // The same begins at the third, which was told nothing, and is answered by the second.
+        hosts.learn(2, .connection(tcp(1), zone: zone, flags: 0x02), first: [1])
+        hosts.learn(2, .translation(masquerade(1, as: 8000), flags: 0x02), first: [1])
+        hosts.run(for: 5_000_000)
+        var back = masquerade(1, as: 8000)
+        back.isReturn = true
+        hosts.learn(1, .connection(tcp(1).reversed, zone: zone, flags: 0x12))
+        hosts.learn(1, .translation(back, flags: 0x12))
+        hosts.run(for: 20_000_000)
+        for host in hosts.hosts {
+            #expect(host.table.connections(limit: 9) { _ in true }.map(\.stamp.origin) == [3])
+            #expect(host.table.translations(limit: 9) { _ in true }.map(\.reply.destinationPort) == [8000])
+        }
+        #expect(hosts.isEqual())
+    }
+
+    @Test func `a port whose connection gave way is not given away at once`() throws {
+        let hosts = Hosts(2)
+        let key = TranslationPorts.Key(zone: zone, address: ip(0xc000_0201))
+        let now = hosts.now
+        hosts.hosts[0].table.withPorts { $0.set(key, [100], now: now) }
+        let tuple = masquerade(1, as: 0).original
+        let range = try #require(PortRange("6400-6463"))
+        func choice(_ tuple: ConnectionTuple) -> SourceChoice {
+            hosts.hosts[0].table.source(
+                for: SourceWish(
+                    zone: zone, tuple: tuple, first: ip(0xc000_0201), count: 1, ports: range))
+        }
+        guard case .found(_, let port) = choice(tuple) else {
+            Issue.record("no port")
+            return
+        }
+        hosts.learn(0, .translation(masquerade(1, as: port), flags: 0x02))
+        // The machine moved, and began again by the other host, which has other ports.
+        hosts.clock.withLock { $0 += second }
+        hosts.learn(1, .translation(masquerade(1, as: 9000), flags: 0x02))
+        try hosts.tell(1, to: [0])
+        #expect(hosts.hosts[0].table.translation(tuple, zone: zone)?.reply.destinationPort == 9000)
+        // Whoever did not hear of that sends the answer to the first port to this machine.
+        for other in UInt16(2)...64 {
+            guard case .found(_, let another) = choice(masquerade(other, as: 0).original) else { continue }
+            #expect(another != port)
+            hosts.learn(0, .translation(masquerade(other, as: another), flags: 0x02))
+        }
+        // After twice the time that it could be remembered for it is free again.
+        hosts.clock.withLock { $0 += 130 * second }
+        for _ in 0..<4 { _ = hosts.hosts[0].table.expire(now: hosts.now) }
+        guard case .found = choice(masquerade(99, as: 0).original) else {
+            Issue.record("no port is free")
+            return
+        }
+        let translations = hosts.hosts[0].table.translationCount.count
+        #expect(translations == 0)
+    }
+
     @Test func `a packet that waits for its connection is answered by whoever knows it`() {
         let hosts = Hosts(3)
         hosts.run(for: 20_000_000)
@@ -166,6 +231,11 @@ private func masquerade(_ port: UInt16, as translated: UInt16) -> TranslationUse
         var random = SeededRandom(seed: SeededRandom.seed)
         for _ in 0..<60 {
             let hosts = Hosts(3)
+            var lifetimes = ConnectionLifetimes()
+            lifetimes.tcpOpening = 2 * second
+            for host in hosts.hosts {
+                host.table.set(connections: [:], translations: [:], lifetimes: [zone: lifetimes])
+            }
             hosts.run(for: 20_000_000)
             // Nothing arrives by itself; what was sent is delivered in any order, some of it twice, to all.
             var sent: [(PeerID, [UInt8])] = []
@@ -186,16 +256,20 @@ private func masquerade(_ port: UInt16, as translated: UInt16) -> TranslationUse
                 }
             }
             for host in hosts.hosts { sent.append((host.id, host.table.allRows(now: hosts.now))) }
-            let finals = hosts.hosts.map { $0.table.allRows(now: hosts.now) }
             sent += sent.shuffled(using: &random).prefix(20)
             for (to, rows) in sent.shuffled(using: &random) {
                 var news: Set<Simulation.Tag> = []
                 guard let host = hosts.hosts.first(where: { $0.id == to }) else { continue }
                 try host.table.merge(rows, now: hosts.now, &news)
             }
-            for host in hosts.hosts {
-                var news: Set<Simulation.Tag> = []
-                for rows in finals.shuffled(using: &random) { try host.table.merge(rows, now: hosts.now, &news) }
+            // What began anew, and nobody answered, hides what was before as long as somebody may answer. Then all are equal,
+            // whichever two compare first.
+            hosts.clock.withLock { $0 += 3 * second }
+            for host in hosts.hosts { _ = host.table.expire(now: hosts.now) }
+            for _ in 0..<3 {
+                for (asker, other) in [(0, 1), (1, 2), (2, 0), (1, 0), (2, 1), (0, 2)].shuffled(using: &random) {
+                    try hosts.compare(asker, other)
+                }
             }
             #expect(hosts.isEqual(), "seed \(SeededRandom.seed)")
         }

@@ -98,6 +98,14 @@ final class Hosts: Sendable {
         return differs
     }
 
+    /// All that a host knows, what is for few included, comes to others.
+    func tell(_ host: Int, to others: [Int]) throws {
+        for other in others {
+            var news: Set<Simulation.Tag> = []
+            try hosts[other].table.merge(hosts[host].table.allRows(now: now), now: now, &news)
+        }
+    }
+
     func connection(_ host: Int, _ tuple: ConnectionTuple, zone: Simulation.Tag, flags: UInt16 = 0) -> ConnectionMatch?
     {
         hosts[host].table.connection(tuple, zone: zone, flags: flags)

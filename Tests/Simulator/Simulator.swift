@@ -17,12 +17,19 @@ struct Simulator: AsyncParsableCommand {
     @Option(help: "The first seed.") var from: UInt64 = 1
     @Option(help: "Lives at a time.") var threads = 2
     @Option(help: "Tell one life in full.") var replay: UInt64?
+    @Option(help: "With --flows --replay: CLIENT:PORT whose connections are told of at every turn.") var watch: String?
     @Option(
         help:
             "A bug to put in: \((Fault.allCases.map(\.rawValue) + FlowWorld.Bug.allCases.map(\.rawValue)).joined(separator: ", "))."
     )
     var fault: [String] = []
     @Flag(help: "Tell how many seeds it takes to find each bug.") var mutants = false
+
+    private var watched: (client: Int, port: UInt16)? {
+        let parts = watch?.split(separator: ":") ?? []
+        guard parts.count == 2, let client = Int(parts[0]), let port = UInt16(parts[1]) else { return nil }
+        return (client, port)
+    }
 
     /// What a life came to.
     typealias Outcome = (violation: String?, counts: [String: Int])
@@ -32,6 +39,7 @@ struct Simulator: AsyncParsableCommand {
     {
         if flows {
             let world = FlowWorld(seed: seed, hosts: hosts, bugs: Set(faults.compactMap(FlowWorld.Bug.init)), say: say)
+            world.watched = watched
             let violation = world.live()
             return (violation, world.counts)
         }
@@ -48,6 +56,9 @@ struct Simulator: AsyncParsableCommand {
         }
         let known = flows ? FlowWorld.Bug.allCases.map(\.rawValue) : Fault.allCases.map(\.rawValue)
         for name in fault where !known.contains(name) { throw ValidationError("no such bug: \(name)") }
+        if watch != nil, watched == nil || replay == nil || !flows {
+            throw ValidationError("--watch CLIENT:PORT tells of one life: give --flows and --replay, too")
+        }
         if let replay {
             let outcome = live(replay, fault, say: { print($0) })
             print(outcome.violation.map { "seed \(replay): \($0)" } ?? "seed \(replay): all is well")

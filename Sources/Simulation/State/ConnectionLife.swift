@@ -144,6 +144,24 @@ public struct ConnectionLife: Sendable {
     }
 }
 
+extension ConnectionLife {
+    /// Whether this connection, which a host knows, gives way to another one of the same ports that it is told of. All hosts
+    /// choose the same of those that everybody is told of: the later one.
+    ///
+    /// What nobody answered yet only few know, and whoever begins it elsewhere, or goes on with it there, can't make its stamp
+    /// the later one: there, the one that is used stands.
+    ///
+    /// - Returns: `nil` when both began at once on hosts of one number.
+    func givesWay(to other: ConnectionLife, _ otherStamp: RowStamp, from stamp: RowStamp) -> Bool? {
+        switch (isShared, other.isShared) {
+        case (false, false): other.used >= used
+        case (false, true): otherStamp > stamp || other.used > used
+        case (true, false): otherStamp > stamp && other.used >= used
+        case (true, true): otherStamp == stamp ? nil : otherStamp > stamp
+        }
+    }
+}
+
 extension ConnectionLifetimes {
     /// When a connection's time is over.
     public func expiry(of life: ConnectionLife) -> UInt64 {

@@ -187,26 +187,30 @@ public struct ConnectionTable: ~Copyable {
         let hash = hash(tuple, zone)
         let used = now > age ? now - age : 0
         let life = ConnectionLife(tuple.ipProtocol, milestones: milestones, used: used)
+        stamps.follow(stamp.milliseconds, now: now)
         if let slot = slot(hash, tuple, zone) {
             last = Int32(truncatingIfNeeded: index[hash] ?? 0)
             let isOver = now >= expiry(zone, slot.pointee.life)
-            if stamp < slot.pointee.stamp { return .known }
             // What has ended does not come back by somebody else's memory of it.
             guard isKnown(zone, life, age) else { return .known }
-            digest.remove(slot.pointee, now)
-            defer { digest.add(slot.pointee, now) }
-            // Two hosts of one number may begin at once: either way, all choose the same.
-            if stamp == slot.pointee.stamp,
-                slot.pointee.tuple == tuple || tuple.directedHash(1) < slot.pointee.tuple.directedHash(1)
-            {
-                if slot.pointee.tuple == tuple { slot.pointee.life.merge(milestones, used: used) }
+            if stamp == slot.pointee.stamp, slot.pointee.tuple == tuple {
+                digest.remove(slot.pointee, now)
+                slot.pointee.life.merge(milestones, used: used)
+                digest.add(slot.pointee, now)
                 return isOver ? .news : .known
             }
+            // Two hosts of one number may begin at once: either way, all choose the same.
+            guard
+                slot.pointee.life.givesWay(to: life, stamp, from: slot.pointee.stamp)
+                    ?? (tuple.directedHash(1) >= slot.pointee.tuple.directedHash(1))
+            else { return .known }
+            digest.remove(slot.pointee, now)
             let isNews = isOver || slot.pointee.tuple != tuple
             slot.pointee.tuple = tuple
             slot.pointee.life = life
             slot.pointee.stamp = stamp
             slot.pointee.entry = 0
+            digest.add(slot.pointee, now)
             return isNews ? .news : .known
         }
         guard isKnown(zone, life, age) else { return .known }

@@ -169,7 +169,7 @@ public struct TranslationTable: ~Copyable {
             // One whose rule is another now begins again; what somebody else says stays.
             guard slot.pointee.original == original || isOver else { return .conflict }
             before = slot.pointee.stamp
-            remove(Int32(truncatingIfNeeded: index[first] ?? 0), now)
+            displace(Int32(truncatingIfNeeded: index[first] ?? 0), by: second, now)
         }
         if let slot = slot(second) {
             guard isOver(slot, now) else { return .conflict }
@@ -216,11 +216,15 @@ public struct TranslationTable: ~Copyable {
         let (first, second) = (hash(original, zone), hash(reply, zone))
         let used = now > age ? now - age : 0
         let life = ConnectionLife(original.ipProtocol, milestones: milestones, used: used)
+        stamps.follow(stamp.milliseconds, now: now)
         if let slot = slot(first), slot.pointee.zone == zone, slot.pointee.original == original,
             slot.pointee.reply == reply
         {
             last = Int32(truncatingIfNeeded: index[first] ?? 0)
-            guard stamp >= slot.pointee.stamp, isKnown(zone, life, age) else { return [] }
+            guard isKnown(zone, life, age),
+                stamp == slot.pointee.stamp
+                    || slot.pointee.life.givesWay(to: life, stamp, from: slot.pointee.stamp) == true
+            else { return [] }
             let isOver = isOver(slot, now)
             guard bringBack(slot, nil, now) else { return nil }
             if stamp == slot.pointee.stamp {
@@ -240,14 +244,9 @@ public struct TranslationTable: ~Copyable {
         guard
             inTheWay.allSatisfy({ other in
                 if isOver(other, now) { return true }
-                // What nobody answered yet not everybody knows: who began it again elsewhere could not make its stamp the
-                // later one. The one that is used goes on.
-                if !other.pointee.life.isShared { return life.isShared || used >= other.pointee.life.used }
-                if !life.isShared, used < other.pointee.life.used { return false }
-                if other.pointee.stamp < stamp { return true }
                 // Two hosts of one number may begin at once: either way, all choose the same.
-                return other.pointee.stamp == stamp
-                    && mix(other.pointee.original.directedHash(1), other.pointee.reply.directedHash(2)) < rank
+                return other.pointee.life.givesWay(to: life, stamp, from: other.pointee.stamp)
+                    ?? (mix(other.pointee.original.directedHash(1), other.pointee.reply.directedHash(2)) < rank)
             })
         else { return [] }
         var news: [Tag] = [.translation(original, zone: zone), .translation(reply, zone: zone)]
@@ -255,7 +254,7 @@ public struct TranslationTable: ~Copyable {
             guard let place = index[hash] else { continue }
             let record = records[Int32(truncatingIfNeeded: place)].pointee
             news += [.translation(record.original, zone: record.zone), .translation(record.reply, zone: record.zone)]
-            remove(Int32(truncatingIfNeeded: place), now)
+            displace(Int32(truncatingIfNeeded: place), by: second, now)
         }
         guard let place = quota.take(nil, total: count + reserved, limit: limit) else {
             refused &+= 1
@@ -320,12 +319,25 @@ public struct TranslationTable: ~Copyable {
     private mutating func remove(_ place: Int32, _ now: UInt64) {
         retire(records[place], now)
         let record = records[place].pointee
-        index[hash(record.original, record.zone)] = nil
-        index[hash(record.reply, record.zone)] = nil
+        for hash in [hash(record.original, record.zone), hash(record.reply, record.zone)]
+        where index[hash] == UInt64(place) { index[hash] = nil }
         records[place].pointee.isTaken = false
         if record.pool >= 0 { ports.leave(record.pool, record.reply.destinationPort, now: record.life.used) }
         records.give(back: place)
         reserved -= 1
+    }
+
+    /// A connection gives way to another one, whose answers are at a hash. Other hosts that do not know of that yet send answers
+    /// to its port to its machine: a port that this host gives away is kept from others as when its time is over.
+    private mutating func displace(_ place: Int32, by reply: UInt64, _ now: UInt64) {
+        let slot = records[place]
+        let (pool, port) = (slot.pointee.pool, slot.pointee.reply.destinationPort)
+        guard pool >= 0, ports.holds(pool, port), hash(slot.pointee.reply, slot.pointee.zone) != reply else {
+            return remove(place, now)
+        }
+        retire(slot, now)
+        let first = hash(slot.pointee.original, slot.pointee.zone)
+        if index[first] == UInt64(place) { index[first] = nil }
     }
 
     /// A connection's time is over: it counts no more, and is in nobody's way but for its port.

@@ -67,6 +67,9 @@ public final class FlowWorld {
     /// What a node's last lives had.
     private var resting: [Int: [UInt32]] = [:]
     var violation: String?
+    /// A client's port whose connections are told of.
+    public var watched: (client: Int, port: UInt16)?
+    var lastSeen: [Int: [String]] = [:]
     /// What happened, by what.
     public private(set) var counts: [String: Int] = [:]
 
@@ -157,65 +160,6 @@ public final class FlowWorld {
         return violation
     }
 
-    /// What one host knows and another one does not, or otherwise, of what is not about to be forgotten.
-    private func difference() -> String? {
-        struct Known: Hashable {
-            var tuple: ConnectionTuple
-            var zone: Simulation.Tag
-            var isTranslation: Bool
-        }
-        var views: [(host: FlowHost, rows: [Known: (stamp: UInt64, life: ConnectionLife)])] = []
-        for host in hosts {
-            guard let table = host.node?.table else { continue }
-            var rows: [Known: (stamp: UInt64, life: ConnectionLife)] = [:]
-            for record in table.connections(limit: .max, where: { _ in true }) {
-                // A host that picked it up may take its end for its beginning.
-                let isReversed = record.tuple.destinationPort != 80
-                rows[
-                    Known(
-                        tuple: isReversed ? record.tuple.reversed : record.tuple, zone: record.zone,
-                        isTranslation: false)] = (
-                        record.stamp.bits, record.life
-                    )
-            }
-            for record in table.translations(limit: .max, where: { _ in true }) {
-                rows[Known(tuple: record.original, zone: record.zone, isTranslation: true)] = (
-                    record.stamp.bits, record.life
-                )
-            }
-            views.append((host, rows))
-        }
-        for view in views {
-            for (key, row) in view.rows.sorted(by: { $0.key.tuple.sourcePort < $1.key.tuple.sourcePort }) {
-                // Others may have heard of it a quarter of its lifetime earlier, and forget it that much sooner.
-                let left = row.life.phase == .open ? FlowWorld.longest / 2 : 5 * FlowWorld.second
-                guard row.life.isShared, now < row.life.used + left - FlowWorld.second else { continue }
-                for other in views {
-                    guard let same = other.rows[key] else {
-                        let idle = (now - min(now, row.life.used)) / FlowWorld.millisecond
-                        say(
-                            "\(view.host.name): \(row.life.phase), translated: \(key.isTranslation), idle \(idle) ms, began at \(row.stamp & 0xffff)"
-                        )
-                        return "\(other.host.name) does not know \(key.tuple), which \(view.host.name) knows"
-                    }
-                    // One that begins anew nobody else knows before it is answered.
-                    if !same.life.isShared, same.stamp > row.stamp { continue }
-                    if same.stamp != row.stamp || same.life.milestones != row.life.milestones {
-                        for (name, row) in [(view.host.name, row), (other.host.name, same)] {
-                            let idle = (now - min(now, row.life.used)) / FlowWorld.millisecond
-                            say(
-                                "\(name): stamp \(row.stamp), \(row.life.phase), \(row.life.milestones), idle \(idle) ms"
-                            )
-                        }
-                        let kind = key.isTranslation ? "translation" : "connection"
-                        return "\(other.host.name) and \(view.host.name) know the \(kind) of \(key.tuple) otherwise"
-                    }
-                }
-            }
-        }
-        return nil
-    }
-
     /// How long a connection is known after its last packet, at most.
     static let longest = 40 * second
 
@@ -237,6 +181,7 @@ public final class FlowWorld {
             }
             clock.now = max(now, next.time)
             perform(next.event)
+            look(after: next.event)
         }
         clock.now = max(now, end)
     }
@@ -448,55 +393,6 @@ public final class FlowWorld {
         }
         node.thread.post(.epoch(FlowNode.epoch(hosts[host], next, node.replication, others), changed: tags))
         node.thread.wake(hosts[host].datapath)
-        settle(host)
-    }
-
-    // MARK: - Comparing
-
-    private func ask(_ host: Int, _ peer: PeerID, isFull: Bool) {
-        guard let node = hosts[host].node, !bugs.contains(.neverCompares) else { return }
-        let question = node.table.question(isFull: isFull, now: now)
-        events.add(
-            .ask(from: host, to: Int(peer.value) - 1, question: question, cursor: 0, isFull: isFull),
-            at: now + delay(100...3000))
-    }
-
-    private func compare(_ event: Event) {
-        switch event {
-        case .ask(let from, let to, let question, let cursor, let isFull):
-            guard isConnected(from, to), let node = hosts[to].node,
-                let bytes = try? node.table.answer(question, from: cursor, now: now)
-            else { return }
-            events.add(
-                .answer(from: to, to: from, question: question, cursor: cursor, bytes: bytes, isFull: isFull),
-                at: now + delay(100...3000))
-        case .answer(let from, let to, let question, let cursor, let bytes, let isFull):
-            guard isConnected(from, to), let node = hosts[to].node, let answer = try? StateTable.read(answer: bytes)
-            else { return }
-            if cursor == 0 {
-                for rows in node.table.offers(for: answer, now: now) {
-                    events.add(.offer(to: from, rows), at: now + delay(100...3000))
-                }
-            }
-            merge(answer.rows, at: to)
-            if !answer.isEqual { count("comparisons that differed") }
-            if answer.next != 0 {
-                events.add(
-                    .ask(from: to, to: from, question: question, cursor: answer.next, isFull: isFull),
-                    at: now + delay(100...3000))
-            } else if isFull {
-                node.owed.removeAll { $0 == hosts[from].id }
-            }
-        case .offer(let to, let rows): merge(rows, at: to)
-        default: break
-        }
-    }
-
-    private func merge(_ rows: [UInt8], at host: Int) {
-        guard let node = hosts[host].node else { return }
-        var news: Set<Simulation.Tag> = []
-        try? node.table.merge(rows, now: now, &news)
-        if !news.isEmpty { node.notes.messages.withLock { $0.append(.invalidate(news)) } }
         settle(host)
     }
 }
