@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "CLinux.h"
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/sock_diag.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <string.h>
@@ -67,8 +69,77 @@ int cl_datagram_send(int fd, const void *address, int address_length, const void
     return n < 0 ? -errno : (int)n;
 }
 
-int cl_datagram_receive(int fd, void *bytes, size_t count)
+int cl_datagram_receive(int fd, void *bytes, size_t size, int count, int *lengths)
 {
-    ssize_t n = recv(fd, bytes, count, MSG_DONTWAIT | MSG_TRUNC);
-    return n < 0 ? -errno : (int)n;
+    struct mmsghdr messages[CL_DATAGRAMS_AT_ONCE];
+    struct iovec parts[CL_DATAGRAMS_AT_ONCE];
+    if (count > CL_DATAGRAMS_AT_ONCE) count = CL_DATAGRAMS_AT_ONCE;
+    memset(messages, 0, sizeof messages);
+    for (int i = 0; i < count; i++) {
+        parts[i] = (struct iovec){.iov_base = (char *)bytes + (size_t)i * size, .iov_len = size};
+        messages[i].msg_hdr.msg_iov = &parts[i];
+        messages[i].msg_hdr.msg_iovlen = 1;
+    }
+    int n = recvmmsg(fd, messages, (unsigned)count, MSG_DONTWAIT | MSG_TRUNC, NULL);
+    if (n < 0) return -errno;
+    for (int i = 0; i < n; i++) lengths[i] = (int)messages[i].msg_len;
+    return n;
+}
+
+int cl_datagram_accept_only(
+    int fd, int least, int most, int version, const uint32_t *factors, const uint32_t *words, int count)
+{
+    // The data begins with the UDP header. A word that lies beyond the datagram's end drops it.
+    enum { udp = 8, first = udp + 2, second = udp + 6, third = udp + 10 };
+    const struct sock_filter head[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_LEN, 0),
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, (uint32_t)(udp + least), 0, 3),
+        BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, (uint32_t)(udp + most), 2, 0),
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, udp),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)version, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        // One number of the three words, which nobody can aim at who does not know the factors.
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, first),
+        BPF_STMT(BPF_ALU | BPF_MUL | BPF_K, factors[0]),
+        BPF_STMT(BPF_ST, 0),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, second),
+        BPF_STMT(BPF_ALU | BPF_MUL | BPF_K, factors[1]),
+        BPF_STMT(BPF_LDX | BPF_MEM, 0),
+        BPF_STMT(BPF_ALU | BPF_ADD | BPF_X, 0),
+        BPF_STMT(BPF_ST, 0),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, third),
+        BPF_STMT(BPF_ALU | BPF_MUL | BPF_K, factors[2]),
+        BPF_STMT(BPF_LDX | BPF_MEM, 0),
+        BPF_STMT(BPF_ALU | BPF_ADD | BPF_X, 0),
+    };
+    struct sock_filter program[BPF_MAXINSNS];
+    int n = sizeof head / sizeof head[0];
+    int error = 0;
+    if (count <= (BPF_MAXINSNS - n - 1) / 2) {
+        memcpy(program, head, sizeof head);
+        for (int i = 0; i < count; i++, words += 3) {
+            uint32_t number = words[0] * factors[0] + words[1] * factors[1] + words[2] * factors[2];
+            program[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1);
+            program[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, UINT32_MAX);
+        }
+        program[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, 0);
+        struct sock_fprog filter = {.len = (unsigned short)n, .filter = program};
+        if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) == 0) return 0;
+        error = errno;
+    } else {
+        error = E2BIG;
+    }
+    // The last one would keep out who is new.
+    setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &count, sizeof count);
+    return -error;
+}
+
+int cl_datagram_dropped(int fd, uint32_t *dropped)
+{
+    uint32_t values[SK_MEMINFO_VARS];
+    socklen_t length = sizeof values;
+    if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, values, &length) < 0) return -errno;
+    if (length <= SK_MEMINFO_DROPS * sizeof values[0]) return -ENOTSUP;
+    *dropped = values[SK_MEMINFO_DROPS];
+    return 0;
 }

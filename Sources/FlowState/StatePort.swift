@@ -14,7 +14,10 @@ public struct StatePortCounters: Sendable, Equatable {
     public var unsent: UInt64 = 0
     /// Datagrams that came and were genuine.
     public var received: UInt64 = 0
-    /// Datagrams of nobody known: another cluster's, a removed node's, under a key that is not in force.
+    /// Datagrams that the kernel dropped: they are too short or too long, or not of a start of a node that is known; or there
+    /// was no room for them.
+    public var refused: UInt64 = 0
+    /// Datagrams under a key that is not in force, or of a node that was removed a moment ago.
     public var strangers: UInt64 = 0
     /// Datagrams that are not as they were sealed.
     public var forged: UInt64 = 0
@@ -52,7 +55,7 @@ public final class StatePort: StateTransport {
     /// The largest datagram that is taken.
     static let largest = 9000
     /// Datagrams that are read before what is due is looked at.
-    private static let burst = 64
+    private static let burst = Int(CL_DATAGRAMS_AT_ONCE)
 
     let own: PeerID
     private let epoch: UInt64
@@ -61,6 +64,8 @@ public final class StatePort: StateTransport {
     private let family: Int32
     private let wakeup: Descriptor
     private let epoll: Descriptor
+    /// By which the kernel tells peers from strangers; see `cl_datagram_accept_only`.
+    private let factors: [UInt32] = (0..<3).map { _ in .random(in: .min ... .max) | 1 }
 
     /// What seals.
     private final class Sealer: @unchecked Sendable {  // touched with `sending` held only
@@ -80,6 +85,8 @@ public final class StatePort: StateTransport {
         var peers: [PeerID: Peer] = [:]
         var windows: [PeerID: ReplayWindow] = [:]
         var counters = StatePortCounters()
+        /// What the kernel counted, which wraps, when it was asked last.
+        var dropped: UInt32 = 0
     }
     /// A key that opens what a peer sealed.
     private final class Opener {
@@ -109,6 +116,7 @@ public final class StatePort: StateTransport {
         epoll = Descriptor(try SystemError.check(cl_epoll_create(), "make an event queue"))
         _ = try SystemError.check(cl_epoll_add(epoll.number, socket.number, 0), "watch UDP port \(port)")
         _ = try SystemError.check(cl_epoll_add(epoll.number, wakeup.number, 1), "watch an event")
+        try accept(only: [:])
     }
 
     // MARK: - Who and how
@@ -150,12 +158,35 @@ public final class StatePort: StateTransport {
             for (id, peer) in receiving.peers where peers[id]?.epoch != peer.epoch { receiving.windows[id] = nil }
             receiving.peers = peers
         }
+        // Where the kernel does not take a filter of so many, strangers' datagrams are refused one by one.
+        try? accept(only: peers)
         isStale.store(true, ordering: .releasing)
+    }
+
+    /// Has the kernel drop what is of nobody known: who has no key can't have this node look at what it sends.
+    private func accept(only peers: [PeerID: Peer]) throws(SystemError) {
+        var words: [UInt32] = []
+        for (id, peer) in peers where peer.epoch != 0 {
+            words += [
+                UInt32(truncatingIfNeeded: peer.epoch), UInt32(id.value >> 32), UInt32(truncatingIfNeeded: id.value),
+            ]
+        }
+        _ = try SystemError.check(
+            cl_datagram_accept_only(
+                socket.number, Int32(StatePort.headerBytes + DatagramKey.tagBytes), Int32(StatePort.largest),
+                Int32(StatePort.version), factors, words, Int32(words.count / 3)), "filter datagrams")
     }
 
     /// What was counted.
     public var counters: StatePortCounters {
-        var counters = receiving.withLock { $0.counters }
+        var counters = receiving.withLock { receiving in
+            var dropped: UInt32 = 0
+            if cl_datagram_dropped(socket.number, &dropped) == 0 {
+                receiving.counters.refused &+= UInt64(dropped &- receiving.dropped)
+                receiving.dropped = dropped
+            }
+            return receiving.counters
+        }
         (counters.sent, counters.unsent) = sending.withLock { $0.counts }
         return counters
     }
@@ -222,7 +253,8 @@ public final class StatePort: StateTransport {
     ///   - step: does what is due and says when something is due next; nanoseconds of the monotonic clock.
     public func run(receive: ([UInt8], PeerID, UInt64) -> Void, step: (UInt64) -> UInt64) {
         var openers: [PeerID: [UInt8: Opener]] = [:]
-        var buffer = [UInt8](repeating: 0, count: StatePort.largest)
+        var buffer = [UInt8](repeating: 0, count: StatePort.largest * StatePort.burst)
+        var lengths = [Int32](repeating: 0, count: StatePort.burst)
         var due: UInt64 = 0
         var data = [UInt64](repeating: 0, count: 2)
         var events = [UInt32](repeating: 0, count: 2)
@@ -233,33 +265,40 @@ public final class StatePort: StateTransport {
             for index in 0..<max(0, Int(ready)) where data[index] == 1 { cl_eventfd_drain(wakeup.number) }
             if isStale.exchange(false, ordering: .acquiring) { openers.removeAll() }
             now = monotonicNanoseconds()
-            for _ in 0..<StatePort.burst {
-                let count = Int(cl_datagram_receive(socket.number, &buffer, buffer.count))
-                if count < 0 { break }
-                if let (bytes, sender) = open(buffer, count, &openers) { receive(bytes, sender, now) }
+            let count = cl_datagram_receive(
+                socket.number, &buffer, StatePort.largest, Int32(StatePort.burst), &lengths)
+            for place in 0..<max(0, Int(count)) {
+                let opened = buffer.withUnsafeBytes { raw in
+                    let start = place * StatePort.largest
+                    let length = min(Int(lengths[place]), StatePort.largest + 1)
+                    return length > StatePort.largest
+                        ? open(UnsafeRawBufferPointer(rebasing: raw[..<0]), &openers)
+                        : open(UnsafeRawBufferPointer(rebasing: raw[start..<start + length]), &openers)
+                }
+                if let (bytes, sender) = opened { receive(bytes, sender, now) }
             }
             due = step(now)
         }
     }
 
     /// Opens a datagram; `nil` when it is not genuine.
-    private func open(_ buffer: [UInt8], _ count: Int, _ openers: inout [PeerID: [UInt8: Opener]]) -> ([UInt8], PeerID)?
+    private func open(_ datagram: UnsafeRawBufferPointer, _ openers: inout [PeerID: [UInt8: Opener]])
+        -> ([UInt8], PeerID)?
     {
-        guard count >= StatePort.headerBytes + DatagramKey.tagBytes, count <= buffer.count,
-            buffer[0] == StatePort.version
-        else {
+        guard datagram.count >= StatePort.headerBytes + DatagramKey.tagBytes, datagram[0] == StatePort.version else {
             receiving.withLock { $0.counters.malformed &+= 1 }
             return nil
         }
         func number(_ offset: Int, _ count: Int) -> UInt64 {
-            (offset..<offset + count).reduce(UInt64(0)) { $0 << 8 | UInt64(buffer[$1]) }
+            (offset..<offset + count).reduce(UInt64(0)) { $0 << 8 | UInt64(datagram[$1]) }
         }
+        let secret = datagram[1]
         let sender = PeerID(number(6, 8))
         let counter = number(14, 8)
         // Who does not know a peer's start does not get past this: no key is derived, and nothing is opened.
         let isExpected = receiving.withLock { receiving in
             guard let peer = receiving.peers[sender], peer.epoch != 0,
-                UInt64(UInt32(truncatingIfNeeded: peer.epoch)) == number(2, 4), receiving.secrets[buffer[1]] != nil
+                UInt64(UInt32(truncatingIfNeeded: peer.epoch)) == number(2, 4), receiving.secrets[secret] != nil
             else {
                 receiving.counters.strangers &+= 1
                 return false
@@ -270,13 +309,11 @@ public final class StatePort: StateTransport {
             }
             return true
         }
-        guard isExpected, let opener = opener(sender, buffer[1], &openers) else { return nil }
-        let associated = StatePort.associated(Array(buffer[..<StatePort.headerBytes]), own, epoch: epoch)
-        let bytes = buffer.withUnsafeBytes { raw in
-            opener.key.open(
-                UnsafeRawBufferPointer(rebasing: raw[StatePort.headerBytes..<count]), counter: counter,
-                associated: associated)
-        }
+        guard isExpected, let opener = opener(sender, secret, &openers) else { return nil }
+        let associated = StatePort.associated(Array(datagram[..<StatePort.headerBytes]), own, epoch: epoch)
+        let bytes = opener.key.open(
+            UnsafeRawBufferPointer(rebasing: datagram[StatePort.headerBytes...]), counter: counter,
+            associated: associated)
         return receiving.withLock { receiving in
             guard let bytes else {
                 receiving.counters.forged &+= 1

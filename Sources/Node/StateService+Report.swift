@@ -44,6 +44,7 @@ extension StateService {
         let (told, sealed, compared) = (replication.counters, port.counters, comparisons)
         var counters: [(String, UInt64)] = [
             ("datagrams sent", sealed.sent), ("not sent", sealed.unsent), ("datagrams received", sealed.received),
+            ("dropped by the kernel, strangers' or without room", sealed.refused),
             ("of strangers", sealed.strangers), ("forged", sealed.forged), ("replayed", sealed.replayed),
             ("malformed", sealed.malformed &+ told.malformed), ("bytes told", told.bytes),
             ("pushed ahead of a packet", told.pushed), ("asked others for a packet", told.wanted),

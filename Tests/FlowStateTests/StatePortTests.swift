@@ -121,16 +121,54 @@ private final class Pair: Sendable {
             forged[place] ^= 1
             try pair.inject(forged)
         }
-        // A changed sender is nobody known; a changed counter, text or tag is no longer what was sealed.
-        #expect(pair.until { pair.b.counters.forged == 3 && pair.b.counters.strangers == 1 })
+        // A changed sender is nobody known, and nothing this port looks at; a changed counter, text or tag is no longer what
+        // was sealed.
+        #expect(pair.until { pair.b.counters.forged == 3 && pair.b.counters.refused == 1 })
         // What was for another node.
         try pair.inject(datagram("elsewhere", counter: 100, to: 3))
         #expect(pair.until { pair.b.counters.forged == 4 })
         try pair.inject([])
         try pair.inject(Array(genuine.prefix(30)))
         try pair.inject([UInt8](repeating: 1, count: 9500))
-        #expect(pair.until { pair.b.counters.malformed == 3 })
+        try pair.inject([2] + genuine.dropFirst())
+        #expect(pair.until { pair.b.counters.refused == 5 })
+        #expect(pair.b.counters.malformed == 0)
         #expect(pair.got.withLock { $0.count } == 1)
+    }
+
+    @Test func `of a thousand peers the kernel lets each through, and nobody else`() throws {
+        let pair = try Pair()
+        defer { pair.end() }
+        try pair.b.setSecrets([1: one], active: 1)
+        func peers(_ count: UInt64) -> [PeerID: StatePort.Peer] {
+            Dictionary(
+                uniqueKeysWithValues: (1...count).map {
+                    (PeerID($0 << 33 | $0), .init(host: "127.0.0.1", port: Int(pair.ports.0), epoch: $0))
+                })
+        }
+        func datagram(_ id: UInt64, _ epoch: UInt64) -> [UInt8] {
+            var out = ByteWriter()
+            out.number(StatePort.version)
+            out.number(UInt8(1))
+            out.number(UInt32(epoch))
+            out.number(id << 33 | id)
+            out.raw([UInt8](repeating: 0, count: 40))
+            return out.bytes
+        }
+        // What gets through is looked at, and is not genuine; of three thousand peers no filter knows, and all is looked at.
+        for (count, refused) in [(3, 2), (1000, 2), (3000, 0)] as [(UInt64, UInt64)] {
+            pair.b.setPeers(peers(count))
+            let before = pair.b.counters
+            for id in [1, count / 2, count] { try pair.inject(datagram(id == 0 ? 1 : id, id == 0 ? 1 : id)) }
+            try pair.inject(datagram(count + 1, count + 1))
+            try pair.inject(datagram(1, 2))
+            #expect(
+                pair.until {
+                    let now = pair.b.counters
+                    return now.forged == before.forged + 3 && now.refused == before.refused + refused
+                        && now.strangers == before.strangers + 2 - refused
+                }, "\(count) peers: \(pair.b.counters)")
+        }
     }
 
     @Test func `a recording of an earlier start is worth nothing`() throws {
@@ -140,7 +178,7 @@ private final class Pair: Sendable {
         try pair.b.setSecrets([1: one], active: 1)
         // The second knows by TLS that the first runs its fifth start.
         pair.a.send(Array("old".utf8), to: PeerID(2))
-        #expect(pair.until { pair.b.counters.strangers == 1 })
+        #expect(pair.until { pair.b.counters.refused == 1 })
         #expect(pair.got.withLock { $0.isEmpty })
     }
 }

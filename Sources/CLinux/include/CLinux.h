@@ -84,8 +84,17 @@ int cl_datagram_socket(uint16_t port, int buffer_size, int *family);
 // Looks an address or a name up for a socket of a family; stores a socket address and returns its length.
 int cl_resolve(const char *host, uint16_t port, int family, void *storage);
 int cl_datagram_send(int fd, const void *address, int address_length, const void *bytes, size_t count);
-// Returns the length of the datagram, which may be more than was stored.
-int cl_datagram_receive(int fd, void *bytes, size_t count);
+// Stores up to count datagrams, each at another multiple of size, and their lengths, which may be more than was stored;
+// returns how many there were.
+enum { CL_DATAGRAMS_AT_ONCE = 64 };
+int cl_datagram_receive(int fd, void *bytes, size_t size, int count, int *lengths);
+// Has the kernel drop datagrams but those of least to most bytes that begin with a version (1 byte), a byte, and three
+// words (big-endian) which are among the count triples of words. They are told apart by a sum of products with three
+// factors, which are secret and odd. Where the kernel does not take as many it takes all, and the error is returned.
+int cl_datagram_accept_only(
+    int fd, int least, int most, int version, const uint32_t *factors, const uint32_t *words, int count);
+// How many datagrams the kernel dropped at a socket, by that or for want of room; it wraps.
+int cl_datagram_dropped(int fd, uint32_t *dropped);
 
 // Whether the interface of a packet socket is there no more.
 int cl_is_gone(int packet_socket);
