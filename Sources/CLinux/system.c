@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #define _GNU_SOURCE
 #include "CLinux.h"
+#include <sys/prctl.h>
 #include <errno.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
@@ -182,6 +183,14 @@ void cl_run_soon(void)
 void cl_run_anywhere(void)
 {
     if (is_known) sched_setaffinity(0, sizeof allowed, &allowed);
+}
+
+void cl_thread_pauses_exactly(void) { prctl(PR_SET_TIMERSLACK, 1000UL, 0, 0, 0); }
+
+void cl_pause(uint64_t nanoseconds)
+{
+    struct timespec time = {.tv_sec = (time_t)(nanoseconds / 1000000000), .tv_nsec = (long)(nanoseconds % 1000000000)};
+    while (nanosleep(&time, &time) < 0 && errno == EINTR) {}
 }
 
 void cl_thread_join(uint64_t thread) { pthread_join((pthread_t)thread, NULL); }

@@ -57,9 +57,14 @@ public final class StatePort: StateTransport {
     /// Datagrams that are read before what is due is looked at.
     private static let burst = Int(CL_DATAGRAMS_AT_ONCE)
 
+    /// How soon after the last datagrams the next are read: many that come one by one cost little more than the same together.
+    private static let pause: UInt64 = 100_000
+
     let own: PeerID
     private let epoch: UInt64
     private let cluster: String
+    /// What is sealed besides by those who send to this start.
+    private let besides: [UInt8]
     private let socket: Descriptor
     private let family: Int32
     private let wakeup: Descriptor
@@ -76,8 +81,8 @@ public final class StatePort: StateTransport {
         var counter: UInt64 = 0
         var number: UInt8 = 0
         var sealer: Sealer?
-        /// Socket address and start by peer.
-        var addresses: [PeerID: (bytes: [UInt8], epoch: UInt64)] = [:]
+        /// Socket address by peer, and what is sealed besides for it.
+        var addresses: [PeerID: (bytes: [UInt8], besides: [UInt8])] = [:]
         var counts = (sent: UInt64(0), unsent: UInt64(0))
     }
     private struct Receiving: ~Copyable {
@@ -108,6 +113,7 @@ public final class StatePort: StateTransport {
         self.own = own
         self.epoch = epoch
         self.cluster = cluster
+        besides = StatePort.besides(own, epoch: epoch)
         var family: Int32 = 0
         socket = Descriptor(
             try SystemError.check(cl_datagram_socket(port, 8 << 20, &family), "open UDP port \(port)"))
@@ -146,11 +152,13 @@ public final class StatePort: StateTransport {
         let known = receiving.withLock { $0.peers }
         // Names that could not be looked up are looked up again.
         guard known != peers || sending.withLock({ $0.addresses.count }) < peers.count else { return }
-        var addresses: [PeerID: (bytes: [UInt8], epoch: UInt64)] = [:]
+        var addresses: [PeerID: (bytes: [UInt8], besides: [UInt8])] = [:]
         for (id, peer) in peers {
             var storage = [UInt8](repeating: 0, count: Int(CL_ADDRESS_SIZE))
             let length = cl_resolve(peer.host, UInt16(truncatingIfNeeded: peer.port), family, &storage)
-            if length > 0 { addresses[id] = (Array(storage.prefix(Int(length))), peer.epoch) }
+            if length > 0 {
+                addresses[id] = (Array(storage.prefix(Int(length))), StatePort.besides(id, epoch: peer.epoch))
+            }
         }
         let found = addresses
         sending.withLock { $0.addresses = found }
@@ -194,20 +202,20 @@ public final class StatePort: StateTransport {
     // MARK: - Out
 
     private func header(_ number: UInt8, _ counter: UInt64) -> [UInt8] {
-        var out = ByteWriter()
-        out.number(StatePort.version)
-        out.number(number)
-        out.number(UInt32(truncatingIfNeeded: epoch))
-        out.number(own.value)
-        out.number(counter)
-        return out.bytes
+        var out: [UInt8] = []
+        out.reserveCapacity(256)
+        out.append(StatePort.version)
+        out.append(number)
+        withUnsafeBytes(of: UInt32(truncatingIfNeeded: epoch).bigEndian) { out.append(contentsOf: $0) }
+        withUnsafeBytes(of: own.value.bigEndian) { out.append(contentsOf: $0) }
+        withUnsafeBytes(of: counter.bigEndian) { out.append(contentsOf: $0) }
+        return out
     }
 
-    /// What is sealed besides: for whom it is, and for which of its starts, so that what was recorded is worth nothing to a
-    /// receiver that begins anew and remembers no counters.
-    static func associated(_ header: [UInt8], _ receiver: PeerID, epoch: UInt64) -> [UInt8] {
+    /// What is sealed besides: for whom a datagram is, and for which of its starts, so that what was recorded is worth nothing
+    /// to a receiver that begins anew and remembers no counters.
+    static func besides(_ receiver: PeerID, epoch: UInt64) -> [UInt8] {
         var out = ByteWriter()
-        out.raw(header)
         out.number(receiver.value)
         out.number(epoch)
         return out.bytes
@@ -223,8 +231,7 @@ public final class StatePort: StateTransport {
             let counter = sending.counter
             sending.counter += 1
             var datagram = header(sending.number, counter)
-            let associated = StatePort.associated(datagram, peer, epoch: address.epoch)
-            guard sealer.key.seal(bytes, counter: counter, associated: associated, into: &datagram),
+            guard sealer.key.seal(bytes, counter: counter, more: address.besides, into: &datagram),
                 cl_datagram_send(
                     socket.number, address.bytes, Int32(address.bytes.count), datagram, datagram.count) > 0
             else {
@@ -256,24 +263,35 @@ public final class StatePort: StateTransport {
         var buffer = [UInt8](repeating: 0, count: StatePort.largest * StatePort.burst)
         var lengths = [Int32](repeating: 0, count: StatePort.burst)
         var due: UInt64 = 0
+        var last: UInt64 = 0
         var data = [UInt64](repeating: 0, count: 2)
         var events = [UInt32](repeating: 0, count: 2)
+        cl_thread_pauses_exactly()
         while !isStopping.load(ordering: .acquiring) {
             var now = monotonicNanoseconds()
             let milliseconds = due <= now ? 0 : min((due - now + 999_999) / 1_000_000, 1000)
             let ready = cl_epoll_wait(epoll.number, &data, &events, 2, Int32(milliseconds))
-            for index in 0..<max(0, Int(ready)) where data[index] == 1 { cl_eventfd_drain(wakeup.number) }
+            var count: Int32 = 0
+            for index in 0..<max(0, Int(ready)) {
+                if data[index] == 1 {
+                    cl_eventfd_drain(wakeup.number)
+                    continue
+                }
+                now = monotonicNanoseconds()
+                if now < last &+ StatePort.pause { cl_pause(last &+ StatePort.pause - now) }
+                count = cl_datagram_receive(
+                    socket.number, &buffer, StatePort.largest, Int32(StatePort.burst), &lengths)
+                // What does not end is read without a pause.
+                last = count < StatePort.burst ? monotonicNanoseconds() : 0
+            }
             if isStale.exchange(false, ordering: .acquiring) { openers.removeAll() }
             now = monotonicNanoseconds()
-            let count = cl_datagram_receive(
-                socket.number, &buffer, StatePort.largest, Int32(StatePort.burst), &lengths)
             for place in 0..<max(0, Int(count)) {
-                let opened = buffer.withUnsafeBytes { raw in
+                let opened = buffer.withUnsafeMutableBytes { raw in
                     let start = place * StatePort.largest
-                    let length = min(Int(lengths[place]), StatePort.largest + 1)
-                    return length > StatePort.largest
-                        ? open(UnsafeRawBufferPointer(rebasing: raw[..<0]), &openers)
-                        : open(UnsafeRawBufferPointer(rebasing: raw[start..<start + length]), &openers)
+                    // One that is longer was not stored as a whole, and is as good as empty.
+                    let length = lengths[place] > StatePort.largest ? 0 : Int(lengths[place])
+                    return open(UnsafeMutableRawBufferPointer(rebasing: raw[start..<start + length]), &openers)
                 }
                 if let (bytes, sender) = opened { receive(bytes, sender, now) }
             }
@@ -282,23 +300,21 @@ public final class StatePort: StateTransport {
     }
 
     /// Opens a datagram; `nil` when it is not genuine.
-    private func open(_ datagram: UnsafeRawBufferPointer, _ openers: inout [PeerID: [UInt8: Opener]])
+    private func open(_ datagram: UnsafeMutableRawBufferPointer, _ openers: inout [PeerID: [UInt8: Opener]])
         -> ([UInt8], PeerID)?
     {
         guard datagram.count >= StatePort.headerBytes + DatagramKey.tagBytes, datagram[0] == StatePort.version else {
             receiving.withLock { $0.counters.malformed &+= 1 }
             return nil
         }
-        func number(_ offset: Int, _ count: Int) -> UInt64 {
-            (offset..<offset + count).reduce(UInt64(0)) { $0 << 8 | UInt64(datagram[$1]) }
-        }
         let secret = datagram[1]
-        let sender = PeerID(number(6, 8))
-        let counter = number(14, 8)
+        let start = UInt32(bigEndian: datagram.loadUnaligned(fromByteOffset: 2, as: UInt32.self))
+        let sender = PeerID(UInt64(bigEndian: datagram.loadUnaligned(fromByteOffset: 6, as: UInt64.self)))
+        let counter = UInt64(bigEndian: datagram.loadUnaligned(fromByteOffset: 14, as: UInt64.self))
         // Who does not know a peer's start does not get past this: no key is derived, and nothing is opened.
         let isExpected = receiving.withLock { receiving in
             guard let peer = receiving.peers[sender], peer.epoch != 0,
-                UInt64(UInt32(truncatingIfNeeded: peer.epoch)) == number(2, 4), receiving.secrets[secret] != nil
+                UInt32(truncatingIfNeeded: peer.epoch) == start, receiving.secrets[secret] != nil
             else {
                 receiving.counters.strangers &+= 1
                 return false
@@ -310,10 +326,7 @@ public final class StatePort: StateTransport {
             return true
         }
         guard isExpected, let opener = opener(sender, secret, &openers) else { return nil }
-        let associated = StatePort.associated(Array(datagram[..<StatePort.headerBytes]), own, epoch: epoch)
-        let bytes = opener.key.open(
-            UnsafeRawBufferPointer(rebasing: datagram[StatePort.headerBytes...]), counter: counter,
-            associated: associated)
+        let bytes = opener.key.open(datagram, header: StatePort.headerBytes, counter: counter, more: besides)
         return receiving.withLock { receiving in
             guard let bytes else {
                 receiving.counters.forged &+= 1
@@ -327,7 +340,7 @@ public final class StatePort: StateTransport {
                 return nil
             }
             receiving.counters.received &+= 1
-            return (bytes, sender)
+            return (Array(bytes), sender)
         }
     }
 

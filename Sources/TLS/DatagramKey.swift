@@ -40,18 +40,17 @@ public struct DatagramKey: ~Copyable {
 
     deinit { EVP_CIPHER_CTX_free(context) }
 
-    private static func nonce(_ counter: UInt64) -> [UInt8] {
-        (0..<12).map { $0 < 4 ? 0 : UInt8(truncatingIfNeeded: counter >> UInt64(8 * (11 - $0))) }
+    /// A counter as nonce: 12 bytes, big-endian.
+    private static func nonce(_ counter: UInt64) -> InlineArray<12, UInt8> {
+        InlineArray { $0 < 4 ? 0 : UInt8(truncatingIfNeeded: counter >> UInt64(8 * (11 - $0))) }
     }
 
-    /// Appends the sealed bytes and their tag to a datagram.
+    /// Appends sealed bytes and their tag to what a datagram already holds, its header.
     ///
     /// - Parameters:
     ///   - counter: never the same twice under one key.
-    ///   - associated: what is not sealed but must be as it was.
-    public mutating func seal(
-        _ bytes: [UInt8], counter: UInt64, associated: [UInt8], into out: inout [UInt8]
-    ) -> Bool {
+    ///   - more: what is not sealed and not sent but must be the same where it is opened, as must be the header.
+    public mutating func seal(_ bytes: [UInt8], counter: UInt64, more: [UInt8], into out: inout [UInt8]) -> Bool {
         precondition(seals, "the key opens")
         let start = out.count
         out.append(contentsOf: repeatElement(0, count: bytes.count + DatagramKey.tagBytes))
@@ -60,8 +59,12 @@ public struct DatagramKey: ~Copyable {
             guard let base = out.baseAddress else { return false }
             var length: Int32 = 0
             var last: Int32 = 0
-            guard EVP_EncryptInit_ex(context, nil, nil, nil, nonce) == 1,
-                EVP_EncryptUpdate(context, nil, &length, associated, Int32(associated.count)) == 1,
+            let isReady = nonce.span.withUnsafeBufferPointer {
+                EVP_EncryptInit_ex(context, nil, nil, nil, $0.baseAddress)
+            }
+            guard isReady == 1,
+                EVP_EncryptUpdate(context, nil, &length, base, Int32(start)) == 1,
+                EVP_EncryptUpdate(context, nil, &length, more, Int32(more.count)) == 1,
                 EVP_EncryptUpdate(context, base + start, &length, bytes, Int32(bytes.count)) == 1,
                 EVP_EncryptFinal_ex(context, base + start + Int(length), &last) == 1,
                 EVP_CIPHER_CTX_ctrl(
@@ -71,31 +74,29 @@ public struct DatagramKey: ~Copyable {
         }
     }
 
-    /// Opens what was sealed; `nil` when it is not as it was.
+    /// Opens a datagram in its place; what was sealed, or `nil` when it, its header or the rest is not as it was.
+    ///
+    /// - Parameter header: bytes of the datagram that are not sealed.
     public mutating func open(
-        _ sealed: UnsafeRawBufferPointer, counter: UInt64, associated: [UInt8]
-    ) -> [UInt8]? {
+        _ datagram: UnsafeMutableRawBufferPointer, header: Int, counter: UInt64, more: [UInt8]
+    ) -> UnsafeRawBufferPointer? {
         precondition(!seals, "the key seals")
-        guard let base = sealed.bindMemory(to: UInt8.self).baseAddress, sealed.count >= DatagramKey.tagBytes else {
-            return nil
-        }
-        let count = sealed.count - DatagramKey.tagBytes
+        let count = datagram.count - header - DatagramKey.tagBytes
+        guard count >= 0, let base = datagram.bindMemory(to: UInt8.self).baseAddress else { return nil }
         let nonce = DatagramKey.nonce(counter)
         var length: Int32 = 0
         var last: Int32 = 0
-        var isGenuine = false
-        let bytes = [UInt8](unsafeUninitializedCapacity: count + 16) { out, written in
-            guard let start = out.baseAddress, EVP_DecryptInit_ex(context, nil, nil, nil, nonce) == 1,
-                EVP_DecryptUpdate(context, nil, &length, associated, Int32(associated.count)) == 1,
-                EVP_DecryptUpdate(context, start, &length, base, Int32(count)) == 1,
-                EVP_CIPHER_CTX_ctrl(
-                    context, EVP_CTRL_AEAD_SET_TAG, Int32(DatagramKey.tagBytes),
-                    UnsafeMutableRawPointer(mutating: base + count)) == 1,
-                EVP_DecryptFinal_ex(context, start + Int(length), &last) == 1
-            else { return }
-            isGenuine = true
-            written = count
+        let isReady = nonce.span.withUnsafeBufferPointer {
+            EVP_DecryptInit_ex(context, nil, nil, nil, $0.baseAddress)
         }
-        return isGenuine ? bytes : nil
+        let start = base + header
+        guard isReady == 1,
+            EVP_DecryptUpdate(context, nil, &length, base, Int32(header)) == 1,
+            EVP_DecryptUpdate(context, nil, &length, more, Int32(more.count)) == 1,
+            EVP_DecryptUpdate(context, start, &length, start, Int32(count)) == 1,
+            EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, Int32(DatagramKey.tagBytes), start + count) == 1,
+            EVP_DecryptFinal_ex(context, start + Int(length), &last) == 1
+        else { return nil }
+        return UnsafeRawBufferPointer(start: start, count: count)
     }
 }

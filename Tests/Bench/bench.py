@@ -246,12 +246,14 @@ MAC_A, MAC_B, MAC_GATEWAY = "0e:00:00:00:00:0a", "0e:00:00:00:00:0b", "0e:00:00:
 def state(options, work):
     """What telling other nodes of connections costs; conntrackd's kernels make theirs from a file."""
     reach = {"state.rate": "ratio >= 3", "state.delay.p50": "<= 0.5", "state.delay.p99": "<= 5", "state.cpu": "<= 15",
-             "state.wire": "<= 120", "journal.rows": ">= 500000", "journal.restart": "<= 1"}
+             "state.wire": "<= 120", "journal.rows": ">= 500000", "journal.restart": "<= 1",
+             "state.strangers": "<= 25", "state.forged": "<= 25"}
     ours = {}
     for _ in range(options.runs):
-        for line in run(options.tool, "state", "--rounds", "1", timeout=300).splitlines():
-            entry = json.loads(line)
-            ours.setdefault(entry["name"], (entry["unit"], []))[1].append(entry["value"])
+        for command in (["state", "--rounds", "1"], ["hostile"]):
+            for line in run(options.tool, *command, timeout=300).splitlines():
+                entry = json.loads(line)
+                ours.setdefault(entry["name"], (entry["unit"], []))[1].append(entry["value"])
     peer = None
     missing = Conntrackd.missing()
     if missing:

@@ -107,8 +107,8 @@ private final class Pair: Sendable {
             out.number(UInt64(1))
             out.number(counter)
             var bytes = out.bytes
-            let associated = StatePort.associated(bytes, PeerID(receiver), epoch: 9)
-            _ = key.seal(Array(text.utf8), counter: counter, associated: associated, into: &bytes)
+            let besides = StatePort.besides(PeerID(receiver), epoch: 9)
+            _ = key.seal(Array(text.utf8), counter: counter, more: besides, into: &bytes)
             return bytes
         }
         let genuine = datagram("genuine", counter: 7)

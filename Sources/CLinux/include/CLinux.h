@@ -96,6 +96,10 @@ int cl_datagram_accept_only(
 // How many datagrams the kernel dropped at a socket, by that or for want of room; it wraps.
 int cl_datagram_dropped(int fd, uint32_t *dropped);
 
+// Has the calling thread's pauses last as long as they say, within a microsecond.
+void cl_thread_pauses_exactly(void);
+void cl_pause(uint64_t nanoseconds);
+
 // Whether the interface of a packet socket is there no more.
 int cl_is_gone(int packet_socket);
 int cl_epoll_create(void);

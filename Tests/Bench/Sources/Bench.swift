@@ -7,7 +7,8 @@ struct Bench: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "selvage-bench",
         subcommands: [
-            SimulateCommand.self, StateCommand.self, BlastCommand.self, ConnectionsCommand.self, LogCommand.self,
+            SimulateCommand.self, StateCommand.self, HostileCommand.self, BlastCommand.self, ConnectionsCommand.self,
+            LogCommand.self,
             ApplyCommand.self,
             StoreCommand.self,
             EtcdCommand.self,
