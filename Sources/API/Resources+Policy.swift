@@ -100,6 +100,8 @@ public struct FloatingResource: Codable, Sendable, Equatable {
 public struct PortGroupResource: Codable, Sendable, Equatable {
     /// `tenant/group`.
     public var name: String?
+    /// Whether its ports stand in for each other.
+    public var stateful: Bool?
     /// The revision that made it.
     public var created: UInt64?
     /// The revision that changed it last.
@@ -107,10 +109,13 @@ public struct PortGroupResource: Codable, Sendable, Equatable {
 
     init(_ group: PortGroup, _ version: ClusterState.Version?) {
         name = group.path.description
+        stateful = group.isStateful
         (created, revision) = (version?.created, version?.modified)
     }
 
-    func object(_ path: DevicePath) throws(APIError) -> TopologyObject { .portGroup(PortGroup(path: path)) }
+    func object(_ path: DevicePath) throws(APIError) -> TopologyObject {
+        .portGroup(PortGroup(path: path, isStateful: stateful ?? false))
+    }
 }
 
 /// A group of addresses in JSON.

@@ -71,7 +71,15 @@ enum Schemas {
                     Property("name", .name(2), "`tenant/chain`."),
                     Property("rules", .array(rule), "The rules, in order."),
                 ] + versions())
-        case .portGroup: .named("PortGroup", [Property("name", .name(2), "`tenant/group`.")] + versions())
+        case .portGroup:
+            .named(
+                "PortGroup",
+                [
+                    Property("name", .name(2), "`tenant/group`."),
+                    Property(
+                        "stateful", .boolean,
+                        "Whether its ports stand in for each other: what leaves by one may come back by any of them."),
+                ] + versions())
         case .addressGroup:
             .named(
                 "AddressGroup",

@@ -53,6 +53,8 @@ public enum AgentLimits {
     public static let heldPerPort = 64
     /// How long they wait at most.
     public static let heldNanoseconds: UInt64 = 60_000_000
+    /// How often a packet waits within that time: each translation and each filter on its way may ask for something else.
+    public static let heldTimes = 8
     /// How often a second the other hosts are asked.
     public static let wantsPerSecond = 2000
     /// How long it is before they are asked for the same again.

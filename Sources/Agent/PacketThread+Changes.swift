@@ -240,8 +240,17 @@ extension PacketThread {
         }
     }
 
-    func resume(_ packet: OwnedPacket, at port: PortIndex, _ tag: Tag, _ thread: any DatapathThread) {
+    /// Decides a packet that waited.
+    ///
+    /// - Parameter waited: how long it may wait yet for what other hosts know, and how often it did; `nil`: not again.
+    /// - Returns: whether it waits for what other hosts know again.
+    @discardableResult
+    func resume(
+        _ packet: OwnedPacket, at port: PortIndex, _ tag: Tag, _ thread: any DatapathThread,
+        waited: (until: UInt64, times: Int)? = nil
+    ) -> Bool {
         counters.simulated &+= 1
+        var waits = false
         var key = packet.key
         packet.bytes.withUnsafeBytes { bytes in
             var layout = PacketLayout()
@@ -255,7 +264,16 @@ extension PacketThread {
                         length: layer3Length(layout, frameLength: bytes.count, offload: packet.offload)),
                     at: port)
                 attempts += 1
+                let isMissing = picksUp(key) || !simulator.verdict.missed.isEmpty && simulator.verdict.outputs.isEmpty
+                if attempts == 1, waited != nil, isMissing, mayWaitForState(tag) {
+                    waits = true
+                    return
+                }
             } while !takeNote(thread, at: port) && attempts < AgentLimits.translationAttempts
+        }
+        if waits {
+            waitForState(packet, tag, after: waited)
+            return true
         }
         if simulator.verdict.wait != nil {
             park(packet, .ingress(tag))
@@ -270,12 +288,14 @@ extension PacketThread {
             simulator.verdict.edit?.apply(to: &packet.bytes)
             thread.execute(withoutCheck(actions), on: packet)
             sendGenerated(thread, generation: 0)
-            guard begins else { return }
+            guard begins else { return false }
             if key.ipProtocol == IPProtocol.tcp { key.tcpFlags |= TCPFlags.ack }
             resimulate(key)
-            return installKnown(key, thread)
+            installKnown(key, thread)
+            return false
         }
         sendGenerated(thread, generation: 0)
+        return false
     }
 
     func ask(_ query: ParkingLot.Query, _ thread: any DatapathThread) {
@@ -323,6 +343,26 @@ extension PacketThread {
     private func idleLimit(_ flags: UInt16) -> UInt64 {
         if flags & TCPFlags.rst != 0 { return AgentLimits.idleResetNanoseconds }
         return flags & TCPFlags.fin != 0 ? AgentLimits.idleEndedNanoseconds : AgentLimits.idleNanoseconds
+    }
+
+    /// Flows that would be decided otherwise now, for who looks into whole clusters: when all that was learned has been seen
+    /// to, there are none.
+    package func stale() -> [FlowReport] {
+        var list: [FlowReport] = []
+        var ids: [FlowID] = []
+        flows.forEach { record in if !record.isStanding { ids.append(record.id) } }
+        for id in ids {
+            guard let slot = flows.find(id) else { continue }
+            let record = flows[slot]
+            resimulate(record.sample)
+            if waitedFor != nil { continue }
+            let (actions, mask) = ActionBuilder.actions(of: simulator.verdict, epoch)
+            let isSame =
+                !simulator.verdict.beginsConnection && actions == record.actions
+                && Flow(key: record.sample, mask: mask, actions: actions).id == id
+            if !isSame { list.append(FlowReport(record, mask: flows.mask(of: record), epoch: epoch, now: now)) }
+        }
+        return list
     }
 
     func report(_ thread: any DatapathThread) -> [FlowReport] {

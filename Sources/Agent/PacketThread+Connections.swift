@@ -20,8 +20,11 @@ extension PacketThread {
         if simulator.verdict.connections.isEmpty, simulator.verdict.translations.isEmpty {
             if !stateful.isEmpty { stateful[id] = nil }
         } else {
+            // What a flow carried before it was decided again is told already.
+            let before = stateful[id]
             stateful[id] = StatefulFlow(
-                uses: simulator.verdict.connections, translations: simulator.verdict.translations)
+                uses: simulator.verdict.connections, translations: simulator.verdict.translations,
+                told: before?.told ?? 0, flags: before?.flags ?? 0)
         }
     }
 
@@ -61,16 +64,18 @@ extension PacketThread {
             guard statistics.usedNanoseconds > flow.told || statistics.tcpFlags & ~flow.flags != 0 else { continue }
             stateful[id]?.told = statistics.usedNanoseconds
             stateful[id]?.flags = statistics.tcpFlags
+            // Some of it may have come while no node ran.
+            let used = min(now, statistics.usedNanoseconds)
             for use in flow.uses {
                 let learned = Learned.connection(use.tuple, zone: use.zone, flags: statistics.tcpFlags)
                 // One whose time was over begins with its next packet that is decided, not with what a flow carried.
                 guard state.connection(use.tuple, zone: use.zone, flags: 0) != nil else { continue }
-                _ = state.learn(learned, now: now, told: &told)
+                _ = state.learn(learned, now: used, told: &told)
             }
             for use in flow.translations {
                 let learned = Learned.translation(use, flags: statistics.tcpFlags)
                 guard state.translation(use.original, zone: use.zone) != nil else { continue }
-                _ = state.learn(learned, now: now, told: &told)
+                _ = state.learn(learned, now: used, told: &told)
             }
         }
         epoch.replication?.tell(told, first: [], now: now)

@@ -13,14 +13,25 @@ extension PacketThread {
         replication.tell(told, first: isNews ? interested() : [], now: now)
     }
 
-    /// The nodes where the answer to the packet in hand may come in: those that it goes to.
+    /// The nodes where the next packet of the connection may come in: those that the packet in hand goes to, and those of
+    /// ports that stand in for the ones where it came in and goes out.
     private func interested() -> [PeerID] {
         var peers: [PeerID] = []
-        for output in simulator.verdict.outputs {
-            guard case .remote(let host, _) = output.destination, let peer = epoch.peer(of: host), !peers.contains(peer)
-            else { continue }
+        func add(_ host: HostIndex) {
+            guard let peer = epoch.peer(of: host), !peers.contains(peer) else { return }
             peers.append(peer)
         }
+        let fabric = epoch.fabric
+        for output in simulator.verdict.outputs {
+            switch output.destination {
+            case .remote(let host, let key):
+                add(host)
+                guard fabric.hasStandIns, let port = fabric.port(ofKey: key) else { continue }
+                fabric.standIns(of: port).forEach(add)
+            case .local(let port): if fabric.hasStandIns { fabric.standIns(of: port).forEach(add) }
+            }
+        }
+        if fabric.hasStandIns, let port = simulator.ingress { fabric.standIns(of: port).forEach(add) }
         return peers
     }
 

@@ -14,6 +14,8 @@ struct WaitingRoom {
         /// What it waits for.
         var missed: [MissedState]
         var until: UInt64
+        /// How often it has waited: a translation that is known at last leads to a filter that asks for a connection.
+        var times = 1
     }
 
     private var guests: [Guest] = []
@@ -88,7 +90,9 @@ extension PacketThread {
     }
 
     /// Lets a packet wait, and asks the other hosts.
-    func waitForState(_ packet: OwnedPacket, _ port: Tag) {
+    ///
+    /// - Parameter before: how it waited until now, if it did: it does not wait longer in all for waiting again.
+    func waitForState(_ packet: OwnedPacket, _ port: Tag, after before: (until: UInt64, times: Int)? = nil) {
         let missed = simulator.verdict.missed
         var keys: [UInt8] = []
         for one in missed {
@@ -97,8 +101,11 @@ extension PacketThread {
             case .translation(let tuple, let zone): keys += FlowReplication.key(ofTranslation: tuple, zone: zone)
             }
         }
-        waiting.hold(.init(packet: packet, port: port, missed: missed, until: now &+ AgentLimits.heldNanoseconds))
-        counters.held &+= 1
+        waiting.hold(
+            .init(
+                packet: packet, port: port, missed: missed,
+                until: before?.until ?? now &+ AgentLimits.heldNanoseconds, times: (before?.times ?? 0) + 1))
+        if before == nil { counters.held &+= 1 }
         epoch.replication?.want(keys, from: epoch.allPeers, now: now)
     }
 
@@ -108,8 +115,10 @@ extension PacketThread {
     func decide(_ guests: [WaitingRoom.Guest], isOver: Bool, _ thread: any DatapathThread) {
         for guest in guests {
             guard let port = epoch.fabric.port(guest.port) else { continue }
-            if !isOver { counters.released &+= 1 }
-            resume(guest.packet, at: port, guest.port, thread)
+            let mayWait = !isOver && guest.until > now && guest.times < AgentLimits.heldTimes
+            let isAgain = resume(
+                guest.packet, at: port, guest.port, thread, waited: mayWait ? (guest.until, guest.times) : nil)
+            if !isOver, !isAgain { counters.released &+= 1 }
         }
     }
 }

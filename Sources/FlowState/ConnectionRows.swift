@@ -96,6 +96,11 @@ final class ConnectionRows: RowTable {
         let ipProtocol: UInt8 = try reader.number()
         let zone = try reader.tag()
         let tuple = try reader.sides(RowForm.family(form), ipProtocol)
+        write(tuple, zone, now: now, into: &out)
+    }
+
+    /// Appends a connection, if it is known.
+    func write(_ tuple: ConnectionTuple, _ zone: Tag, now: UInt64, into out: inout ByteWriter) {
         let record = state.withLock { state in
             state.table.find(tuple, zone: zone, now: now) == nil ? nil : state.table.record(tuple, zone: zone)
         }

@@ -235,8 +235,13 @@ public final class StateTable: FlowStateView {
             guard let kind = RowKind(rawValue: form & RowForm.kind) else {
                 throw MalformedBytes("a key of kind \(form & RowForm.kind)")
             }
+            var key = reader
             try table(kind).find(&reader, form, now: now, into: &out)
             count += 1
+            // Who asks how a packet is translated asks for its connection next, where the same device filters.
+            if kind == .translation, let (tuple, zone) = try translations.original(&key, form, now: now) {
+                connections.write(tuple, zone, now: now, into: &out)
+            }
         }
         return out.bytes
     }

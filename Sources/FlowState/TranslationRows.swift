@@ -155,6 +155,21 @@ final class TranslationRows: RowTable {
         if let record { write(record, now, into: &out) }
     }
 
+    /// The connection that the key of a translated one names, as it began.
+    func original(
+        _ reader: inout ByteReader, _ form: UInt8, now: UInt64
+    ) throws(MalformedBytes) -> (tuple: ConnectionTuple, zone: Tag)? {
+        let ipProtocol: UInt8 = try reader.number()
+        let zone = try reader.tag()
+        let tuple = try reader.sides(RowForm.family(form), ipProtocol)
+        return state.withLock { state in
+            guard state.table.find(tuple, zone: zone, now: now) != nil,
+                let record = state.table.record(tuple, zone: zone)
+            else { return nil }
+            return (record.original, zone)
+        }
+    }
+
     /// The key of a translated connection that is wanted, as a packet says it on one side.
     static func key(_ tuple: ConnectionTuple, _ zone: Tag, into out: inout ByteWriter) {
         out.number(RowForm.head(.translation, tuple.family))

@@ -102,12 +102,25 @@ extension ManifestReader {
 
     mutating func readPortGroups(_ tenant: String, _ node: Node) {
         for item in yaml.items(node) {
-            guard let name = yaml.text(item, tenant, "portGroups"), yaml.name(name, item, "port group") else {
-                continue
+            var isStateful = false
+            var name: String?
+            if item.mapping != nil {
+                for field in yaml.entries(item, "port group of \(tenant)", known: ["name", "stateful"]) {
+                    switch field.key {
+                    case "name": name = yaml.text(field.value, tenant, "name")
+                    default: isStateful = yaml.bool(field.value, "port group of \(tenant)", "stateful") ?? false
+                    }
+                }
+                if name == nil {
+                    yaml.mistake(item, tenant, "a port group has no name", "write { name: NAME, stateful: true }")
+                }
+            } else {
+                name = yaml.text(item, tenant, "portGroups")
             }
+            guard let name, yaml.name(name, item, "port group") else { continue }
             let path = DevicePath(tenant: tenant, name: name)
             yaml.note("port group \(path)", at: item)
-            topology.portGroups[path] = PortGroup(path: path)
+            topology.portGroups[path] = PortGroup(path: path, isStateful: isStateful)
         }
     }
 

@@ -165,8 +165,11 @@ public enum ManifestWriter {
                 let members = group.members.sorted().map { "\"\($0)\"" }.joined(separator: ", ")
                 line(3, "\(quoted(group.path.name)): [\(members)]")
             }
-            let names = topology.portGroups.values(of: tenant).map(\.path.name).sorted()
-            if !names.isEmpty { line(2, "portGroups: [\(names.map(quoted).joined(separator: ", "))]") }
+            let sets = topology.portGroups.values(of: tenant).sorted { $0.path < $1.path }.map { group in
+                let name = quoted(group.path.name)
+                return group.isStateful ? "{ name: \(name), stateful: true }" : name
+            }
+            if !sets.isEmpty { line(2, "portGroups: [\(sets.joined(separator: ", "))]") }
             let security = topology.securityGroups.values(of: tenant).sorted { $0.path < $1.path }
             if !security.isEmpty { line(2, "securityGroups:") }
             for group in security {

@@ -66,6 +66,7 @@ extension FabricTables {
             if let was, was.kind != port?.kind { removePort(path) }
             if let port, was?.kind != port.kind { enlist(placePort(path), port) }
         }
+        for path in difference.portGroups { updateStandIns(path, topology) }
         for path in touched {
             if let port = topology.ports[path], let index = index(of: path) { fillPort(index, port) }
         }
@@ -122,6 +123,7 @@ extension FabricTables {
         }
         waste += Int(record.addressCount + record.groupCount + record.allowedCount) + (record.trunkSet >= 0 ? 64 : 0)
         indexOfTag.remove(record.tag.bits, index)
+        if !standIns.isEmpty { noteStandIn(index, []) }
         if record.tunnelKey != 0 { portOfKey.remove(UInt64(record.tunnelKey), index) }
         ports[Int(index)] = .none
         freePorts.append(index)

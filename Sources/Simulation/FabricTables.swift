@@ -23,6 +23,8 @@ struct FabricTables: Sendable {
     var routing = RoutingTable()
     /// Tags of the groups of ports, by port in runs.
     var portGroups: [UInt64] = []
+    /// Groups whose ports stand in for each other, by tag: the hosts that their ports are bound to, by port.
+    var standIns: [UInt64: [Int32: Int32]] = [:]
     /// What machines in security groups may send as, port by port.
     var allowed: [AllowedAddress] = []
     var policy = PolicyTables()
@@ -74,6 +76,7 @@ struct FabricTables: Sendable {
                 portsOfBridge[Int(device)].append(index)
             }
         }
+        for group in topology.portGroups.values where group.isStateful { standIns[Tag.portGroup(group.path).bits] = [:] }
         for index in ports.indices {
             if let port = topology.ports[portPaths[index]] { fillPort(Int32(index), port) }
         }
@@ -229,6 +232,7 @@ struct FabricTables: Sendable {
         }
         if old.trunkSet >= 0, record.trunkSet < 0 { waste += 64 }
         ports[Int(index)] = record
+        if !standIns.isEmpty { noteStandIn(index, groups) }
         if old.tunnelKey != record.tunnelKey {
             if old.tunnelKey != 0 { portOfKey.remove(UInt64(old.tunnelKey), index) }
             if record.tunnelKey != 0 { portOfKey.insert(UInt64(record.tunnelKey), index) }

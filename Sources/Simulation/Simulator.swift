@@ -105,6 +105,9 @@ public struct Simulator: ~Copyable {
         scratch.deallocate()
     }
 
+    /// Where the packet in hand came into the virtual network; `nil` for one that a device made.
+    public var ingress: PortIndex? { ingressPort < 0 ? nil : PortIndex(ingressPort) }
+
     /// Simulates a packet that came in at an exterior port of this host.
     public mutating func simulate(_ packet: borrowing SimulatedPacket, at port: PortIndex) {
         begin(packet)

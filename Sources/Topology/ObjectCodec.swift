@@ -6,7 +6,7 @@ import Wire
 extension TopologyObject {
     /// Formats that are read, the last being written where it is needed: an object without what the later one adds is
     /// written as before, and a cluster of two versions goes on until somebody uses what only the newer one knows.
-    static let formats = UInt8(1)...3
+    static let formats = UInt8(1)...4
 
     private var format: UInt8 {
         switch self {
@@ -14,6 +14,7 @@ extension TopologyObject {
         case .router(let router): router.translation.isEmpty ? router.filters.isEmpty ? 1 : 2 : 3
         case .port(let port):
             port.security.isEmpty && port.allowed.isEmpty ? port.filters.isEmpty && port.groups.isEmpty ? 1 : 2 : 3
+        case .portGroup(let group): group.isStateful ? 4 : 1
         default: 1
         }
     }
@@ -57,7 +58,9 @@ extension TopologyObject {
             out.text(zone.encapsulation.rawValue)
             out.count(zone.underlayMTU)
         case .chain(let chain): out.chain(chain)
-        case .portGroup(let group): out.path(group.path)
+        case .portGroup(let group):
+            out.path(group.path)
+            if format > 3 { out.flag(group.isStateful) }
         case .securityGroup(let group): out.securityGroup(group)
         case .tenant(let settings): out.settings(settings)
         case .addressGroup(let group):
@@ -112,7 +115,10 @@ extension TopologyObject {
             zone.underlayMTU = try reader.count16()
             self = .zone(zone)
         case .chain: self = .chain(try reader.chain())
-        case .portGroup: self = .portGroup(PortGroup(path: try reader.devicePath()))
+        case .portGroup:
+            var group = PortGroup(path: try reader.devicePath())
+            if format > 3 { group.isStateful = try reader.flag() }
+            self = .portGroup(group)
         case .securityGroup: self = .securityGroup(try reader.securityGroup())
         case .tenant: self = .tenant(try reader.settings())
         case .addressGroup:

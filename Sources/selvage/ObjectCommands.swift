@@ -447,7 +447,11 @@ enum Objects {
                     })
             }
         case .portGroup:
-            LabPrinter.table(["NAME", "REVISION"], objects.map { [text($0, "name"), text($0, "revision")] })
+            LabPrinter.table(
+                ["NAME", "STATEFUL", "REVISION"],
+                objects.map {
+                    [text($0, "name"), $0["stateful"] as? Bool == true ? "yes" : "no", text($0, "revision")]
+                })
         case .addressGroup:
             LabPrinter.table(
                 ["NAME", "MEMBERS", "ADDRESSES", "REVISION"],

@@ -38,15 +38,23 @@ private final class Scene {
         let messages = Mutex<[PacketThread.Message]>([])
     }
 
-    private final class Nowhere: StateTransport {
-        func send(_ bytes: [UInt8], to peer: PeerID) {}
+    /// Other nodes that never answer; who was written to is noted.
+    final class Nowhere: StateTransport {
+        let told = Mutex<[PeerID]>([])
+        func send(_ bytes: [UInt8], to peer: PeerID) { told.withLock { $0.append(peer) } }
     }
+    let others = Nowhere()
 
-    /// - Parameter isReplicated: whether there is another node, which never answers.
+    /// - Parameter isReplicated: whether there are other nodes, h2 and h3, which never answer.
     init(_ topology: Topology, isReplicated: Bool = false) {
         let posted = Mailbox()
         self.posted = posted
-        let replication = FlowReplication(state, over: Nowhere(), onNews: { _ in }, onCompare: { _ in })
+        let replication = FlowReplication(state, over: others, onNews: { _ in }, onCompare: { _ in })
+        replication.setPeers([PeerID(2), PeerID(3)])
+        // Both were heard a moment ago.
+        var word = ByteWriter()
+        GossipFrame.rows(number: 1, bytes: []).encode(into: &word)
+        for peer in [PeerID(2), PeerID(3)] { replication.receive(word.bytes, from: peer, now: monotonicNanoseconds()) }
         thread = PacketThread(
             index: 0, epoch: Scene.epoch(topology, isReplicated ? replication : nil), state: state,
             installsStanding: true,
@@ -61,7 +69,7 @@ private final class Scene {
         return Epoch(
             fabric: fabric, bound: Dictionary(uniqueKeysWithValues: numbers),
             tunnelPorts: topology.hosts.count > 1 ? [.vxlan: PortNumber(100)] : [:], replication: replication,
-            peers: replication == nil ? [:] : ["h2": PeerID(2)])
+            peers: replication == nil ? [:] : ["h2": PeerID(2), "h3": PeerID(3)])
     }
 
     func wake() {
@@ -241,6 +249,36 @@ private final class Scene {
             let isDue = monotonicNanoseconds() + AgentLimits.unknownStateNanoseconds
             while monotonicNanoseconds() < isDue { usleep(10_000) }
         }
+    }
+
+    @Test(arguments: [false, true])
+    func `ahead of a connection's first packet go its rows to where it goes, and to ports that stand in for that`(
+        isStateful: Bool
+    ) throws {
+        let drawing = """
+            hosts: { h1: { address: 192.0.2.1 }, h2: { address: 192.0.2.2 }, h3: { address: 192.0.2.3 } }
+            tunnel: vxlan
+            tenants:
+              t:
+                portGroups: [{ name: outside, stateful: \(isStateful) }]
+                chains:
+                  known: [{ state: [new, established], action: accept }]
+                bridges:
+                  a:
+                    ports:
+                      vm: { host: h1, interface: vm, mac: "0e:00:00:00:01:01", inbound: known }
+                      far: { host: h2, interface: far, mac: "0e:00:00:00:01:02", groups: [outside] }
+                      near: { host: h3, interface: near, mac: "0e:00:00:00:01:03", groups: [outside] }
+            """
+        let scene = Scene(try draw(drawing), isReplicated: true)
+        scene.send(
+            Frame.udp(
+                etherSource: MACAddress(bits: 0x0e00_0000_0101), etherDestination: MACAddress(bits: 0x0e00_0000_0102),
+                source: address("10.0.1.11"), destination: address("10.0.1.12"), sourcePort: 9, destinationPort: 53,
+                data: []), port: 1)
+        #expect(!scene.datapath.sent.isEmpty)
+        let told = Set(scene.others.told.withLock { $0 })
+        #expect(told == (isStateful ? [PeerID(2), PeerID(3)] : [PeerID(2)]))
     }
 
     @Test func `an unknown tunnel key leaves no flow`() throws {

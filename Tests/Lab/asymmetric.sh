@@ -92,6 +92,12 @@ for _ in $(seq 100); do grep -q ready "$work/server" && break; sleep 0.1; done
 at acme/web/vm python3 "$work/client.py" 50 go >"$work/out" || fail "connections without loss"
 grep -q "^opened 50 late 0 failed 0" "$work/out" || fail "without loss"
 
+# Where both ports outside stand in for each other, the host that answers come back by was told before they do.
+asked() {
+    "$selvage" lab node h3 --lab $lab -- state replication --output json 2>/dev/null |
+        sed -n '/asked others for a packet/{n;s/[^0-9]*\([0-9]*\).*/\1/p}'
+}
+
 # Each host drops one in a hundred of what other nodes tell it.
 if [ "$loss" -gt 0 ]; then
     for host in h1 h2 h3; do

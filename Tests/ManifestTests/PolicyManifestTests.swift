@@ -25,7 +25,7 @@ import Topology
             manifest(
                 """
                 addressGroups: { offices: [198.51.100.0/28, "2001:db8::7"] }
-                portGroups: [web]
+                portGroups: [web, { name: uplinks, stateful: true }]
                 chains:
                   inner: []
                   web:

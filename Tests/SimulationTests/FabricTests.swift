@@ -22,9 +22,13 @@ import Wire
         var random = SeededRandom(seed: seed)
         var changes = TopologyChanges()
         var topology = try draw(drawing)
+        let group = PortGroup(path: DevicePath(tenant: "t", name: "k0"), isStateful: true)
+        topology.portGroups[group.path] = group
+        for port in Array(topology.ports.values) { topology.ports[port.path]?.groups = ["k0"] }
         let state = TableState()
         var fabric = Fabric(topology, localHost: "h1")
         var patched = 0
+        var standIns = 0
         for round in 0..<150 {
             let next = changes.next(topology, &random)
             let difference = TopologyDifference(from: topology, to: next)
@@ -46,6 +50,11 @@ import Wire
                 let index = try #require(fabric.port(port.path))
                 #expect(fabric.path(index) == port.path)
                 #expect(fabric.port(Tag.port(port.path)) == index)
+                let same = try #require(other.fabric.port(port.path))
+                let (here, there) = (fabric.standIns(of: index), other.fabric.standIns(of: same))
+                #expect(
+                    Set(here.map(fabric.name)) == Set(there.map(other.fabric.name)), "seed \(seed) at \(port.path)")
+                standIns += here.count
             }
             for _ in 0..<60 {
                 guard let from = exterior.randomElement(using: &random), let to = ports.randomElement(using: &random)
@@ -70,6 +79,7 @@ import Wire
             }
         }
         #expect(patched > 50, "hardly a fabric was patched: \(patched)")
+        #expect(standIns > 0, "no port ever stood in for another")
     }
 
     private func arrival(_ key: UInt32, _ host: Host) -> [String] {

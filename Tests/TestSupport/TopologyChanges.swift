@@ -40,7 +40,7 @@ public struct TopologyChanges {
             }
             (topology.ports[one.path], topology.ports[two.path]) = (one, two)
         }
-        switch Int.random(in: 0...23, using: &random) {
+        switch Int.random(in: 0...26, using: &random) {
         case 0: topology.ports[path]?.isEnabled.toggle()
         case 1: topology.ports[path]?.mac = MACAddress(bits: 0x0e77_0000_0000 | UInt64(serial))
         case 2, 3:
@@ -114,6 +114,16 @@ public struct TopologyChanges {
                 if way == 0 { group.inward = rules } else { group.outward = rules }
             }
             topology.securityGroups[group.path] = Int.random(in: 0...5, using: &random) == 0 ? nil : group
+        case 23, 24:
+            let group = DevicePath(tenant: "t", name: "k\(Int.random(in: 0...1, using: &random))")
+            topology.portGroups[group] = PortGroup(path: group, isStateful: Bool.random(using: &random))
+            if Int.random(in: 0...5, using: &random) == 0 {
+                topology.portGroups[group] = nil
+                for port in topology.ports.values { topology.ports[port.path]?.groups.remove(group.name) }
+            }
+        case 25, 26:
+            let names = topology.portGroups.values.map(\.path.name).sorted()
+            topology.ports[path]?.groups = Set(names.filter { _ in Bool.random(using: &random) })
         case 21, 22:
             let names = topology.securityGroups.values.map(\.path.name).sorted()
             topology.ports[path]?.security = Set(names.filter { _ in Bool.random(using: &random) })

@@ -5,9 +5,15 @@ import Wire
 public struct PortGroup: Sendable, Equatable {
     /// Its name; port groups have a set of names of their own in a tenant.
     public var path: DevicePath
+    /// Whether its ports stand in for each other: what leaves by one may come back by any of them. What the hosts of all
+    /// have to know of a connection they are told before its first packet goes on.
+    public var isStateful = false
 
     /// An empty group.
-    public init(path: DevicePath) { self.path = path }
+    public init(path: DevicePath, isStateful: Bool = false) {
+        self.path = path
+        self.isStateful = isStateful
+    }
 }
 
 /// Addresses that rules name together: thousands cost no more than one.

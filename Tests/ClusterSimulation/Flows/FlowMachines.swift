@@ -43,6 +43,8 @@ struct FlowMachines {
         var address: IPAddress
         var port: UInt16
     }
+    /// When the last packet of a connection was sent, by its client's port.
+    var lastSent: [Seen: UInt64] = [:]
     /// Whether no new ones are opened and nothing is said any more.
     var isQuiet = false
     /// When all was well again; from then on everything must be answered.
@@ -117,6 +119,7 @@ extension FlowWorld {
             etherSource: FlowMachines.mac(one.client), etherDestination: mac(FlowMachines.web),
             source: FlowMachines.address(one.client), destination: FlowMachines.server, sourcePort: one.port,
             destinationPort: 80, sequence: UInt32(connection), acknowledgement: flags & 0x10 == 0 ? 0 : 1, flags: flags)
+        machines.lastSent[.init(address: FlowMachines.address(one.client), port: one.port)] = now
         enter(frame, at: FlowMachines.client(one.client))
     }
 
@@ -243,6 +246,8 @@ extension FlowWorld {
             etherSource: FlowMachines.nearMAC, etherDestination: mac(FlowMachines.internet),
             source: FlowMachines.server, destination: seen.address, sourcePort: 80, destinationPort: seen.port,
             sequence: UInt32(number), acknowledgement: 1, flags: answer)
+        let one = machines.connections[number]
+        machines.lastSent[.init(address: FlowMachines.address(one.client), port: one.port)] = now
         enter(frame, at: FlowMachines.near)
     }
 
@@ -269,7 +274,12 @@ extension FlowWorld {
             for (seen, other) in machines.seen where other == number { machines.seen[seen] = nil }
         default: return
         }
-        guard connection.askedSince != nil else { return }
+        guard let since = connection.askedSince else { return }
+        // While nothing is wrong nothing waits for longer than others take to answer.
+        if !isHurt || machines.wellSince != nil, now - since > 40 * FlowWorld.millisecond, since >= machines.wellSince ?? 0 {
+            tell(number)
+            fail("connection \(number) waited \((now - since) / FlowWorld.millisecond) ms for an answer while all was well")
+        }
         connection.askedSince = nil
         machines.connections[number] = connection
         if connection.phase != .over { events.add(.talk(number), at: now + delay(50_000...2_000_000)) }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Agent
 import FlowState
 import Simulation
 import Wire
@@ -59,6 +60,29 @@ extension FlowWorld {
                     }
                 }
             }
+        }
+        return nil
+    }
+
+    /// Flows of a host that would be decided otherwise by what is known and drawn now.
+    func staleFlows(_ host: FlowHost) -> Set<String> {
+        Set(
+            (host.node?.thread.stale() ?? []).map { flow in
+                let key = flow.key
+                return
+                    "a flow of \(flow.ingress), \(key.ipSource):\(key.sourcePort) > \(key.ipDestination):\(key.destinationPort), that is no longer right: \(flow.actions)"
+            })
+    }
+
+    /// A connection that a host takes for younger than its last packet is.
+    func younger(_ host: FlowHost) -> String? {
+        guard let table = host.node?.table else { return nil }
+        let slack = 2 * FlowWorld.second
+        for record in table.translations(limit: .max, where: { _ in true }) {
+            let client = FlowMachines.Seen(address: record.original.source, port: record.original.sourcePort)
+            guard let sent = machines.lastSent[client], record.life.used > sent + slack else { continue }
+            let milliseconds = (record.life.used - sent) / FlowWorld.millisecond
+            return "\(host.name) has it that \(record.original) was used \(milliseconds) ms later than it was"
         }
         return nil
     }

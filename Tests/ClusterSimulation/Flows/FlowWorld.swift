@@ -70,6 +70,8 @@ public final class FlowWorld {
     /// A client's port whose connections are told of.
     public var watched: (client: Int, port: UInt16)?
     var lastSeen: [Int: [String]] = [:]
+    /// Whether anything ever went wrong.
+    private(set) var isHurt = false
     /// What happened, by what.
     public private(set) var counts: [String: Int] = [:]
 
@@ -132,6 +134,7 @@ public final class FlowWorld {
         run(for: 2 * FlowWorld.second)
         // Whatever may go wrong does.
         faults.isOn = true
+        isHurt = true
         events.add(.fault, at: now)
         run(for: UInt64.random(in: 10...40, using: &random) * FlowWorld.second)
         // Then all is well again: what was not lost by right goes on.
@@ -149,6 +152,12 @@ public final class FlowWorld {
         machines.isQuiet = true
         run(for: 4 * FlowWorld.second)
         if let difference = difference() { fail(difference) }
+        for host in hosts { if let young = younger(host) { fail(young) } }
+        let stale = hosts.map(staleFlows)
+        run(for: 2 * FlowWorld.second)
+        for (host, before) in zip(hosts, stale) {
+            if let flow = staleFlows(host).intersection(before).sorted().first { fail("\(host.name) forwards by \(flow)") }
+        }
         run(for: 3 * FlowWorld.longest)
         for host in hosts {
             guard let table = host.node?.table else { continue }
@@ -341,6 +350,7 @@ public final class FlowWorld {
             var ends: [Int] = []
             let older = bugs.contains(.journalKeepsAge) ? 0 : now - journal.at
             try? node.table.read(journal.rows, older: older, now: now, &news, &ends)
+            if let young = younger(one) { fail(young) }
         }
         // What its last life had rests, and it asks for others.
         if !bugs.contains(.portsRestNot) { resting[host] = leases[host] }
