@@ -1,5 +1,5 @@
 #!/bin/bash
-# Connections that leave by one host and come back by another: through a router that translates, from the first packet,
+# Connections that leave by one host and come back by another: through a router that translates and filters, from the first packet,
 # with datagrams between the nodes lost; and once more after the first host's node died and is there again.
 #   asymmetric.sh BINARY
 set -u
@@ -9,16 +9,29 @@ work=$(mktemp -d)
 trap '"$selvage" lab down --lab $lab >/dev/null 2>&1; rm -rf "$work"' EXIT
 fail() { echo "FAILED: $*"; tail -n 20 "$work/out" 2>/dev/null; exit 1; }
 at() { local place=$1; shift; timeout 100 "$selvage" lab exec --lab $lab "$place" -- "$@"; }
+# What the host that answers come back by had to ask others for.
+asked() {
+    "$selvage" state peers --lab $lab --host h3 --json |
+        python3 -c 'import json, sys; print(dict(list(json.load(sys.stdin).values())[0]["counters"])["asked others for a packet"])'
+}
 cat >"$work/net.yaml" <<'YAML'
 tunnel: gre
 tenants:
   acme:
+    portGroups: [{ name: outside, stateful: false }]
+    chains:
+      known:
+        - { state: [established, related], action: accept }
+        - { source: 10.0.1.0/24, protocol: tcp, destinationPort: 8080, action: accept }
+        - { source: 10.0.1.0/24, protocol: udp, destinationPort: 8080, action: accept }
+        - { action: drop }
     bridges:
       web: { subnet: 10.0.1.0/24, ports: [vm] }
       # What is outside has a port on each of two hosts, and sends its answers by the other one.
-      internet: { ports: [far, near] }
+      internet: { ports: { far: { groups: [outside] }, near: { groups: [outside] } } }
     routers:
       edge:
+        inbound: known
         links: [{ bridge: web }, { bridge: internet, address: 203.0.113.1/24 }]
         nat: [{ source: 10.0.1.0/24, outPort: edge/internet, action: snat 203.0.113.5 }]
 lab:
@@ -73,6 +86,31 @@ if stay:
             lost += 1
     print("kept", len(kept) - lost, "lost", lost, flush=True)
 PY
+cat >"$work/later.py" <<'PY'
+import socket, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("203.0.113.80", 8080))
+print("ready", flush=True)
+while True:
+    data, peer = s.recvfrom(100)
+    time.sleep(0.02)
+    s.sendto(data, peer)
+PY
+cat >"$work/ask.py" <<'PY'
+import socket, sys
+answered = 0
+kept = []
+for _ in range(int(sys.argv[1])):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    kept.append(s)
+    s.settimeout(1)
+    s.sendto(b"?", ("203.0.113.80", 8080))
+    try:
+        answered += s.recv(100) == b"?"
+    except OSError:
+        pass
+print("answered", answered)
+PY
 "$selvage" lab up "$work/net.yaml" --lab $lab >"$work/out" 2>&1 || fail "lab up"
 # The way back: a cable behind Selvage's back, over which the far machine sends its answers to the near one.
 at acme/internet/near sh -c 'echo $$; exec sleep 1000' >"$work/pid" &
@@ -92,11 +130,21 @@ for _ in $(seq 100); do grep -q ready "$work/server" && break; sleep 0.1; done
 at acme/web/vm python3 "$work/client.py" 50 go >"$work/out" || fail "connections without loss"
 grep -q "^opened 50 late 0 failed 0" "$work/out" || fail "without loss"
 
-# Where both ports outside stand in for each other, the host that answers come back by was told before they do.
-asked() {
-    "$selvage" lab node h3 --lab $lab -- state replication --output json 2>/dev/null |
-        sed -n '/asked others for a packet/{n;s/[^0-9]*\([0-9]*\).*/\1/p}'
-}
+# What is asked once is answered after a moment: whoever is to be told ahead of the first packet is told by then.
+at acme/internet/far python3 "$work/later.py" >"$work/later" 2>&1 &
+for _ in $(seq 100); do grep -q ready "$work/later" && break; sleep 0.1; done
+before=$(asked)
+at acme/web/vm python3 "$work/ask.py" 200 >"$work/out" 2>&1 && grep -q "^answered 200" "$work/out" || fail "questions by UDP"
+others=$(($(asked) - before))
+[ "$others" -ge 200 ] || fail "h3 knew what it was never told: it asked $others times about 200"
+# Ports that stand in for each other: h3 is told ahead of the first packet, and asks nobody.
+sed -i 's/stateful: false/stateful: true/' "$work/net.yaml"
+"$selvage" lab apply "$work/net.yaml" --lab $lab >"$work/out" 2>&1 || fail "lab apply"
+before=$(asked)
+at acme/web/vm python3 "$work/ask.py" 200 >"$work/out" 2>&1 && grep -q "^answered 200" "$work/out" || fail "questions by ports that stand in"
+own=$(($(asked) - before))
+[ "$own" -le 4 ] || fail "h3 asked $own times about 200 for what it was to be told"
+echo "of 200 answers by the other host it asked about $others, and where its port stands in about $own"
 
 # Each host drops one in a hundred of what other nodes tell it.
 if [ "$loss" -gt 0 ]; then
