@@ -46,9 +46,9 @@ sim: setup-build     ## SEEDS (2000) and FLOW_SEEDS (100) lives of simulated clu
 	.build/$(CONFIG)/selvage-sim --flows --mutants --seeds 200
 
 cluster: build setup-test    ## real nodes; founding, failing, strangers, recovery; WRITES (2000) while nodes are killed
-	python3 Tests/Cluster/life.py $(abspath $(BIN))
-	python3 Tests/Cluster/upgrade.py $(abspath $(BIN))
-	python3 Tests/Cluster/kill.py $(abspath $(BIN)) --writes $(WRITES)
+	/usr/bin/python3 Tests/Cluster/life.py $(abspath $(BIN))
+	/usr/bin/python3 Tests/Cluster/upgrade.py $(abspath $(BIN))
+	/usr/bin/python3 Tests/Cluster/kill.py $(abspath $(BIN)) --writes $(WRITES)
 
 kernel: build setup-test     ## the kernel lane: openvswitch under User-Mode Linux
 	@[ "$$(id -u)" = 0 ] || { echo "the kernel lane works on this machine's files and needs root: sudo make kernel"; exit 1; }

@@ -9,7 +9,7 @@ import Topology
 struct NodeEndpoints {
     let node: any NodeInterface
 
-    var all: [Endpoint] { [health, ready, status, flows, datapath, state, replication, tunnels, rules, trace] }
+    var all: [Endpoint] { [health, ready, metrics, status, flows, datapath, state, replication, tunnels, rules, trace] }
 
     private var health: Endpoint {
         Endpoint(
@@ -35,6 +35,23 @@ struct NodeEndpoints {
         ) { [node] _ in
             if let reason = await node.whyNotReady() { throw APIError(503, "not-ready", "Not ready", reason) }
             return try .json(["status": "ready"])
+        }
+    }
+
+    private var metrics: Endpoint {
+        Endpoint(
+            method: .get, path: "/metrics", id: "metrics", tag: "node",
+            summary: "Figures of the node in the text format of Prometheus: bounds and how full they are, delays, drops.",
+            access: .known, parameters: [NodeEndpoints.host],
+            answers: [.init(status: 200, text: "The figures.", type: "text/plain", schema: .string())],
+            problems: [403, 404, 502, 503]
+        ) { [node] call in
+            // They name tenants.
+            try call.mayRead(nil)
+            guard case .metrics(let text) = try await node.answer(.metrics, host: call.query["host"]) else {
+                throw APIError(502, "node", "The node can't answer that", "it is of another version: upgrade it")
+            }
+            return Reply(status: 200, type: MetricsText.type, body: .bytes(ByteBuffer(string: text)))
         }
     }
 
@@ -136,6 +153,7 @@ struct NodeEndpoints {
         case .replication(let answer): try .json(answer)
         case .rules(let answer): try .json(answer)
         case .tunnels(let answer): try .json(answer)
+        case .metrics(let text): try .json(text)
         }
     }
 }

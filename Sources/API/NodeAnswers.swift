@@ -14,6 +14,8 @@ public enum NodeRequest: Codable, Sendable {
     case replication
     /// How the tunnels to the other hosts are.
     case tunnels
+    /// Figures for whoever watches many nodes, in the text format of Prometheus.
+    case metrics
     /// What rules matched; those meant by the text, all without one.
     case rules(matching: String?)
     /// Simulate a described packet from a port.
@@ -36,6 +38,8 @@ public enum NodeResponse: Codable, Sendable {
     case replication(ReplicationAnswer)
     /// Answer to `tunnels`.
     case tunnels([TunnelAnswer])
+    /// Answer to `metrics`.
+    case metrics(String)
     /// Answer to `rules`.
     case rules([RuleAnswer])
     /// Answer to `trace`.

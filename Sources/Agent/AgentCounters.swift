@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Simulation
+import Wire
 
 /// Counters of a packet thread, by what was done or why not.
 public struct AgentCounters: Sendable, Equatable {
@@ -19,6 +20,8 @@ public struct AgentCounters: Sendable, Equatable {
     public var held: UInt64 = 0
     /// Those of them for which another host knew it.
     public var released: UInt64 = 0
+    /// How long packets waited for that.
+    public var heldTime = DurationCounts()
     /// Flows that found no room.
     public var tableFull: UInt64 = 0
     /// ICMP errors and answers over their rate.
@@ -45,6 +48,7 @@ public struct AgentCounters: Sendable, Equatable {
         parkingFull += other.parkingFull
         held += other.held
         released += other.released
+        heldTime.add(other.heldTime)
         tableFull += other.tableFull
         rateLimited += other.rateLimited
         unbound += other.unbound

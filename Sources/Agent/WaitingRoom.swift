@@ -118,7 +118,9 @@ extension PacketThread {
             let mayWait = !isOver && guest.until > now && guest.times < AgentLimits.heldTimes
             let isAgain = resume(
                 guest.packet, at: port, guest.port, thread, waited: mayWait ? (guest.until, guest.times) : nil)
-            if !isOver, !isAgain { counters.released &+= 1 }
+            if isAgain { continue }
+            if !isOver { counters.released &+= 1 }
+            counters.heldTime.add(now &+ AgentLimits.heldNanoseconds &- guest.until)
         }
     }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import DequeModule
+import Wire
 
 /// What the channels with a peer are at.
 public struct ChannelStatus: Sendable, Equatable {
@@ -31,6 +32,8 @@ public struct ChannelCounts: Sendable, Equatable {
     public var forgotten: UInt64 = 0
     /// Times that tables were to be compared.
     public var compared: UInt64 = 0
+    /// How long it was until datagrams with rows were known to have come.
+    public var acknowledged = DurationCounts()
 }
 
 /// The two channels between this node and a peer.
@@ -40,6 +43,8 @@ struct Channel: Sendable {
         var first: UInt64
         var count: UInt32
         var isPush: Bool
+        /// When, nanoseconds.
+        var at: UInt64
     }
 
     let id: PeerID
@@ -102,7 +107,7 @@ struct Channel: Sendable {
 
     /// Takes note of a datagram that is sent; its number.
     mutating func note(_ entries: Range<UInt64>, isPush: Bool, _ now: UInt64, _ options: ReplicatorOptions) -> UInt64 {
-        sent.append(Sent(first: entries.lowerBound, count: UInt32(entries.count), isPush: isPush))
+        sent.append(Sent(first: entries.lowerBound, count: UInt32(entries.count), isPush: isPush, at: now))
         beaconPause = options.beacon
         nextBeacon = now &+ options.beacon
         next += 1
@@ -146,6 +151,7 @@ struct Channel: Sendable {
 
     private mutating func acknowledge(before end: UInt64, _ now: UInt64, _ options: ReplicatorOptions) {
         guard end > acknowledged, end <= next else { return }
+        for one in sent.prefix(Int(end - acknowledged)) { counts.acknowledged.add(now > one.at ? now - one.at : 0) }
         sent.removeFirst(Int(end - acknowledged))
         acknowledged = end
         if acknowledged == next { nextBeacon = now &+ options.idle }

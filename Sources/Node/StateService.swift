@@ -31,6 +31,8 @@ final class StateService: Sendable {
         var comparing: Set<PeerID> = []
         var compared: UInt64 = 0
         var differed: UInt64 = 0
+        /// How long it took to compare, where it was done.
+        var took = DurationCounts()
     }
     private let progress = Mutex(Progress())
     private let worker: SerialThread
@@ -208,6 +210,7 @@ final class StateService: Sendable {
         let table = node.agent.state
         var cursor: UInt64 = 0
         var differs = false
+        let began = monotonicNanoseconds()
         // One question for all parts: what the first brings changes buckets, and they would be left out of the next.
         let sums = table.question(isFull: isFull, now: monotonicNanoseconds())
         repeat {
@@ -230,6 +233,7 @@ final class StateService: Sendable {
         progress.withLock { progress in
             progress.compared &+= 1
             if differs { progress.differed &+= 1 }
+            progress.took.add(monotonicNanoseconds() - began)
         }
         return true
     }
@@ -252,6 +256,8 @@ final class StateService: Sendable {
 
     /// How often tables were compared, and how often they differed.
     var comparisons: (compared: UInt64, differed: UInt64) { progress.withLock { ($0.compared, $0.differed) } }
+    /// How long that took.
+    var comparingTime: DurationCounts { progress.withLock { $0.took } }
     /// The other nodes.
     var peers: [PeerID] { progress.withLock { Array($0.peers.keys) } }
 }

@@ -10,6 +10,8 @@ import sys
 import tempfile
 import time
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from cluster import Cluster, Refused, wait_for
 
 passed = 0
@@ -153,6 +155,25 @@ def strangers(c):
         check("over TLS nobody sees anything without a key or a certificate", b" 401 " in tls.recv(4096))
 
 
+def figures(c):
+    """What is for Prometheus, as its own library reads it."""
+    code, text = c.get("n1", "/metrics")
+    families = {f.name: f for f in text_string_to_metric_families(text.decode())}
+    check(f"{len(families)} figures for Prometheus", code == 200 and len(families) > 40)
+    check("each has a help text and a type", all(f.documentation and f.type != "unknown" for f in families.values()))
+    peers = {s.labels["peer"] for s in families["selvage_state_peer_acknowledged_seconds"].samples}
+    check("how long rows take to come to each other node", {"n2", "n3"} <= peers)
+    rounds = families["selvage_state_comparing_seconds"].samples
+    buckets = [s.value for s in rounds if s.name.endswith("_bucket")]
+    total = next(s.value for s in rounds if s.name.endswith("_count"))
+    check("counts by how long add up", buckets == sorted(buckets) and buckets[-1] == total > 0)
+    limits = {s.labels["kind"]: s.value for s in families["selvage_state_rows_limit"].samples}
+    rows = {s.labels["kind"]: s.value for s in families["selvage_state_rows"].samples}
+    check("bounds stand beside what they bound", all(rows[kind] <= limits[kind] for kind in rows))
+    code, other = c.get("n1", "/metrics?host=n2")
+    check("another node's by asking this one", code == 200 and 'host="n2"' in other.decode())
+
+
 def curl(c, *arguments):
     _, api = c.ports["n1"]
     done = subprocess.run(["curl", "-sS", "--cacert", f"{c.data('n1')}/authorities.pem", "-o", "/dev/null", "-w", "%{http_code}",
@@ -166,12 +187,14 @@ def access(c):
     check("a viewer's key reads", curl(c, *bearer, "/v1/ports") == "200")
     check("and does not write", curl(c, *bearer, "-X", "DELETE", "/v1/bridges/t/busy") == "403")
     check("and sees no tokens", curl(c, *bearer, "/v1/cluster/tokens") == "403")
+    check("and reads the figures", curl(c, *bearer, "/metrics") == "200")
     own = c.ask("n1", "cluster", "keys", "create", "acme", "--role", "tenant:acme")
     bearer = ("-H", f"Authorization: Bearer {own}", "-X", "PUT", "-d", "{}", "-H", "Content-Type: application/json")
     check("a tenant's key writes what is the tenant's", curl(c, *bearer, "/v1/bridges/acme/own") in ("200", "201"))
     check("and nothing else", curl(c, *bearer, "/v1/bridges/t/other") == "403")
     bind = ("-H", f"Authorization: Bearer {own}", "-X", "PUT", "-H", "Content-Type: application/json", "-d",
             '{"host":"n1","interface":"lo"}')
+    check("and sees no figures", curl(c, "-H", f"Authorization: Bearer {own}", "/metrics") == "403")
     check("it binds no interface of a host", curl(c, *bind, "/v1/ports/acme/own/p") == "403")
     check("and sees no hosts", curl(c, "-H", f"Authorization: Bearer {own}", "/v1/hosts?tenant=acme") == "403")
     c.ask("n1", "cluster", "keys", "delete", "reader")
@@ -327,7 +350,7 @@ def main(binary):
     with tempfile.TemporaryDirectory(prefix="selvage-life-") as directory:
         c = Cluster(binary, directory)
         try:
-            for part in (growing, changing, failing, strangers, access, impostors, strange_certificates, rotating, recovering):
+            for part in (growing, changing, failing, strangers, access, figures, impostors, strange_certificates, rotating, recovering):
                 part(c)
         except BaseException:
             for name in sorted(os.listdir(directory)):
