@@ -563,6 +563,30 @@ def convergence(options, work):
            start=round(start_of(options.selvage, "--version"), 1), peer_start=begun and round(begun, 1))
 
 
+def migration(options, work):
+    """Pings lost, one each millisecond, when a port moves to another host while nothing else is sent."""
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../Lab/migrate.sh")
+    done = subprocess.run(["bash", script, options.selvage], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
+                          env=dict(os.environ, LOAD="no", MOVES="7"))
+    if done.returncode:
+        raise RuntimeError(f"migrate.sh: {done.stdout[-500:]}{done.stderr[-500:]}")
+    gaps = [int(n) for n in re.search(r"^gaps (.*) median", done.stdout, re.M).group(1).split()]
+    theirs = None
+    if OVN.missing():
+        print(f"no peer: {', '.join(OVN.missing())} missing (Debian packages ovn-central, ovn-host)", file=sys.stderr)
+    else:
+        peer = OVN(f"{work}/ovn-moves", run, wait_for, namespace)
+        try:
+            peer.start()
+            theirs = peer.moves(7)
+        finally:
+            peer.stop()
+    # Of the peer often none is lost; a ratio needs one.
+    result("migrate.gap", middle(gaps), "ms", "ovn", theirs and max(1, middle(theirs)), reach="<= 1 x", all=gaps, peer_all=theirs)
+    result("migrate.dying", int(re.search(r"^gap (\d+) when", done.stdout, re.M).group(1)), "ms", reach="< 300",
+           note="the old host dies at that moment")
+
+
 def capacity(options, work):
     """A node with 100,000 ports."""
     directory = f"{work}/capacity"
@@ -605,7 +629,7 @@ def main():
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--output", default="bench.json")
     parser.add_argument("--lane", choices=("here", "kernel"), default="here")
-    parts = ("simulate", "state", "userspace", "agreement", "convergence", "capacity", "kernel")
+    parts = ("simulate", "state", "userspace", "agreement", "convergence", "migration", "capacity", "kernel")
     parser.add_argument("--only", action="append", choices=parts, help="this part; may be given several times")
     options = parser.parse_args()
     work = tempfile.mkdtemp(prefix="selvage-bench.")
@@ -625,7 +649,7 @@ def main():
         if os.geteuid() != 0:
             print("the rest makes network namespaces and needs root", file=sys.stderr)
             return
-        for part in (state, userspace, agreement, convergence, capacity):
+        for part in (state, userspace, agreement, convergence, migration, capacity):
             if part.__name__ in wanted:
                 part(options, work)
                 # What a part left running would disturb the next.

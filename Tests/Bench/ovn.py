@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """OVN with two chassis on this machine, the peer of what it takes to put a topology in force."""
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -122,6 +123,37 @@ class OVN:
         began = clock()
         self.nb("--wait=hv", *self.port(number % 10, ports + number)[1:])
         return clock() - began
+
+    def moves(self, count):
+        """Milliseconds of pings lost at once, one each millisecond, for each move of a port between the chassis."""
+        places = {"bvs": (1, "ms", "02:00:00:00:aa:01", "10.200.0.1/24"), "bvm1": (1, "mm", "02:00:00:00:aa:02", "10.200.0.2/24"),
+                  "bvm2": (2, "mm", "02:00:00:00:aa:02", "10.200.0.2/24")}
+        self.nb("ls-add", "swm", "--", "lsp-add", "swm", "still", "--", "lsp-set-addresses", "still", "02:00:00:00:aa:01 10.200.0.1",
+                "--", "lsp-add", "swm", "moving", "--", "lsp-set-addresses", "moving", "02:00:00:00:aa:02 10.200.0.2",
+                "--", "lsp-set-options", "moving", "requested-chassis=ch1")
+        for name, (chassis, port, mac, address) in places.items():
+            self.namespace(name)
+            self.run("ip", "link", "add", "eth0", "netns", name, "address", mac, "mtu", "1400", "type", "veth", "peer", "name", port,
+                     "netns", f"bv{chassis}")
+            self.run("ip", "-n", name, "addr", "add", address, "dev", "eth0")
+            self.run("ip", "-n", name, "link", "set", "eth0", "up")
+            self.run("ip", "-n", f"bv{chassis}", "link", "set", port, "up")
+            # It does not complete partial checksums.
+            self.run("ip", "netns", "exec", name, "ethtool", "-K", "eth0", "tx", "off")
+            self.vsctl(chassis, "add-port", "br-int", port, "--", "set", "interface", port,
+                       f"external_ids:iface-id={'still' if name == 'bvs' else 'moving'}")
+        self.nb("--wait=hv", "sync")
+        self.wait_for(lambda: " 0% packet loss" in self.run(
+            "ip", "netns", "exec", "bvs", "ping", "-c", "1", "-W", "1", "10.200.0.2", check=False), 20, "the moving port")
+        gaps = []
+        for move in range(count):
+            process = subprocess.Popen(["ip", "netns", "exec", "bvs", "ping", "-n", "-i", "0.001", "-c", "2500", "-W", "1", "10.200.0.2"],
+                                       stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+            time.sleep(0.5)
+            self.nb("--wait=hv", "lsp-set-options", "moving", f"requested-chassis=ch{2 - move % 2}")
+            seen = [0] + [int(n) for n in re.findall(r"icmp_seq=(\d+)", process.communicate(timeout=60)[0])] + [2501]
+            gaps.append(max(b - a for a, b in zip(seen, seen[1:])) - 1)
+        return gaps
 
     def stop(self):
         for process in reversed(self.processes):
