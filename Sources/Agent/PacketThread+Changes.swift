@@ -269,6 +269,7 @@ extension PacketThread {
                     waits = true
                     return
                 }
+                if attempts == 1, picksUp(key), !mayPickUp { simulator.refuse(.notCaughtUp) }
             } while !takeNote(thread, at: port) && attempts < AgentLimits.translationAttempts
         }
         if waits {

@@ -145,6 +145,7 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
             if attempts == 1, picksUp(packet.key) {
                 let tag = epoch.fabric.tag(port)
                 if mayWaitForState(tag) { return waitForState(packet.owned(), tag) }
+                if !mayPickUp { simulator.refuse(.notCaughtUp) }
             }
         } while !takeNote(thread, at: port) && attempts < AgentLimits.translationAttempts
         if simulator.verdict.wait != nil {

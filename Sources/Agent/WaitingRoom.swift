@@ -82,6 +82,10 @@ extension PacketThread {
             && simulator.verdict.translations.contains { $0.isNew }
     }
 
+    /// Whether this host may begin a translation amid a connection: not while the others may well know it and can't have been
+    /// asked. The sender sends its segment again.
+    var mayPickUp: Bool { epoch.replication?.isCaughtUp ?? true }
+
     /// Whether the packet in hand may wait for what another host knows of its connection.
     func mayWaitForState(_ port: Tag) -> Bool {
         // Field by field: a copy of the verdict would be one of all its lists.

@@ -42,6 +42,7 @@ public final class FlowReplication: Sendable {
     /// Something waits to be sent: ``step(now:)`` is due soon. Called on packet threads.
     private let onPending: @Sendable () -> Void
     private let counted = Mutex(ReplicationCounters())
+    private let caughtUp = Atomic<Bool>(false)
     private let flushes = Mutex(Flushing())
 
     private struct Flushing {
@@ -92,6 +93,11 @@ public final class FlowReplication: Sendable {
     public var counters: ReplicationCounters { counted.withLock { $0 } }
     /// What the channels with a peer are at.
     public func status(of peer: PeerID) -> ChannelStatus? { table.telling.replicator.withLock { $0.status(of: peer) } }
+
+    /// Whether this host knows what the others did when it began: before, what it does not know may be known to all.
+    public var isCaughtUp: Bool { caughtUp.load(ordering: .relaxed) }
+    /// Tables were compared with another host in full, or there is nobody to compare them with.
+    public func setCaughtUp() { caughtUp.store(true, ordering: .relaxed) }
 
     // MARK: - Telling
 

@@ -41,6 +41,8 @@ final class StateService: Sendable {
     private static let patience: Int64 = 1
     /// How often tables are compared with some other node.
     private static let rounds = Duration.seconds(1)
+    /// When a node that found nobody to compare with goes on without.
+    private static let alone = Duration.seconds(10)
 
     init(_ node: Node, _ identity: NodeDirectory.Identity, _ directory: NodeDirectory, _ agent: Agent) throws {
         self.node = node
@@ -156,6 +158,7 @@ final class StateService: Sendable {
             Task { [self] in try? await keepSecrets() }
         }
         port.setPeers(peers)
+        if peers.isEmpty { replication.setCaughtUp() }
         guard before != peers else { return }
         membership.withLock { $0.setMembers(peers.mapValues(\.epoch), now: monotonicNanoseconds()) }
         if Set(before.keys) != Set(peers.keys) { replication.setPeers(Set(peers.keys)) }
@@ -170,6 +173,10 @@ final class StateService: Sendable {
     /// Compares tables: with whom it is asked for, and otherwise with some node each second.
     func run() async {
         await withDiscardingTaskGroup { group in
+            group.addTask { [self] in
+                try? await Task.sleep(for: StateService.alone)
+                replication.setCaughtUp()
+            }
             group.addTask { [self] in
                 while !Task.isCancelled {
                     try? await Task.sleep(for: StateService.rounds)
@@ -235,6 +242,7 @@ final class StateService: Sendable {
             if differs { progress.differed &+= 1 }
             progress.took.add(monotonicNanoseconds() - began)
         }
+        if isFull { replication.setCaughtUp() }
         return true
     }
 

@@ -142,11 +142,11 @@ public struct Simulator: ~Copyable {
         verdict.drop = .unplugged
     }
 
-    /// Makes the verdict that of a packet for whose connection there is no room: dropped, and no flow.
-    public mutating func refuse() {
+    /// Makes the verdict that of a packet whose connection can't begin, for want of room unless said: dropped, and no flow.
+    public mutating func refuse(_ reason: DropReason = .noRoom) {
         verdict.reset()
         verdict.isCacheable = false
-        verdict.drop = .noRoom
+        verdict.drop = reason
     }
 
     mutating func begin(_ packet: borrowing SimulatedPacket) {

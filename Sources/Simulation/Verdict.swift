@@ -266,6 +266,8 @@ public enum DropReason: String, Sendable, CaseIterable {
     case rogueServer = "machine plays DHCP server or router"
     /// There is no port left that a source could become, or this host has none yet.
     case portsExhausted = "no port left to translate to"
+    /// A segment amid a connection that this host does not know, which has just started: others may know it.
+    case notCaughtUp = "connection unknown to a host that has just started"
     /// Only protocols with ports, and ICMP queries, have something to tell their connections apart by.
     case notTranslatable = "protocol has no ports to translate"
     /// A packet that begins nothing, of a connection that is not known: a TCP reset, or an answer.

@@ -26,6 +26,8 @@ final class FlowNode {
     let replication: FlowReplication
     let thread: PacketThread
     let notes: Notes
+    /// When it was started.
+    let began: UInt64
     var membership: Membership
     /// The start of each other node that this one knows of.
     var lives: [PeerID: Int] = [:]
@@ -38,6 +40,7 @@ final class FlowNode {
     ) {
         let notes = Notes()
         self.notes = notes
+        began = clock()
         table = StateTable(seed: seed, onPortsWanted: { notes.wantsPorts.withLock { $0 = true } })
         table.set(RowStamps(origin: UInt16(host.number), offset: wall))
         table.set(connections: [:], translations: [:], lifetimes: lifetimes)

@@ -39,6 +39,7 @@ extension FlowWorld {
                     at: now + delay(100...3000))
             } else if isFull {
                 node.owed.removeAll { $0 == hosts[from].id }
+                node.replication.setCaughtUp()
             }
         case .offer(let to, let rows): merge(rows, at: to)
         default: break

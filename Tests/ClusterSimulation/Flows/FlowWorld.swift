@@ -295,6 +295,8 @@ public final class FlowWorld {
     private func tick(_ host: Int, _ life: Int) {
         guard let node = alive(host, life) else { return }
         events.add(.tick(host, life: life), at: now + 100 * FlowWorld.millisecond)
+        // Whoever finds nobody goes on alone.
+        if now > node.began + 10 * FlowWorld.second { node.replication.setCaughtUp() }
         node.thread.wake(hosts[host].datapath)
         act(host, node.membership.tick(now: now))
         // About once a second, as a node does.
