@@ -155,17 +155,16 @@ extension PacketThread {
                 // The flow goes on as it is until the neighbor answers, or does not.
                 flows.retag(id, simulator.verdict.tags, own: simulator.verdict.ownTags)
                 _ = lot.watch(query, now: now)
-                takeNote(thread)
                 sendGenerated(thread, generation: 0)
                 continue
             }
-            // No packet came: nothing begins by it, and the next packet decides.
-            if simulator.verdict.beginsConnection {
+            // No packet came: nothing begins by it and nothing is learned of it, and the next packet decides. The old port of a
+            // station that went elsewhere would have it back, the new one in turn, without end.
+            if simulator.verdict.beginsConnection || teachesStation {
                 thread.remove(id)
                 flows.remove(id)
                 continue
             }
-            takeNote(thread, isPacket: false)
             guard simulator.verdict.isCacheable || record.isStanding else {
                 thread.remove(id)
                 flows.remove(id)
@@ -195,6 +194,14 @@ extension PacketThread {
         }
     }
 
+    /// Whether a packet as was simulated last would tell that a station is elsewhere than it was thought to be.
+    private var teachesStation: Bool {
+        simulator.verdict.learned.contains { learned in
+            guard case .mac(let mac, let vlan, let bridge, let port) = learned else { return false }
+            return state.port(of: mac, vlan: vlan, bridge: bridge) != port
+        }
+    }
+
     /// Decides flows of an earlier run again, from their keys. What comes out the same is installed over itself, which
     /// leaves no gap; the rest goes.
     func inherit(_ inherited: [InheritedFlow], _ thread: any DatapathThread) {
@@ -204,7 +211,7 @@ extension PacketThread {
                 resimulate(old.key)
                 // Its packets were let through before: their connection goes on.
                 if simulator.verdict.beginsConnection {
-                    takeNote(thread)
+                    takeNote(thread, isPacket: false)
                     resimulate(old.key)
                 }
                 if simulator.verdict.isCacheable, simulator.verdict.wait == nil {

@@ -280,7 +280,8 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
     /// Keeps what the last simulation taught, and tells it.
     ///
     /// - Parameters:
-    ///   - isPacket: whether a packet was simulated; otherwise connections are as alive as they were.
+    ///   - isPacket: whether a packet was simulated; otherwise it was a flow that packets went by before, of which only
+    ///     connections are learned.
     ///   - port: where it came in.
     /// - Returns: whether the verdict stands. It does not when another packet got the port meanwhile that this one's source
     ///   was to become: it is to be simulated again.
@@ -292,7 +293,7 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
         var told = ToldEntries()
         let owner = port.map { epoch.fabric.owner(of: $0) }
         for learned in simulator.verdict.learned {
-            if !isPacket, learned.isOfConnection { continue }
+            if !isPacket, !learned.isOfConnection { continue }
             switch state.learn(learned, owner: owner, now: now, told: &told) {
             case .news: news.formUnion(learned.tags)
             case .known: break

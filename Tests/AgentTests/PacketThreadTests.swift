@@ -281,6 +281,47 @@ private final class Scene {
         #expect(told == (isStateful ? [PeerID(2), PeerID(3)] : [PeerID(2)]))
     }
 
+    @Test func `a station that went elsewhere is not claimed back by the flow that it left, and is found again by its next packet`()
+        throws
+    {
+        let drawing = """
+            hosts: { h1: { address: 192.0.2.1 }, h2: { address: 192.0.2.2 } }
+            tunnel: vxlan
+            tenants:
+              t:
+                bridges:
+                  a:
+                    ports:
+                      one: { host: h1, interface: one }
+                      two: { host: h2, interface: two }
+                      vm: { host: h1, interface: vm, mac: "0e:00:00:00:01:02" }
+            """
+        let scene = Scene(try draw(drawing), isReplicated: true)
+        let standing = scene.datapath.installed.count
+        let bridge = Simulation.Tag.bridge(DevicePath(tenant: "t", name: "a"))
+        let (one, two) = (
+            Simulation.Tag.port(PortPath(device: DevicePath(tenant: "t", name: "a"), name: "one")),
+            Simulation.Tag.port(PortPath(device: DevicePath(tenant: "t", name: "a"), name: "two"))
+        )
+        let frame = Frame.ethernet(
+            from: stranger, to: MACAddress(bits: 0x0e00_0000_0102), type: 0x0900, payload: [UInt8](repeating: 0, count: 46))
+        scene.send(frame, port: 1)
+        scene.wake()
+        #expect(scene.state.port(of: stranger, vlan: 0, bridge: bridge) == one)
+        #expect(scene.datapath.installed.count == standing + 1)
+        // Another host tells that it speaks there.
+        let moved = Learned.mac(stranger, vlan: 0, bridge: bridge, port: two)
+        #expect(scene.state.learn(moved, now: monotonicNanoseconds()) == .news)
+        scene.thread.post(.invalidate(Set(moved.tags)))
+        for _ in 0..<3 { scene.wake() }
+        #expect(scene.state.port(of: stranger, vlan: 0, bridge: bridge) == two)
+        #expect(scene.datapath.installed.count == standing)
+        // It comes back: no flow hides that.
+        scene.send(frame, port: 1)
+        scene.wake()
+        #expect(scene.state.port(of: stranger, vlan: 0, bridge: bridge) == one)
+    }
+
     @Test func `an unknown tunnel key leaves no flow`() throws {
         let scene = Scene(try draw(Self.drawing(hosts: ", h2: { address: 192.0.2.2 }")))
         let standing = scene.datapath.installed.count
