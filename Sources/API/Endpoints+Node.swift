@@ -9,7 +9,9 @@ import Topology
 struct NodeEndpoints {
     let node: any NodeInterface
 
-    var all: [Endpoint] { [health, ready, metrics, status, flows, datapath, state, replication, tunnels, rules, trace] }
+    var all: [Endpoint] {
+        [health, ready, metrics, status, flows, datapath, state, replication, tunnels, rules, trace]
+    }
 
     private var health: Endpoint {
         Endpoint(
@@ -41,7 +43,8 @@ struct NodeEndpoints {
     private var metrics: Endpoint {
         Endpoint(
             method: .get, path: "/metrics", id: "metrics", tag: "node",
-            summary: "Figures of the node in the text format of Prometheus: bounds and how full they are, delays, drops.",
+            summary:
+                "Figures of the node in the text format of Prometheus: bounds and how full they are, delays, drops.",
             access: .known, parameters: [NodeEndpoints.host],
             answers: [.init(status: 200, text: "The figures.", type: "text/plain", schema: .string())],
             problems: [403, 404, 502, 503]

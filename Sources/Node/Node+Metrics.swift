@@ -19,9 +19,11 @@ extension Node {
         text.gauge(
             "selvage_node_info", "The node's version and name.",
             [.init(1, ("version", Founding.version), ("host", name), ("datapath", agent.datapath.kind.rawValue))])
-        text.counter("selvage_node_uptime_seconds_total", "Seconds since the node started.", [
-            .init(Double(monotonicNanoseconds() - started) / 1e9)
-        ])
+        text.counter(
+            "selvage_node_uptime_seconds_total", "Seconds since the node started.",
+            [
+                .init(Double(monotonicNanoseconds() - started) / 1e9)
+            ])
         text.gauge("selvage_topology_revision", "The revision of the topology that is in force here.", follower.applied)
         await writeAgreement(&text)
         writePackets(&text)
@@ -44,7 +46,10 @@ extension Node {
         if let latency = status.writeLatency {
             text.gauge(
                 "selvage_raft_log_write_seconds", "How long the latest writes to the log took.",
-                [.init(latency.median / 1000, [("quantile", "0.5")]), .init(latency.p99 / 1000, [("quantile", "0.99")])])
+                [
+                    .init(latency.median / 1000, [("quantile", "0.5")]),
+                    .init(latency.p99 / 1000, [("quantile", "0.99")]),
+                ])
         }
         text.counter(
             "selvage_peer_dropped_total", "What nodes said to each other by TLS and was not sent or taken, by reason.",
@@ -158,7 +163,8 @@ extension Node {
             [.init(journal.written, ("outcome", "written")), .init(journal.dropped, ("outcome", "dropped"))])
         text.gauge("selvage_journal_loaded_rows", "Rows that were read when the node started.", journal.loaded)
         text.gauge("selvage_journal_load_seconds", "How long that took.", [.init(journal.loadSeconds)])
-        text.gauge("selvage_journal_failed", "1 when the journal is not written any more.", journal.problem == nil ? 0 : 1)
+        text.gauge(
+            "selvage_journal_failed", "1 when the journal is not written any more.", journal.problem == nil ? 0 : 1)
     }
 
     private func writeReplication(_ text: inout MetricsText) {
@@ -209,9 +215,11 @@ extension Node {
             each { $0.sent &- $0.acknowledged })
         text.gauge("selvage_state_peer_missing", "Datagrams of a node that are missing.", each { UInt64($0.missing) })
         text.counter("selvage_state_peer_resent_total", "Datagrams that a node asked for again.", each(\.counts.resent))
-        text.counter("selvage_state_peer_asked_total", "Times that a node was asked for what is missing.", each(\.counts.asked))
         text.counter(
-            "selvage_state_peer_forgotten_total", "Times that a node did not keep up, and tables were compared instead.",
+            "selvage_state_peer_asked_total", "Times that a node was asked for what is missing.", each(\.counts.asked))
+        text.counter(
+            "selvage_state_peer_forgotten_total",
+            "Times that a node did not keep up, and tables were compared instead.",
             each(\.counts.forgotten))
         text.histogram(
             "selvage_state_peer_acknowledged_seconds", "How long it was until rows were known to have come to a node.",

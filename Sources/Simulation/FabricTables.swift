@@ -76,7 +76,9 @@ struct FabricTables: Sendable {
                 portsOfBridge[Int(device)].append(index)
             }
         }
-        for group in topology.portGroups.values where group.isStateful { standIns[Tag.portGroup(group.path).bits] = [:] }
+        for group in topology.portGroups.values where group.isStateful {
+            standIns[Tag.portGroup(group.path).bits] = [:]
+        }
         for index in ports.indices {
             if let port = topology.ports[portPaths[index]] { fillPort(Int32(index), port) }
         }

@@ -281,7 +281,9 @@ private final class Scene {
         #expect(told == (isStateful ? [PeerID(2), PeerID(3)] : [PeerID(2)]))
     }
 
-    @Test func `a station that went elsewhere is not claimed back by the flow that it left, and is found again by its next packet`()
+    @Test
+    func
+        `a station that went elsewhere is not claimed back by the flow that it left, and is found again by its next packet`()
         throws
     {
         let drawing = """
@@ -304,7 +306,8 @@ private final class Scene {
             Simulation.Tag.port(PortPath(device: DevicePath(tenant: "t", name: "a"), name: "two"))
         )
         let frame = Frame.ethernet(
-            from: stranger, to: MACAddress(bits: 0x0e00_0000_0102), type: 0x0900, payload: [UInt8](repeating: 0, count: 46))
+            from: stranger, to: MACAddress(bits: 0x0e00_0000_0102), type: 0x0900,
+            payload: [UInt8](repeating: 0, count: 46))
         scene.send(frame, port: 1)
         scene.wake()
         #expect(scene.state.port(of: stranger, vlan: 0, bridge: bridge) == one)

@@ -276,9 +276,13 @@ extension FlowWorld {
         }
         guard let since = connection.askedSince else { return }
         // While nothing is wrong nothing waits for longer than others take to answer.
-        if !isHurt || machines.wellSince != nil, now - since > 40 * FlowWorld.millisecond, since >= machines.wellSince ?? 0 {
+        if !isHurt || machines.wellSince != nil, now - since > 40 * FlowWorld.millisecond,
+            since >= machines.wellSince ?? 0
+        {
             tell(number)
-            fail("connection \(number) waited \((now - since) / FlowWorld.millisecond) ms for an answer while all was well")
+            fail(
+                "connection \(number) waited \((now - since) / FlowWorld.millisecond) ms for an answer while all was well"
+            )
         }
         connection.askedSince = nil
         machines.connections[number] = connection

@@ -156,7 +156,9 @@ public final class FlowWorld {
         let stale = hosts.map(staleFlows)
         run(for: 2 * FlowWorld.second)
         for (host, before) in zip(hosts, stale) {
-            if let flow = staleFlows(host).intersection(before).sorted().first { fail("\(host.name) forwards by \(flow)") }
+            if let flow = staleFlows(host).intersection(before).sorted().first {
+                fail("\(host.name) forwards by \(flow)")
+            }
         }
         run(for: 3 * FlowWorld.longest)
         for host in hosts {
