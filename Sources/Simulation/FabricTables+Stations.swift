@@ -20,7 +20,8 @@ extension FabricTables {
                 stations.insert(
                     .init(hash: Self.hash(place.bridge, mac), vlan: place.vlan, port: via, owner: owner))
             }
-            for address in names where neighbor(place.bridge, place.vlan, address) == nil {
+            // A router that only answers for an address leaves it to who has it, whichever came first.
+            for address in names where declared(place.bridge, place.vlan, address) == nil {
                 neighbors.insert(
                     .init(hash: Self.hash(place.bridge, address), vlan: place.vlan, port: via, owner: owner))
             }
@@ -59,9 +60,7 @@ extension FabricTables {
     /// The declared neighbor of an address: a machine or router that has it, or else a router that answers for it.
     @inline(__always)
     func neighbor(_ bridge: Int32, _ vlan: UInt16, _ address: IPAddress) -> Neighbor? {
-        var found = neighbors.first(Self.hash(bridge, address), vlan) { slot in
-            ports[Int(slot.port)].device == bridge && isAddress(address, of: slot.owner)
-        }
+        var found = declared(bridge, vlan, address)
         if found == nil, answered.count > 0 {
             found = answered.least(Self.hash(bridge, address), vlan, by: { ports[Int($0.owner)].tag.bits }) { slot in
                 ports[Int(slot.port)].device == bridge && isAnswered(address, by: slot.owner)
@@ -69,6 +68,14 @@ extension FabricTables {
         }
         guard let found else { return nil }
         return Neighbor(port: found.port, mac: ports[Int(found.owner)].mac, owner: found.owner)
+    }
+
+    /// Who has an address.
+    @inline(__always)
+    private func declared(_ bridge: Int32, _ vlan: UInt16, _ address: IPAddress) -> StationTable.Slot? {
+        neighbors.first(Self.hash(bridge, address), vlan) { slot in
+            ports[Int(slot.port)].device == bridge && isAddress(address, of: slot.owner)
+        }
     }
 
     @inline(__always)
