@@ -28,7 +28,8 @@ import Wire
         let state = TableState()
         var fabric = Fabric(topology, localHost: "h1")
         var patched = 0
-        var standIns = 0
+        let drawn = fabric.localPorts.map { fabric.standIns(of: $0).map(fabric.name) }
+        #expect(!drawn.isEmpty && drawn.allSatisfy { Set($0).contains("h1") }, "ports of one group stand in for each other")
         for round in 0..<150 {
             let next = changes.next(topology, &random)
             let difference = TopologyDifference(from: topology, to: next)
@@ -54,7 +55,6 @@ import Wire
                 let (here, there) = (fabric.standIns(of: index), other.fabric.standIns(of: same))
                 #expect(
                     Set(here.map(fabric.name)) == Set(there.map(other.fabric.name)), "seed \(seed) at \(port.path)")
-                standIns += here.count
             }
             for _ in 0..<60 {
                 guard let from = exterior.randomElement(using: &random), let to = ports.randomElement(using: &random)
@@ -78,8 +78,7 @@ import Wire
                 if a != b { return }
             }
         }
-        #expect(patched > 50, "hardly a fabric was patched: \(patched)")
-        #expect(standIns > 0, "no port ever stood in for another")
+        #expect(patched > 50, "seed \(seed): hardly a fabric was patched: \(patched)")
     }
 
     private func arrival(_ key: UInt32, _ host: Host) -> [String] {

@@ -116,14 +116,16 @@ public struct TopologyChanges {
             topology.securityGroups[group.path] = Int.random(in: 0...5, using: &random) == 0 ? nil : group
         case 23, 24:
             let group = DevicePath(tenant: "t", name: "k\(Int.random(in: 0...1, using: &random))")
-            topology.portGroups[group] = PortGroup(path: group, isStateful: Bool.random(using: &random))
-            if Int.random(in: 0...5, using: &random) == 0 {
+            topology.portGroups[group] = PortGroup(path: group, isStateful: Int.random(in: 0...3, using: &random) > 0)
+            if Int.random(in: 0...7, using: &random) == 0 {
                 topology.portGroups[group] = nil
                 for port in topology.ports.values { topology.ports[port.path]?.groups.remove(group.name) }
             }
         case 25, 26:
             let names = topology.portGroups.values.map(\.path.name).sorted()
-            topology.ports[path]?.groups = Set(names.filter { _ in Bool.random(using: &random) })
+            for path in ports.shuffled(using: &random).prefix(6) {
+                topology.ports[path]?.groups = Set(names.filter { _ in Bool.random(using: &random) })
+            }
         case 21, 22:
             let names = topology.securityGroups.values.map(\.path.name).sorted()
             topology.ports[path]?.security = Set(names.filter { _ in Bool.random(using: &random) })
