@@ -29,7 +29,8 @@ import Wire
         var fabric = Fabric(topology, localHost: "h1")
         var patched = 0
         let drawn = fabric.localPorts.map { fabric.standIns(of: $0).map(fabric.name) }
-        #expect(!drawn.isEmpty && drawn.allSatisfy { Set($0).contains("h1") }, "ports of one group stand in for each other")
+        #expect(
+            !drawn.isEmpty && drawn.allSatisfy { Set($0).contains("h1") }, "ports of one group stand in for each other")
         for round in 0..<150 {
             let next = changes.next(topology, &random)
             let difference = TopologyDifference(from: topology, to: next)
