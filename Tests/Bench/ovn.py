@@ -149,9 +149,14 @@ class OVN:
         for move in range(count):
             process = subprocess.Popen(["ip", "netns", "exec", "bvs", "ping", "-n", "-i", "0.001", "-c", "2500", "-W", "1", "10.200.0.2"],
                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
-            time.sleep(0.5)
+            text = ""
+            for line in process.stdout:
+                text += line
+                if "icmp_seq=300 " in line:
+                    break
             self.nb("--wait=hv", "lsp-set-options", "moving", f"requested-chassis=ch{2 - move % 2}")
-            seen = [0] + [int(n) for n in re.findall(r"icmp_seq=(\d+)", process.communicate(timeout=60)[0])] + [2501]
+            text += process.communicate(timeout=60)[0]
+            seen = [0] + [int(n) for n in re.findall(r"icmp_seq=(\d+)", text)] + [2501]
             gaps.append(max(b - a for a, b in zip(seen, seen[1:])) - 1)
         return gaps
 
