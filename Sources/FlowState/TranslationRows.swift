@@ -146,27 +146,26 @@ final class TranslationRows: RowTable {
     func find(
         _ reader: inout ByteReader, _ form: UInt8, now: UInt64, into out: inout ByteWriter
     ) throws(MalformedBytes) {
-        let ipProtocol: UInt8 = try reader.number()
-        let zone = try reader.tag()
-        let tuple = try reader.sides(RowForm.family(form), ipProtocol)
-        let record = state.withLock { state in
-            state.table.find(tuple, zone: zone, now: now) == nil ? nil : state.table.record(tuple, zone: zone)
-        }
-        if let record { write(record, now, into: &out) }
+        if let record = try named(&reader, form, now) { write(record, now, into: &out) }
     }
 
     /// The connection that the key of a translated one names, as it began.
     func original(
         _ reader: inout ByteReader, _ form: UInt8, now: UInt64
     ) throws(MalformedBytes) -> (tuple: ConnectionTuple, zone: Tag)? {
+        guard let record = try named(&reader, form, now) else { return nil }
+        return (record.original, record.zone)
+    }
+
+    /// What a key names, if it is known.
+    private func named(
+        _ reader: inout ByteReader, _ form: UInt8, _ now: UInt64
+    ) throws(MalformedBytes) -> TranslationTable.Record? {
         let ipProtocol: UInt8 = try reader.number()
         let zone = try reader.tag()
         let tuple = try reader.sides(RowForm.family(form), ipProtocol)
         return state.withLock { state in
-            guard state.table.find(tuple, zone: zone, now: now) != nil,
-                let record = state.table.record(tuple, zone: zone)
-            else { return nil }
-            return (record.original, zone)
+            state.table.find(tuple, zone: zone, now: now) == nil ? nil : state.table.record(tuple, zone: zone)
         }
     }
 
