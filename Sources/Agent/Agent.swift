@@ -28,6 +28,9 @@ public final class Agent: Sendable {
         var numbers: [PortPath: PortNumber] = [:]
         var interfaces: [PortPath: String] = [:]
         var problems: [PortPath: String] = [:]
+        /// Ports that went to another host, and until when what comes in by their interfaces here is taken: the others learn
+        /// of it one after another.
+        var lingering: [PortPath: UInt64] = [:]
         var tunnels: [TunnelZone.Encapsulation: (specification: PortSpecification, number: PortNumber)] = [:]
         var tunnelProblem: String?
         var hasInherited = false
@@ -135,9 +138,16 @@ public final class Agent: Sendable {
             control.fabric = Fabric(topology, after: control.fabric, difference)
             if reconcileTunnels(&control) { tags.formUnion(topology.hosts.keys.map(Tag.host)) }
             let bindings = control.hasInherited ? difference.ports.union(control.problems.keys) : allBindings(control)
-            tags.formUnion(reconcileBindings(&control, bindings, gone: []).map(Tag.port))
+            let (unbound, coming) = releaseBindings(&control, bindings, gone: [])
+            tags.formUnion(unbound.map(Tag.port))
             findTranslators(&control, difference)
             applySettings(control.topology, difference)
+            // To open an interface takes a while: what comes for its port meanwhile is held.
+            if !coming.isEmpty, control.hasInherited {
+                _ = publish(&control, changed: tags)
+                tags.removeAll()
+            }
+            tags.formUnion(openBindings(&control, coming).map(Tag.port))
             let adopted = publish(&control, changed: tags)
             if !control.hasInherited {
                 control.hasInherited = true
@@ -256,7 +266,18 @@ public final class Agent: Sendable {
 
     /// Makes bindings of ports what the topology says and the host's interfaces allow. Returns the ports that it bound or
     /// unbound.
-    private func reconcileBindings(_ control: inout Control, _ paths: Set<PortPath>, gone: Set<String>) -> [PortPath] {
+    private func reconcileBindings(
+        _ control: inout Control, _ paths: Set<PortPath>, gone: Set<String>
+    ) -> [PortPath] {
+        let (unbound, coming) = releaseBindings(&control, paths, gone: gone)
+        return unbound + openBindings(&control, coming)
+    }
+
+    /// Lets go of the interfaces that ports are no longer bound to. Returns these ports, and those that are to be bound.
+    private func releaseBindings(
+        _ control: inout Control, _ concerned: Set<PortPath>, gone: Set<String>
+    ) -> (unbound: [PortPath], coming: [(path: PortPath, interface: String)]) {
+        let paths = concerned.union(control.lingering.keys)
         var wanted: [PortPath: String] = [:]
         for path in paths {
             if case .exterior(host, let interface)? = control.topology.ports[path]?.attachment {
@@ -264,16 +285,31 @@ public final class Agent: Sendable {
             }
         }
         var changed: [PortPath] = []
+        let now = monotonicNanoseconds()
+        let wantedInterfaces = Set(wanted.values)
         // What goes goes first: its interface may be wanted by another port.
         for path in paths {
             guard let number = control.numbers[path] else { continue }
             let interface = control.interfaces[path] ?? ""
-            if wanted[path] != interface || gone.contains(interface) || !interfaceExists(interface) {
-                try? datapath.removePort(number)
-                control.numbers[path] = nil
-                control.interfaces[path] = nil
-                changed.append(path)
+            let isThere = !gone.contains(interface) && interfaceExists(interface)
+            if wanted[path] == interface, isThere {
+                control.lingering[path] = nil
+                continue
             }
+            if isThere, !wantedInterfaces.contains(interface), isElsewhere(path, control.topology),
+                control.lingering[path, default: now &+ AgentLimits.lingerNanoseconds] > now
+            {
+                if control.lingering[path] == nil {
+                    control.lingering[path] = now &+ AgentLimits.lingerNanoseconds
+                    changed.append(path)
+                }
+                continue
+            }
+            control.lingering[path] = nil
+            try? datapath.removePort(number)
+            control.numbers[path] = nil
+            control.interfaces[path] = nil
+            changed.append(path)
         }
         for path in paths where wanted[path] == nil { control.problems[path] = nil }
         var coming: [(path: PortPath, interface: String)] = []
@@ -284,6 +320,13 @@ public final class Agent: Sendable {
                 control.problems[path] = "interface \(interface) does not exist"
             }
         }
+        return (changed, coming)
+    }
+
+    private func openBindings(
+        _ control: inout Control, _ coming: [(path: PortPath, interface: String)]
+    ) -> [PortPath] {
+        var changed: [PortPath] = []
         for (port, result) in zip(coming, datapath.addPorts(coming.map { .interface($0.interface) })) {
             switch result {
             case .success(let number):
@@ -295,6 +338,24 @@ public final class Agent: Sendable {
             }
         }
         return changed
+    }
+
+    private func isElsewhere(_ path: PortPath, _ topology: Topology) -> Bool {
+        guard case .exterior(let other, _)? = topology.ports[path]?.attachment else { return false }
+        return other != host
+    }
+
+    /// Lets go of the interfaces of ports that went to another host a while ago.
+    ///
+    /// - Returns: when to call again, monotonic nanoseconds; `nil` when there are none left.
+    public func endLingering() -> UInt64? {
+        control.withLock { control in
+            guard let first = control.lingering.values.min() else { return nil }
+            if first > monotonicNanoseconds() { return first }
+            let changed = Set(reconcileBindings(&control, [], gone: []).map(Tag.port))
+            if !changed.isEmpty { _ = publish(&control, changed: changed) }
+            return control.lingering.values.min()
+        }
     }
 
     /// Opens and closes tunnel ports; true when one came or went.

@@ -22,6 +22,8 @@ public struct AgentCounters: Sendable, Equatable {
     public var released: UInt64 = 0
     /// How long packets waited for that.
     public var heldTime = DurationCounts()
+    /// Packets by tunnel for ports that were not here, held until they come.
+    public var strays: UInt64 = 0
     /// Flows that found no room.
     public var tableFull: UInt64 = 0
     /// ICMP errors and answers over their rate.
@@ -49,6 +51,7 @@ public struct AgentCounters: Sendable, Equatable {
         held += other.held
         released += other.released
         heldTime.add(other.heldTime)
+        strays += other.strays
         tableFull += other.tableFull
         rateLimited += other.rateLimited
         unbound += other.unbound

@@ -80,6 +80,15 @@ package final class Epoch: Sendable {
         self.peers = peers
     }
 
+    /// The port that a packet's tunnel key stands for, if it is bound, but not here: to another host, or to an interface that is
+    /// not open yet. One that went to another host a moment ago still counts as here.
+    func absentPort(of key: FlowKey) -> PortIndex? {
+        guard case .tunnel? = ingress(key.inPort),
+            let port = fabric.boundPort(ofKey: UInt32(truncatingIfNeeded: key.tunnelID) & ~TunnelKeys.sentOn),
+            number(of: port) == nil
+        else { return nil }
+        return port
+    }
     func number(of port: PortIndex) -> PortNumber? { portNumbers[port] }
     func ingress(_ number: UInt32) -> Ingress? { ingresses[number] }
     func tunnel(to host: HostIndex) -> Tunnel? { tunnels[host] }

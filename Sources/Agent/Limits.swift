@@ -61,6 +61,14 @@ public enum AgentLimits {
     public static let unknownStateNanoseconds: UInt64 = 1_000_000_000
     /// Connections that nobody knew a moment ago, of which that is remembered.
     public static let unknownStates = 8192
+    /// How long a packet is held that came by tunnel for a port that is not here: it may be on its way.
+    public static let strayNanoseconds: UInt64 = 50_000_000
+    /// Such packets of one thread.
+    public static let straysPerThread = 4096
+    /// Such packets for one port.
+    public static let straysPerPort = 1024
+    /// How long a host goes on to take what comes in by the interface of a port that went to another one.
+    public static let lingerNanoseconds: UInt64 = 200_000_000
     /// Packets that come of a packet that comes of a packet.
     public static let generations = 4
     /// Distinct tags of one flow that are kept; past it a flow is not installed.

@@ -42,6 +42,7 @@ extension PacketThread {
             }
         }
         decide(waiting.takeDue(now: now), isOver: true, thread)
+        releaseStrays(thread)
         var silent: Set<Tag> = []
         for due in lot.due(now: now) {
             switch due {
@@ -78,6 +79,7 @@ extension PacketThread {
         simulator = Simulator(fabric: epoch.fabric, state: state)
         decideAgain(flows.flows(with: changed), thread)
         if installsStanding { installStanding(thread) }
+        releaseStrays(thread)
         resume(lot.takeAll(), thread)
         let waited = undecided.values.flatMap(\.self)
         undecided.removeAll()
@@ -97,6 +99,7 @@ extension PacketThread {
                     key.vlanTCI = arrival.vlan == Fabric.anyTag ? 0x1000 : 0x1000 | arrival.vlan
                     key.vlanTPID = EtherType.vlan
                 }
+                if epoch.absentPort(of: key) != nil { continue }
                 if let id = gone.removeValue(forKey: Arrival(key)), flows.find(id) != nil { continue }
                 let flow = standingFlow(key)
                 standing[Arrival(key)] = flow.id
@@ -144,7 +147,8 @@ extension PacketThread {
         for id in ids {
             guard let slot = flows.find(id) else { continue }
             let record = flows[slot]
-            guard epoch.ingress(record.sample.inPort) != nil else {
+            // What comes for a port that is not here is held for a while: a packet decides, not what was.
+            guard epoch.ingress(record.sample.inPort) != nil, epoch.absentPort(of: record.sample) == nil else {
                 thread.remove(id)
                 flows.remove(id)
                 continue

@@ -64,6 +64,8 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
     var undecided: [Tag: [InheritedFlow]] = [:]
     /// Packets that wait for what another host knows.
     var waiting = WaitingRoom()
+    /// Packets for ports that may be on their way here.
+    var strays = StrayRoom()
     var wantBudget = RateLimit(perSecond: AgentLimits.wantsPerSecond)
     /// Flows that let nothing through because nobody knew their connection, and when that was decided.
     var provisional: [FlowID: UInt64] = [:]
@@ -209,13 +211,18 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
     }
 
     func arrive(_ packet: borrowing UpcallPacket, _ thread: any DatapathThread) {
-        let key = UInt32(truncatingIfNeeded: packet.key.tunnelID)
-        counters.simulated &+= 1
-        simulator.simulateArrival(
+        if holdsStray(packet) { return }
+        let actions = decideArrival(
             SimulatedPacket(
                 key: packet.key, layout: packet.layout, bytes: UnsafeRawBufferPointer(packet.bytes).bytes,
-                length: packet.length),
-            key: key)
+                length: packet.length), thread)
+        thread.execute(actions, on: packet)
+    }
+
+    /// Decides a packet that came by tunnel, and installs what is decided.
+    func decideArrival(_ packet: borrowing SimulatedPacket, _ thread: any DatapathThread) -> [Action] {
+        counters.simulated &+= 1
+        simulator.simulateArrival(packet, key: UInt32(truncatingIfNeeded: packet.key.tunnelID))
         let (actions, mask) = ActionBuilder.actions(of: simulator.verdict, epoch)
         // Keys that nobody has would fill the table, and a thread that does not keep the standing flows would let them
         // expire.
@@ -223,7 +230,7 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
             install(Flow(key: packet.key, mask: mask, actions: actions), sample: packet.key, thread)
         }
         if let reason = simulator.verdict.drop { counters.drops[reason, default: 0] &+= 1 }
-        thread.execute(actions, on: packet)
+        return actions
     }
 
     func withoutCheck(_ actions: [Action]) -> [Action] {

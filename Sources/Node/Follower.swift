@@ -24,6 +24,8 @@ final class Follower: Sendable {
     // Touched by jobs of `thread` only.
     private nonisolated(unsafe) var lastEnd: UInt64 = 0  // of `thread`
     private nonisolated(unsafe) var lastDuration: UInt64 = 0  // of `thread`
+    // Whether a task waits until it is time to look again.
+    private nonisolated(unsafe) var hasLingering = false  // of `thread`
 
     init(_ agent: Agent) throws(SystemError) {
         self.agent = agent
@@ -61,6 +63,19 @@ final class Follower: Sendable {
                 return ready
             }
             for waiter in ready { waiter.continuation.resume(returning: true) }
+            if !hasLingering { endLingering() }
+        }
+    }
+
+    /// Has the agent let go of interfaces whose ports went, when it is time.
+    private func endLingering() {
+        let due = agent.endLingering()
+        hasLingering = due != nil
+        guard let due else { return }
+        Task { [self] in
+            let now = monotonicNanoseconds()
+            try? await Task.sleep(for: .nanoseconds(due > now ? due - now : 0))
+            thread.add { [self] in endLingering() }
         }
     }
 

@@ -81,6 +81,9 @@ extension Node {
             "selvage_packets_parked_total", "Packets that waited for a neighbor's MAC, and that found no room to.",
             [.init(counters.parked, ("outcome", "parked")), .init(counters.parkingFull, ("outcome", "no room"))])
         text.counter(
+            "selvage_packets_stray_total", "Packets by tunnel for ports that were not here, held until they come.",
+            counters.strays)
+        text.counter(
             "selvage_packets_held_total", "Packets that waited for what another host knows, and that another one knew.",
             [.init(counters.held, ("outcome", "held")), .init(counters.released, ("outcome", "known elsewhere"))])
         text.histogram(

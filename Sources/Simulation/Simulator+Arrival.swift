@@ -5,13 +5,14 @@ import Wire
 /// The far end of a tunnel. Nothing is decided here but which local ports a key stands for, so that the flows can be
 /// installed before the first packet comes and the host need not be asked.
 extension Simulator {
-    /// What happens to a packet that came by tunnel under a key: that of a port bound here, or a bridge's flood key.
+    /// What happens to a packet that came by tunnel under a key: that of a port, or a bridge's flood key. Hosts learn one after
+    /// another that a port has moved: what comes for one that is bound elsewhere is sent there, once (``TunnelKeys/sentOn``).
     public mutating func simulateArrival(_ packet: borrowing SimulatedPacket, key tunnelKey: UInt32) {
         begin(packet)
         verdict.mask.include(.inPort)
         verdict.mask.include(.tunnelID)
-        if let index = fabric.tables.portOfKey.first(UInt64(tunnelKey)) {
-            arrive(at: index)
+        if let index = fabric.tables.portOfKey.first(UInt64(tunnelKey & ~TunnelKeys.sentOn)) {
+            arrive(at: index, wasSentOn: tunnelKey & TunnelKeys.sentOn != 0)
         } else if let index = fabric.tables.bridgeOfKey.first(UInt64(tunnelKey)) {
             arriveFlooded(on: index)
         } else {
@@ -20,11 +21,18 @@ extension Simulator {
         finish()
     }
 
-    private mutating func arrive(at index: Int32) {
+    private mutating func arrive(at index: Int32, wasSentOn: Bool) {
         let port = fabric.ports[Int(index)]
         verdict.tags.append(port.tag)
         if isTracing { note("in", Int(index), "by tunnel with key \(hexKey(port.tunnelKey))") }
         guard port.isEnabled else { return drop(.portDisabled, at: index) }
+        if port.attachment == .remote, !wasSentOn, port.host >= 0 {
+            let host = fabric.hosts[Int(port.host)]
+            verdict.tags.append(host.tag)
+            guard host.isReachable else { return drop(.noTunnel, at: index) }
+            if isTracing { note("out", Int(index), "on to host \(fabric.hostNames[Int(port.host)])") }
+            return emit(.remote(HostIndex(port.host), key: port.tunnelKey | TunnelKeys.sentOn))
+        }
         guard port.attachment == .local else { return drop(.notHere, at: index) }
         if isTracing { note("out", Int(index), "here") }
         emit(.local(PortIndex(index)))
@@ -60,6 +68,13 @@ extension Simulator {
 }
 
 extension Fabric {
+    /// The port that a tunnel key stands for, if it is bound to an interface, here or elsewhere.
+    public func boundPort(ofKey key: UInt32) -> PortIndex? {
+        guard let port = port(ofKey: key) else { return nil }
+        let attachment = ports[Int(port.value)].attachment
+        return attachment == .local || attachment == .remote ? port : nil
+    }
+
     /// Any VLAN in ``arrivals``: the tag is there, its number does not matter.
     public static let anyTag: UInt16 = 0xffff
 

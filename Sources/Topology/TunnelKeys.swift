@@ -8,8 +8,12 @@
 public enum TunnelKeys {
     /// Keys lie in `first...last`; what is outside is reserved.
     public static let first: UInt32 = 0x00_0010
-    /// The last key that is handed out.
-    public static let last: UInt32 = 0xff_ffef
+    /// The last key that is handed out. The other half is that of the same keys, ``sentOn``.
+    public static let last: UInt32 = 0x7f_ffef
+
+    /// Set in a key by a host that the packet was not for, since its port has just moved: it is not sent on again, whatever
+    /// hosts think meanwhile of where the port is.
+    public static let sentOn: UInt32 = 0x80_0000
 
     /// The key of what hosts send each other to see whether their tunnels work.
     public static let probe: UInt32 = 0x00_0001
