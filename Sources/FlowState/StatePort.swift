@@ -58,7 +58,10 @@ public final class StatePort: StateTransport {
     private static let burst = Int(CL_DATAGRAMS_AT_ONCE)
 
     /// How soon after the last datagrams the next are read: many that come one by one cost little more than the same together.
-    private static let pause: UInt64 = 100_000
+    private static let pause: UInt64 = 200_000
+    /// How often nothing came after a pause before the thread lets itself be woken again, which costs senders and receiver more
+    /// than to look.
+    private static let looks = 2
 
     let own: PeerID
     private let epoch: UInt64
@@ -264,25 +267,31 @@ public final class StatePort: StateTransport {
         var lengths = [Int32](repeating: 0, count: StatePort.burst)
         var due: UInt64 = 0
         var last: UInt64 = 0
+        // How often it is looked for more before waiting for it.
+        var looks = 0
         var data = [UInt64](repeating: 0, count: 2)
         var events = [UInt32](repeating: 0, count: 2)
         cl_thread_pauses_exactly()
         while !isStopping.load(ordering: .acquiring) {
             var now = monotonicNanoseconds()
-            let milliseconds = due <= now ? 0 : min((due - now + 999_999) / 1_000_000, 1000)
-            let ready = cl_epoll_wait(epoll.number, &data, &events, 2, Int32(milliseconds))
-            var count: Int32 = 0
-            for index in 0..<max(0, Int(ready)) {
-                if data[index] == 1 {
-                    cl_eventfd_drain(wakeup.number)
-                    continue
+            var mayRead = looks > 0
+            if !mayRead {
+                let milliseconds = due <= now ? 0 : min((due - now + 999_999) / 1_000_000, 1000)
+                let ready = cl_epoll_wait(epoll.number, &data, &events, 2, Int32(milliseconds))
+                for index in 0..<max(0, Int(ready)) {
+                    if data[index] == 1 { cl_eventfd_drain(wakeup.number) } else { mayRead = true }
                 }
                 now = monotonicNanoseconds()
-                if now < last &+ StatePort.pause { cl_pause(last &+ StatePort.pause - now) }
+            }
+            var count: Int32 = 0
+            if mayRead {
+                let isSoon = now < last &+ StatePort.pause
+                if isSoon { cl_pause(last &+ StatePort.pause - now) }
                 count = cl_datagram_receive(
                     socket.number, &buffer, StatePort.largest, Int32(StatePort.burst), &lengths)
                 // What does not end is read without a pause.
                 last = count < StatePort.burst ? monotonicNanoseconds() : 0
+                looks = count > 0 && isSoon ? StatePort.looks : max(0, looks - 1)
             }
             if isStale.exchange(false, ordering: .acquiring) { openers.removeAll() }
             now = monotonicNanoseconds()
