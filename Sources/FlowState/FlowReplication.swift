@@ -32,7 +32,6 @@ public final class FlowReplication: Sendable {
     /// The table.
     public let table: StateTable
     private let transport: any StateTransport
-    private let options: ReplicatorOptions
     /// What was decided with these tags may be wrong now.
     private let onNews: @Sendable (Set<Tag>) -> Void
     /// Tables are to be compared with a peer.
@@ -46,6 +45,8 @@ public final class FlowReplication: Sendable {
     private let flushes = Mutex(Flushing())
 
     private struct Flushing {
+        /// How long what is for everybody waits for more of its kind, nanoseconds.
+        var gather = ReplicatorOptions().gather
         /// When what waits goes.
         var due: UInt64?
         /// Questions that were asked, and are asked again in case they were lost.
@@ -63,7 +64,7 @@ public final class FlowReplication: Sendable {
 
     /// Replication of a table.
     public init(
-        _ table: StateTable, over transport: any StateTransport, options: ReplicatorOptions = ReplicatorOptions(),
+        _ table: StateTable, over transport: any StateTransport,
         onNews: @escaping @Sendable (Set<Tag>) -> Void, onCompare: @escaping @Sendable (PeerID) -> Void,
         onMembership: @escaping @Sendable (PeerID, MembershipMessage) -> Void = { _, _ in },
         onPending: @escaping @Sendable () -> Void = {}
@@ -71,7 +72,6 @@ public final class FlowReplication: Sendable {
         self.onMembership = onMembership
         self.table = table
         self.transport = transport
-        self.options = options
         self.onNews = onNews
         self.onCompare = onCompare
         self.onPending = onPending
@@ -79,7 +79,11 @@ public final class FlowReplication: Sendable {
 
     /// Sets who the others are.
     public func setPeers(_ peers: Set<PeerID>) {
-        table.telling.replicator.withLock { $0.setPeers(peers) }
+        let gather = table.telling.replicator.withLock { replicator in
+            replicator.setPeers(peers)
+            return replicator.gather
+        }
+        flushes.withLock { $0.gather = gather }
         onPending()
     }
 
@@ -115,7 +119,7 @@ public final class FlowReplication: Sendable {
         }
         let isFirst = flushes.withLock { flushes in
             guard flushes.due == nil else { return false }
-            flushes.due = now &+ options.gather
+            flushes.due = now &+ flushes.gather
             return true
         }
         if isFirst { onPending() }
@@ -229,21 +233,30 @@ public final class FlowReplication: Sendable {
         }
         askAgain(now)
         if isDue { perform(table.telling.replicator.withLock { $0.flush(now: now) }, now) }
-        perform(table.telling.replicator.withLock { $0.tick(now: now) }, now)
-        let (next, isPending) = table.telling.replicator.withLock { ($0.nextDue, $0.isPending(now: now)) }
+        let (effects, next, isPending) = table.telling.replicator.withLock { replicator in
+            let isTime = now >= replicator.nextDue
+            let effects = replicator.tick(now: now)
+            return (effects, replicator.nextDue, (isDue || isTime) && replicator.isPending(now: now))
+        }
+        perform(effects, now)
         return flushes.withLock { flushes in
             // What found no room goes next time.
-            if isPending, flushes.due == nil { flushes.due = now &+ options.gather }
+            if isPending, flushes.due == nil { flushes.due = now &+ flushes.gather }
             return min(next, flushes.due ?? .max, flushes.nextWant)
         }
     }
 
     private func perform(_ effects: [Replicator.Effect], _ now: UInt64) {
+        // Many are sent the same.
+        var written: [Range<UInt64>: [UInt8]] = [:]
         for effect in effects {
             switch effect {
             case .rows(let peer, let number, let entries, let isPush):
                 // Also when nothing is left to say: the number is waited for.
-                send(.rows(number: number, bytes: table.rows(of: entries, isPush: isPush, now: now)), to: peer)
+                let bytes =
+                    (isPush ? nil : written[entries]) ?? table.rows(of: entries, isPush: isPush, now: now)
+                if !isPush { written[entries] = bytes }
+                send(.rows(number: number, bytes: bytes), to: peer)
             case .frame(let peer, let heads) where heads.isHeads:
                 // Whoever begins something hears of all clocks within a second, and begins it later than all they know.
                 send(heads, .clock(table.clock(now: now)), to: peer)

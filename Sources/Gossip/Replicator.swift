@@ -17,13 +17,18 @@ public struct Replicator: Sendable {
         case compare(PeerID)
     }
 
-    let options: ReplicatorOptions
+    private let asGiven: ReplicatorOptions
+    /// As they are for so many peers.
+    private var options: ReplicatorOptions
     private var log: RowLog
     private var peers: [Channel] = []
     private var places: [PeerID: Int] = [:]
+    /// No channel has anything to do before, nanoseconds; it may be later.
+    private var due: UInt64 = 0
 
     /// One that has told nothing.
     public init(options: ReplicatorOptions = ReplicatorOptions()) {
+        asGiven = options
         self.options = options
         log = RowLog(limit: options.entries)
     }
@@ -32,6 +37,8 @@ public struct Replicator: Sendable {
 
     /// Sets who the others are. A new one gets what is told from now on, and compares tables for the rest.
     public mutating func setPeers(_ ids: Set<PeerID>) {
+        options = asGiven.paced(for: ids.count)
+        due = 0
         peers.removeAll { !ids.contains($0.id) }
         for id in ids where places[id] == nil { peers.append(Channel(id, cursor: log.end, options)) }
         peers.sort { $0.id < $1.id }
@@ -40,8 +47,16 @@ public struct Replicator: Sendable {
 
     /// A peer runs another time: its numbers begin anew, and it has nothing of what its last life was sent.
     public mutating func began(_ id: PeerID) {
-        if let place = places[id] { peers[place].begin() }
+        guard let place = places[id] else { return }
+        peers[place].begin()
+        due = 0
     }
+
+    /// How long what is for everybody may wait for more of its kind, nanoseconds.
+    public var gather: UInt64 { options.gather }
+
+    /// Takes note that a channel may have something to do.
+    private mutating func changed(_ place: Int) { due = min(due, peers[place].nextDue) }
 
     /// What the channels with a peer are at.
     public func status(of id: PeerID) -> ChannelStatus? { places[id].map { peers[$0].status(log.end) } }
@@ -66,6 +81,7 @@ public struct Replicator: Sendable {
         guard let place = places[id], peers[place].hears(now, options),
             peers[place].pending < options.unacknowledged
         else { return nil }
+        defer { changed(place) }
         return peers[place].note(entries, isPush: true, now, options)
     }
 
@@ -75,7 +91,10 @@ public struct Replicator: Sendable {
     /// Sends what is for everybody and was not sent yet.
     public mutating func flush(now: UInt64) -> [Effect] {
         var effects: [Effect] = []
-        for place in peers.indices { peers[place].flush(log, now, options, &effects) }
+        for place in peers.indices {
+            peers[place].flush(log, now, options, &effects)
+            changed(place)
+        }
         return effects
     }
 
@@ -84,22 +103,29 @@ public struct Replicator: Sendable {
     /// A datagram with rows came; false when it came before, and its rows are not news.
     public mutating func received(number: UInt64, from id: PeerID, now: UInt64) -> Bool {
         guard let place = places[id] else { return false }
+        defer { changed(place) }
         return peers[place].receive(number, now, options)
     }
 
     /// A frame other than rows came.
     public mutating func received(_ frame: GossipFrame, from id: PeerID, now: UInt64) -> [Effect] {
         guard let place = places[id] else { return [] }
+        defer { changed(place) }
         return peers[place].receive(frame, log, now, options)
     }
 
     /// What is due now; see ``nextDue``.
     public mutating func tick(now: UInt64) -> [Effect] {
+        guard now >= due else { return [] }
         var effects: [Effect] = []
-        for place in peers.indices { peers[place].tick(now, options, &effects) }
+        due = .max
+        for place in peers.indices {
+            peers[place].tick(now, options, &effects)
+            changed(place)
+        }
         return effects
     }
 
-    /// When ``tick(now:)`` has something to do.
-    public var nextDue: UInt64 { peers.reduce(.max) { min($0, $1.nextDue) } }
+    /// When to call ``tick(now:)`` next; there may be nothing to do then.
+    public var nextDue: UInt64 { due }
 }

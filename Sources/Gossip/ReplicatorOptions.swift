@@ -30,6 +30,20 @@ public struct ReplicatorOptions: Sendable {
     /// Datagrams to one peer in one flush: a peer that was away is caught up with in steps.
     public var datagramsPerFlush = 64
 
+    /// Other nodes up to which times are as they are given. Where there are more, what is for everybody waits longer for more
+    /// of its kind, and so do acknowledgements: datagrams a second would grow with the square of the nodes.
+    public var peersAtPace = 32
+
     /// As above.
     public init() {}
+
+    /// The times for a number of other nodes.
+    func paced(for peers: Int) -> ReplicatorOptions {
+        let times = UInt64(max(1, (peers + peersAtPace - 1) / peersAtPace))
+        var paced = self
+        paced.gather *= times
+        paced.acknowledge *= times
+        paced.beacon = min(beacon * times, idle)
+        return paced
+    }
 }
