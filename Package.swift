@@ -156,7 +156,8 @@ let package = Package(
         .executableTarget(
             name: "selvage-sim",
             dependencies: [
-                "ClusterSimulation", "Consensus", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "ClusterSimulation", "Consensus", "FlowState", "Linux", "Simulation", "Wire",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Tests/Simulator", swiftSettings: strict),
     ]

@@ -12,6 +12,12 @@ struct Simulator: AsyncParsableCommand {
 
     @Flag(help: "Lives of clusters that carry connections, instead of those that agree on what is drawn.") var flows =
         false
+    @Flag(help: "What a cluster of very many hosts costs, by --hosts, --rate, --seconds, --loss and --connections.")
+    var scale = false
+    @Option(help: "With --scale: new connections a second, of all hosts.") var rate = 10_000.0
+    @Option(help: "With --scale: for how long.") var seconds = 1.0
+    @Option(help: "With --scale: the part of the datagrams that is lost.") var loss = 0.001
+    @Option(help: "With --scale: connections in a table.") var connections = 1_000_000
     @Option(help: "With --flows: how many hosts each cluster has; the seed says, unless given.") var hosts: Int?
     @Option(help: "How many lives.") var seeds: UInt64 = 1000
     @Option(help: "The first seed.") var from: UInt64 = 1
@@ -53,6 +59,10 @@ struct Simulator: AsyncParsableCommand {
             setenv("SWIFT_DETERMINISTIC_HASHING", "1", 1)
             var arguments = CommandLine.arguments.map { strdup($0) } + [nil]
             execv("/proc/self/exe", &arguments)
+        }
+        if scale {
+            try Scale(hosts: hosts ?? 1000, rate: rate, seconds: seconds, loss: loss, connections: connections).run()
+            return
         }
         let known = flows ? FlowWorld.Bug.allCases.map(\.rawValue) : Fault.allCases.map(\.rawValue)
         for name in fault where !known.contains(name) { throw ValidationError("no such bug: \(name)") }
