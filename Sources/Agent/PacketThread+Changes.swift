@@ -28,6 +28,7 @@ extension PacketThread {
                 for tag in undecided.isEmpty ? [] : tags {
                     if let waited = undecided.removeValue(forKey: tag) { inherit(waited, thread) }
                 }
+            case .arrival(let key): if installsStanding { installArrival(key, thread) }
             case .removeIdle(let of): if of == index { removeIdle(thread) }
             case .confirm(let expiring): confirm(expiring, thread)
             case .inherit(let inherited): inherit(inherited, thread)
@@ -114,6 +115,16 @@ extension PacketThread {
             thread.remove(id)
             flows.remove(id)
         }
+    }
+
+    /// Installs what is done with what comes by tunnel as this did, on another thread, unless that is under way.
+    private func installArrival(_ key: FlowKey, _ thread: any DatapathThread) {
+        guard case .tunnel? = epoch.ingress(key.inPort) else { return }
+        resimulate(key)
+        guard simulator.verdict.drop != .unknownKey else { return }
+        let (actions, mask) = ActionBuilder.actions(of: simulator.verdict, epoch)
+        let flow = Flow(key: key, mask: mask, actions: actions)
+        if flows.find(flow.id) == nil { install(flow, sample: key, thread) }
     }
 
     func standingFlow(_ key: FlowKey) -> Flow {

@@ -17,6 +17,8 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
         case epoch(Epoch, changed: Set<Tag>, adopted: Reply<Bool>? = nil)
         /// The flows with these tags may be wrong.
         case invalidate(Set<Tag>)
+        /// Something came by tunnel that no flow holds: whoever keeps the standing flows is to install one.
+        case arrival(FlowKey)
         /// What will be forgotten unless it is still so.
         case confirm([Learned])
         /// Go on removing flows that nobody uses, for one of the threads.
@@ -226,8 +228,12 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
         let (actions, mask) = ActionBuilder.actions(of: simulator.verdict, epoch)
         // Keys that nobody has would fill the table, and a thread that does not keep the standing flows would let them
         // expire.
-        if installsStanding, simulator.verdict.drop != .unknownKey {
-            install(Flow(key: packet.key, mask: mask, actions: actions), sample: packet.key, thread)
+        if simulator.verdict.drop != .unknownKey {
+            if installsStanding {
+                install(Flow(key: packet.key, mask: mask, actions: actions), sample: packet.key, thread)
+            } else {
+                broadcast(.arrival(packet.key))
+            }
         }
         if let reason = simulator.verdict.drop { counters.drops[reason, default: 0] &+= 1 }
         return actions

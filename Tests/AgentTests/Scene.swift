@@ -33,6 +33,8 @@ final class Scene {
     let thread: PacketThread
     let state = StateTable()
     private let posted: Mailbox
+    /// What it told all threads.
+    private(set) var broadcasts: [PacketThread.Message] = []
     /// How far its clock is ahead.
     private let passed = Time()
 
@@ -53,7 +55,7 @@ final class Scene {
     let others = Nowhere()
 
     /// - Parameter isReplicated: whether there are other nodes, h2 and h3, which never answer.
-    init(_ topology: Topology, isReplicated: Bool = false) {
+    init(_ topology: Topology, isReplicated: Bool = false, installsStanding: Bool = true) {
         let posted = Mailbox()
         self.posted = posted
         let replication = FlowReplication(state, over: others, onNews: { _ in }, onCompare: { _ in })
@@ -64,7 +66,7 @@ final class Scene {
         for peer in [PeerID(2), PeerID(3)] { replication.receive(word.bytes, from: peer, now: monotonicNanoseconds()) }
         thread = PacketThread(
             index: 0, epoch: Scene.epoch(topology, isReplicated ? replication : nil), state: state,
-            installsStanding: true, clock: { [passed] in monotonicNanoseconds() + passed.withLock { $0 } },
+            installsStanding: installsStanding, clock: { [passed] in monotonicNanoseconds() + passed.withLock { $0 } },
             broadcast: { message in posted.messages.withLock { $0.append(message) } })
         wake()
     }
@@ -94,7 +96,10 @@ final class Scene {
                 let all = messages
                 messages.removeAll()
                 return all
-            }) { thread.post(message) }
+            }) {
+                broadcasts.append(message)
+                thread.post(message)
+            }
             thread.wake(datapath)
         }
     }

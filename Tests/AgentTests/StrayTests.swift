@@ -101,6 +101,22 @@ import Wire
         #expect(tunnels(scene).count == 1)
     }
 
+    @Test func `what comes to a thread that keeps no standing flows gets its flow from the one that does`() throws {
+        let keeper = Scene(try Self.drawing(vm: "h2"))
+        let other = Scene(try Self.drawing(vm: "h2"), installsStanding: false)
+        try arrive(at: other)
+        other.advance(AgentLimits.strayNanoseconds)
+        #expect(tunnels(other).count == 1)
+        let key = try #require(keeper.thread.epoch.fabric.topology.ports[Self.vm]?.tunnelKey)
+        func hasFlow(_ scene: Scene) -> Bool {
+            scene.datapath.installed.values.contains { $0.key.tunnelID == UInt64(key) }
+        }
+        #expect(!hasFlow(other))
+        for message in other.broadcasts { keeper.thread.post(message) }
+        keeper.wake()
+        #expect(hasFlow(keeper))
+    }
+
     @Test func `a flow that sends on goes when its port is here`() throws {
         let scene = Scene(try Self.drawing(vm: "h2"))
         try arrive(at: scene)
