@@ -234,9 +234,8 @@ public final class FlowReplication: Sendable {
         askAgain(now)
         if isDue { perform(table.telling.replicator.withLock { $0.flush(now: now) }, now) }
         let (effects, next, isPending) = table.telling.replicator.withLock { replicator in
-            let isTime = now >= replicator.nextDue
             let effects = replicator.tick(now: now)
-            return (effects, replicator.nextDue, (isDue || isTime) && replicator.isPending(now: now))
+            return (effects, replicator.nextDue, replicator.isPending(now: now))
         }
         perform(effects, now)
         return flushes.withLock { flushes in

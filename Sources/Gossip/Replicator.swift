@@ -25,6 +25,8 @@ public struct Replicator: Sendable {
     private var places: [PeerID: Int] = [:]
     /// No channel has anything to do before, nanoseconds; it may be later.
     private var due: UInt64 = 0
+    /// Whether a peer was not sent all in the last flush.
+    private var hasLeft = false
 
     /// One that has told nothing.
     public init(options: ReplicatorOptions = ReplicatorOptions()) {
@@ -85,8 +87,10 @@ public struct Replicator: Sendable {
         return peers[place].note(entries, isPush: true, now, options)
     }
 
-    /// Whether there is something to ``flush(now:)``.
-    public func isPending(now: UInt64) -> Bool { peers.contains { $0.cursor < log.end && $0.hears(now, options) } }
+    /// Whether the last ``flush(now:)`` left something that can go now: there was no room for it, or its peer was not heard.
+    public func isPending(now: UInt64) -> Bool {
+        hasLeft && peers.contains { $0.cursor < log.end && $0.hears(now, options) }
+    }
 
     /// Sends what is for everybody and was not sent yet.
     public mutating func flush(now: UInt64) -> [Effect] {
@@ -95,6 +99,7 @@ public struct Replicator: Sendable {
             peers[place].flush(log, now, options, &effects)
             changed(place)
         }
+        hasLeft = peers.contains { $0.cursor < log.end }
         return effects
     }
 
