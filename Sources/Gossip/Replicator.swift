@@ -25,8 +25,8 @@ public struct Replicator: Sendable {
     private var places: [PeerID: Int] = [:]
     /// No channel has anything to do before, nanoseconds; it may be later.
     private var due: UInt64 = 0
-    /// Whether a peer was not sent all in the last flush.
-    private var hasLeft = false
+    /// Whether there may be a peer that was not sent all yet.
+    private var hasUnsent = false
 
     /// One that has told nothing.
     public init(options: ReplicatorOptions = ReplicatorOptions()) {
@@ -76,7 +76,10 @@ public struct Replicator: Sendable {
     ///
     /// - Parameter isShared: whether everybody is to hear of it, or only those that it is pushed to.
     /// - Returns: the number of its entry; the row's owner keeps the last.
-    public mutating func append(_ handle: UInt64, isShared: Bool) -> UInt64 { log.append(handle, isShared: isShared) }
+    public mutating func append(_ handle: UInt64, isShared: Bool) -> UInt64 {
+        hasUnsent = true
+        return log.append(handle, isShared: isShared)
+    }
 
     /// A number for entries that go to a peer at once; `nil` when it is not there, or does not keep up.
     public mutating func push(_ entries: Range<UInt64>, to id: PeerID, now: UInt64) -> UInt64? {
@@ -87,9 +90,9 @@ public struct Replicator: Sendable {
         return peers[place].note(entries, isPush: true, now, options)
     }
 
-    /// Whether the last ``flush(now:)`` left something that can go now: there was no room for it, or its peer was not heard.
+    /// Whether there is something to ``flush(now:)``: it is new, there was no room for it, or its peer was not heard.
     public func isPending(now: UInt64) -> Bool {
-        hasLeft && peers.contains { $0.cursor < log.end && $0.hears(now, options) }
+        hasUnsent && peers.contains { $0.cursor < log.end && $0.hears(now, options) }
     }
 
     /// Sends what is for everybody and was not sent yet.
@@ -99,7 +102,7 @@ public struct Replicator: Sendable {
             peers[place].flush(log, now, options, &effects)
             changed(place)
         }
-        hasLeft = peers.contains { $0.cursor < log.end }
+        hasUnsent = peers.contains { $0.cursor < log.end }
         return effects
     }
 
