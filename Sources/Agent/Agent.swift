@@ -140,7 +140,6 @@ public final class Agent: Sendable {
             let bindings = control.hasInherited ? difference.ports.union(control.problems.keys) : allBindings(control)
             let (unbound, coming) = releaseBindings(&control, bindings, gone: [])
             tags.formUnion(unbound.map(Tag.port))
-            findTranslators(&control, difference)
             applySettings(control.topology, difference)
             // To open an interface takes a while: what comes for its port meanwhile is held.
             if !coming.isEmpty, control.hasInherited {
@@ -148,6 +147,8 @@ public final class Agent: Sendable {
                 tags.removeAll()
             }
             tags.formUnion(openBindings(&control, coming).map(Tag.port))
+            // Only a host that has ports needs others to translate to.
+            findTranslators(&control, difference)
             let adopted = publish(&control, changed: tags)
             if !control.hasInherited {
                 control.hasInherited = true
