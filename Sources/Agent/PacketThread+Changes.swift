@@ -276,8 +276,7 @@ extension PacketThread {
         var key = packet.key
         packet.bytes.withUnsafeBytes { bytes in
             var layout = PacketLayout()
-            key = FlowKey(parsing: bytes.bytes, layout: &layout)
-            for word in 0..<7 { key.words[word] = packet.key.words[word] }
+            key = packet.parsed(bytes, &layout)
             var attempts = 0
             repeat {
                 simulator.simulate(

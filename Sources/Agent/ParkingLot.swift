@@ -119,3 +119,13 @@ struct ParkingLot {
         return due
     }
 }
+
+extension OwnedPacket {
+    /// Its fields: those of its bytes, parsed again, and those that say where it came in.
+    func parsed(_ bytes: UnsafeRawBufferPointer, _ layout: inout PacketLayout) -> FlowKey {
+        var parsed = FlowKey(parsing: bytes.bytes, layout: &layout)
+        // Tunnel and port: see ``FlowKey``.
+        for word in 0..<7 { parsed.words[word] = key.words[word] }
+        return parsed
+    }
+}

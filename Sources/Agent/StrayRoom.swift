@@ -62,8 +62,7 @@ extension PacketThread {
         for packet in taken {
             packet.bytes.withUnsafeBytes { bytes in
                 var layout = PacketLayout()
-                var key = FlowKey(parsing: bytes.bytes, layout: &layout)
-                for word in 0..<7 { key.words[word] = packet.key.words[word] }
+                let key = packet.parsed(bytes, &layout)
                 let actions = decideArrival(
                     SimulatedPacket(key: key, layout: layout, bytes: bytes.bytes, length: 0), thread)
                 thread.execute(actions, on: packet)

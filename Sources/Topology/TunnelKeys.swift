@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Hands out the 24-bit tunnel keys of ports and the flood keys of bridges.
+/// Hands out the tunnel keys (23 of 24 bits) of ports and the flood keys of bridges.
 ///
 /// Until keys are allocated by the replicated log, every node must come to the same keys from the same manifest: a key
 /// follows from the object's name, and the rare clash is resolved in order of name, whatever keys there were before: a

@@ -157,12 +157,11 @@ public final class ScaleWorld {
 
     /// It is answered: everybody is to know of it.
     private func tell(_ host: Int) {
-        let entry = hosts[host].replicator.append(entryHandle, isShared: true)
+        // Which row it is does not matter here.
+        let entry = hosts[host].replicator.append(0, isShared: true)
         hosts[host].open[entry] = (now, Int32(hosts.count - 1))
         if hosts[host].flush == nil { hosts[host].flush = now + hosts[host].replicator.gather }
     }
-
-    private let entryHandle: UInt64 = 1
 
     private func step() {
         let slot = Int(now / ScaleWorld.tick) % wire.count

@@ -331,7 +331,7 @@ extension ClusterState {
     private func noTunnelKey(_ key: ObjectKey) -> Outcome {
         .failed(
             .refused,
-            [Problem(key.name, "all 24-bit tunnel keys are taken", remedy: "delete ports that are not used any more")])
+            [Problem(key.name, "all tunnel keys are taken", remedy: "delete ports that are not used any more")])
     }
 
     private mutating func takeTunnelKey() -> UInt32? {
