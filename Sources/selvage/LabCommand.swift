@@ -228,13 +228,25 @@ struct LabCommand: AsyncParsableCommand {
         }
     }
 
-    struct Supervise: ParsableCommand {
+    struct Supervise: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             commandName: "supervise", abstract: "Process 1 of a lab; lab up runs it.", shouldDisplay: false)
         @Option var directory: String
         @Option var file: String
         @Option var ready: Int32
 
-        mutating func run() throws { throw ExitCode(Supervisor.run(directory: directory, file: file, ready: ready)) }
+        mutating func run() async throws {
+            let (directory, file, ready) = (directory, file, ready)
+            // The supervisor waits for answers of nodes, which come by tasks: on a machine of one CPU there is one thread for
+            // tasks, and it must not be this one.
+            let code = try await withCheckedThrowingContinuation { (done: CheckedContinuation<Int32, any Error>) in
+                do {
+                    _ = try NamedThread("sel-lab") {
+                        done.resume(returning: Supervisor.run(directory: directory, file: file, ready: ready))
+                    }
+                } catch { done.resume(throwing: error) }
+            }
+            throw ExitCode(code)
+        }
     }
 }
