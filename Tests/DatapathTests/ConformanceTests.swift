@@ -178,6 +178,22 @@ private func udp(
         }
     }
 
+    @Test(arguments: Engines.all, [false, true])
+    func `a flow that leaves open what frames carry is given new actions as well`(_ kind: DatapathKind, isTagged: Bool) throws {
+        try Bench.run(kind) { bench in
+            let frame = isTagged ? Frame.tagged(udp(), vlan: 5) : udp()
+            let fields: [FlowField] = isTagged ? [.vlanTCI] : []
+            bench.install(flow(frame, at: bench.numbers[0], fields, []))
+            for out in [1, 2, 1] {
+                bench.install(flow(frame, at: bench.numbers[0], fields, [.output(bench.numbers[out])]))
+                try bench.send(frame, into: 0)
+                #expect(try bench.receive(from: out) == frame)
+            }
+            #expect(try bench.datapath.statistics().flows == 1)
+            #expect(try bench.datapath.statistics().refused == 0)
+        }
+    }
+
     @Test(arguments: Engines.all)
     func `an empty list of actions drops in silence`(_ kind: DatapathKind) throws {
         try Bench.run(kind) { bench in

@@ -209,7 +209,8 @@ final class KernelWorker: DatapathThread, @unchecked Sendable {  // only atomics
             let isWhole = try? requestSocket.receive { reader in
                 more = true
                 guard reader.type == 2, let code = reader.payload.number(Int32.self), code != 0 else { return }
-                // Flows that another thread or an earlier change removed are no fault.
+                // Flows that another thread or an earlier change removed are no fault, nor is a flow whose packets another one
+                // holds by now.
                 if code == -ENOENT { return }
                 refused.add(1, ordering: .relaxed)
                 lastRefusal.withLock { $0 = SystemError(code, "install or execute").description + reader.reason }
@@ -229,8 +230,16 @@ final class KernelWorker: DatapathThread, @unchecked Sendable {  // only atomics
     }
 
     func install(_ flow: borrowing Flow) {
+        // The kernel compares the key of a NEW for a flow that is there with what it stored. Where the EtherType is left open
+        // that is never the same (net/openvswitch/flow_netlink.c takes the key for a frame with a length field), and the flow
+        // would go on as it was. SET finds it by its identifier alone.
+        if flow.mask.bits.etherType == 0 { request(4, flow) }
+        request(1, flow)
+    }
+
+    private func request(_ command: UInt8, _ flow: borrowing Flow) {
         room(for: 1024 + flow.actions.count * 256)
-        requests.begin(family: families.flow, command: 1, version: 1, flags: 1, datapath: datapath)
+        requests.begin(family: families.flow, command: command, version: 1, flags: 1, datapath: datapath)
         requests.attribute(9, (flow.id.high, flow.id.low))
         // A mask that has the tunnel's key means it, also where that is 0.
         let isTunnel = flow.mask.bits.tunnelID != 0
