@@ -160,7 +160,13 @@ package final class PathProber: Sendable {
 
     /// UDP port of single-hop BFD control packets (RFC 5881 section 4).
     static let port: UInt16 = 3784
-    private static let address = IPAddress(IPv4Address(bits: 0xa9fe_0101))
+    /// From the range of section 4; not its first port, which tools that look on take for another protocol.
+    private static let sourcePort: UInt16 = 49_153
+    /// Who asks and who is asked: two ends of a /31, so that a daemon on a VXLAN device can be the other one.
+    private static let source = IPAddress(IPv4Address(bits: 0xa9fe_0101))
+    private static let destination = IPAddress(IPv4Address(bits: 0xa9fe_0100))
+    /// Of whoever ends a tunnel, for BFD (RFC 8971 section 9).
+    private static let destinationMAC = MACAddress(bits: 0x0000_5e00_5202)
 
     private func probes(_ effects: [PathMonitor<TunnelPath>.Effect], _ state: borrowing State) -> [Probe] {
         var probes: [Probe] = []
@@ -169,8 +175,8 @@ package final class PathProber: Sendable {
             // Addresses matter to who looks on only: it is the key that says what this is.
             let frame = Frame.udp(
                 etherSource: MACAddress(bits: 0x0200_0000_0000 | UInt64(packet.own)),
-                etherDestination: MACAddress(bits: 0x0200_0000_0000 | UInt64(packet.yours)),
-                source: PathProber.address, destination: PathProber.address, sourcePort: 49_152,
+                etherDestination: PathProber.destinationMAC,
+                source: PathProber.source, destination: PathProber.destination, sourcePort: PathProber.sourcePort,
                 destinationPort: PathProber.port, ttl: 255, tos: 0xc0, data: packet.bytes)
             var header = TunnelHeader(id: TunnelKeys.probe, source: path.local, destination: path.remote)
             // Network control (RFC 2474 section 4.2.2.1): what is to tell whether the way works must not queue.

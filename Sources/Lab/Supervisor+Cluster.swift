@@ -13,7 +13,7 @@ import Wire
 
 /// The cluster of a lab: its nodes are founded and joined as on real hosts, killed, cut off and healed.
 extension Supervisor {
-    private static let patience: UInt64 = 20_000_000_000
+    private static let patience: UInt64 = 60_000_000_000
 
     // MARK: - Growing
 

@@ -179,7 +179,9 @@ private func udp(
     }
 
     @Test(arguments: Engines.all, [false, true])
-    func `a flow that leaves open what frames carry is given new actions as well`(_ kind: DatapathKind, isTagged: Bool) throws {
+    func `a flow that leaves open what frames carry is given new actions as well`(_ kind: DatapathKind, isTagged: Bool)
+        throws
+    {
         try Bench.run(kind) { bench in
             let frame = isTagged ? Frame.tagged(udp(), vlan: 5) : udp()
             let fields: [FlowField] = isTagged ? [.vlanTCI] : []

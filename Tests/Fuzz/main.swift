@@ -60,6 +60,7 @@ private func fuzz(_ kind: UInt8, _ bytes: UnsafeRawBufferPointer) {
         }
     case 6:
         _ = try? GossipFrame.decode(Array(bytes))
+        _ = try? BFDPacket(reading: Array(bytes))
         var news: Set<Simulation.Tag> = []
         try? StateTable().merge(Array(bytes), now: 1, &news)
     default:

@@ -5,7 +5,7 @@ cd "$(dirname "$0")" || exit 1
 failed=0
 run() {
     echo "== $*"
-    ./uml -t 240 "$@" || { failed=1; echo "FAILED  $*"; }
+    ./uml -t 480 "$@" || { failed=1; echo "FAILED  $*"; }
 }
 SELVAGE_ENGINE=kernel run "$SELVAGE_TESTS" --testing-library swift-testing --filter ConformanceTests
 run bash two-hosts.sh gre
@@ -14,4 +14,9 @@ run bash firewall.sh
 run bash nat.sh
 run bash groups.sh
 run bash restart.sh
+run bash labs.sh
+# The tests of labs, with the kernel's datapath. A guest has one CPU and stands still at times: hence more room than elsewhere.
+MOST=100 run bash ../Lab/migrate.sh "$SELVAGE"
+MOST=200 run bash ../Lab/wander.sh "$SELVAGE"
+MOST=5 run bash ../Lab/asymmetric.sh "$SELVAGE"
 exit $failed

@@ -1,14 +1,10 @@
 #!/bin/bash
 # Connections that leave by one host and come back by another: through a router that translates and filters, from the first packet,
 # with datagrams between the nodes lost; and once more after the first host's node died and is there again.
-#   asymmetric.sh BINARY
-set -u
-selvage=$1 lab=test-asymmetric
+#   asymmetric.sh BINARY     in the environment: CONNECTIONS (1000), LOSS (1 in a hundred), MOST (that are late, 1 in a thousand)
+lab=test-asymmetric; . "$(dirname "$0")/lib.sh"
 connections=${CONNECTIONS:-1000} loss=${LOSS:-1}
-work=$(mktemp -d)
-trap '"$selvage" lab down --lab $lab >/dev/null 2>&1; rm -rf "$work"' EXIT
-fail() { echo "FAILED: $*"; tail -n 20 "$work/out" 2>/dev/null; exit 1; }
-at() { local place=$1; shift; timeout 100 "$selvage" lab exec --lab $lab "$place" -- "$@"; }
+most=${MOST:-$((connections / 1000))}
 # What the host that answers come back by had to ask others for.
 asked() {
     "$selvage" state peers --lab $lab --host h3 --json |
@@ -42,17 +38,22 @@ lab:
     acme/internet/near: { host: h3, address: 203.0.113.81/24 }
 YAML
 cat >"$work/server.py" <<'PY'
-import socket, threading
+import resource, select, socket
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
 listener = socket.create_server(("203.0.113.80", 8080), backlog=4096)
 print("ready", flush=True)
-kept = []
-def serve(s):
-    while data := s.recv(100):
-        s.sendall(data)
+poll, kept = select.epoll(), {}
+poll.register(listener, select.EPOLLIN)
 while True:
-    s, _ = listener.accept()
-    kept.append(s)
-    threading.Thread(target=serve, args=(s,), daemon=True).start()
+    for number, _ in poll.poll():
+        if number == listener.fileno():
+            s, _ = listener.accept()
+            kept[s.fileno()] = s
+            poll.register(s, select.EPOLLIN)
+        elif data := kept[number].recv(100):
+            kept[number].sendall(data)
+        else:
+            kept.pop(number).close()
 PY
 cat >"$work/client.py" <<'PY'
 import resource, socket, sys, time
@@ -82,8 +83,10 @@ if stay:
             s.settimeout(3)
             s.sendall(b"x")
             lost += s.recv(1) != b"x"
-        except OSError:
+        except OSError as error:
             lost += 1
+            if lost < 5:
+                print("lost", s.getsockname(), error, flush=True)
     print("kept", len(kept) - lost, "lost", lost, flush=True)
 PY
 cat >"$work/later.py" <<'PY'
@@ -111,11 +114,9 @@ for _ in range(int(sys.argv[1])):
         pass
 print("answered", answered)
 PY
-"$selvage" lab up "$work/net.yaml" --lab $lab >"$work/out" 2>&1 || fail "lab up"
+quietly "$selvage" lab up "$work/net.yaml" --lab $lab || fail "lab up"
 # The way back: a cable behind Selvage's back, over which the far machine sends its answers to the near one.
-at acme/internet/near sh -c 'echo $$; exec sleep 1000' >"$work/pid" &
-for _ in $(seq 50); do [ -s "$work/pid" ] && break; sleep 0.1; done
-pid=$(cat "$work/pid"); [ -n "$pid" ] || fail "no machine"
+pid=$(process_at acme/internet/near)
 at acme/internet/far ip link add back type veth peer name back netns "$pid" || fail "no cable"
 for side in far near; do
     at acme/internet/$side ip link set back up
@@ -125,21 +126,21 @@ at acme/internet/far ip addr add 172.31.0.1/30 dev back; at acme/internet/near i
 at acme/internet/far ip route add 203.0.113.5/32 via 172.31.0.2 src 203.0.113.80 || fail "no route back"
 at acme/internet/near sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
 at acme/internet/far python3 "$work/server.py" >"$work/server" 2>&1 &
-for _ in $(seq 100); do grep -q ready "$work/server" && break; sleep 0.1; done
+says "$work/server" ready || fail "no server"
 
 at acme/web/vm python3 "$work/client.py" 50 go >"$work/out" || fail "connections without loss"
 grep -q "^opened 50 late 0 failed 0" "$work/out" || fail "without loss"
 
 # What is asked once is answered after a moment: whoever is to be told ahead of the first packet is told by then.
 at acme/internet/far python3 "$work/later.py" >"$work/later" 2>&1 &
-for _ in $(seq 100); do grep -q ready "$work/later" && break; sleep 0.1; done
+says "$work/later" ready || fail "no server"
 before=$(asked)
 at acme/web/vm python3 "$work/ask.py" 200 >"$work/out" 2>&1 && grep -q "^answered 200" "$work/out" || fail "questions by UDP"
 others=$(($(asked) - before))
 [ "$others" -ge 200 ] || fail "h3 knew what it was never told: it asked $others times about 200"
 # Ports that stand in for each other: h3 is told ahead of the first packet, and asks nobody.
 sed -i 's/stateful: false/stateful: true/' "$work/net.yaml"
-"$selvage" lab apply "$work/net.yaml" --lab $lab >"$work/out" 2>&1 || fail "lab apply"
+quietly "$selvage" lab apply "$work/net.yaml" --lab $lab || fail "lab apply"
 before=$(asked)
 at acme/web/vm python3 "$work/ask.py" 200 >"$work/out" 2>&1 && grep -q "^answered 200" "$work/out" || fail "questions by ports that stand in"
 own=$(($(asked) - before))
@@ -148,23 +149,20 @@ echo "of 200 answers by the other host it asked about $others, and where its por
 
 # Each host drops one in a hundred of what other nodes tell it.
 if [ "$loss" -gt 0 ]; then
-    for host in h1 h2 h3; do
-        at $host nft "add table ip loss; add chain ip loss in { type filter hook input priority 0; }; \
-            add rule ip loss in udp dport 7420 numgen random mod 100 < $loss counter drop" || fail "nft"
-    done
+    for host in h1 h2 h3; do lossy $host $((100 / loss)) udp 7420; done
 fi
 mkfifo "$work/go"
 at acme/web/vm python3 "$work/client.py" "$connections" stay <"$work/go" >"$work/stay" 2>&1 &
 client=$!
 exec 3>"$work/go"
-for _ in $(seq 900); do grep -q opened "$work/stay" && break; sleep 0.1; done
+says "$work/stay" opened 900
 read -r _ opened _ late _ failed _ < <(cat "$work/stay")
 cp "$work/stay" "$work/out"
 [ "${opened:-0}" = "$connections" ] && [ "$failed" = 0 ] || fail "not all connections were opened: $(cat "$work/stay")"
-[ "$late" -le $((connections / 1000)) ] || fail "$late of $connections first answers did not pass at once"
+[ "$late" -le "$most" ] || fail "$late of $connections first answers did not pass at once"
 if [ "$loss" -gt 0 ]; then
     dropped=0
-    for host in h1 h2 h3; do dropped=$((dropped + $(at $host nft list table ip loss | sed -n 's/.*counter packets \([0-9]*\).*/\1/p'))); done
+    for host in h1 h2 h3; do dropped=$((dropped + $(lost $host))); done
     [ "$dropped" -gt 0 ] || fail "nothing was lost"
 fi
 echo "$connections connections, $late late, ${dropped:-0} datagrams lost"
@@ -174,4 +172,5 @@ echo "$connections connections, $late late, ${dropped:-0} datagrams lost"
 echo go >&3; exec 3>&-
 wait $client
 cp "$work/stay" "$work/out"
+cat "$work/server" >>"$work/out"
 grep -q "^kept $connections lost 0" "$work/stay" || fail "connections were lost: $(tail -n 1 "$work/stay")"

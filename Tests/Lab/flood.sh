@@ -1,12 +1,7 @@
 #!/bin/bash
 # One tenant floods, another opens connections; and a group of thousands of addresses changes under traffic.
 #   flood.sh BINARY
-set -u
-selvage=$1 lab=test-flood
-work=$(mktemp -d)
-trap '"$selvage" lab down --lab $lab >/dev/null 2>&1; rm -rf "$work"' EXIT
-fail() { echo "FAILED: $*"; tail -n 20 "$work/out" 2>/dev/null; exit 1; }
-at() { local place=$1; shift; timeout 60 "$selvage" lab exec --lab $lab "$place" -- "$@"; }
+lab=test-flood; . "$(dirname "$0")/lib.sh"
 members() { local i; for ((i = 0; i < 5000; i++)); do echo "\"$1.$((i / 250)).$((i % 250))\""; done | paste -sd,; }
 draw() {   # draw MEMBERS
     cat <<YAML
@@ -66,7 +61,7 @@ while True:
     s.accept()[0].close()
 PY
 draw "$(members 172.16)" >"$work/one.yaml"; draw "$(members 172.30)" >"$work/two.yaml"
-"$selvage" lab up "$work/one.yaml" --lab $lab >"$work/out" 2>&1 || fail "lab up"
+quietly "$selvage" lab up "$work/one.yaml" --lab $lab || fail "lab up"
 at good/b/server python3 "$work/server.py" & server=$!
 for _ in $(seq 100); do at good/b/server ss -Hltn | grep -q ':8080' && break; read -rt 0.1 <> <(:) || true; done
 rate=400
@@ -82,7 +77,7 @@ done
 "$selvage" state --lab $lab >"$work/out"; grep -A4 TENANT "$work/out"
 ping_lost() { sed -n 's/.* \([0-9]*\) received.*/\1/p' "$work/ping"; }
 at good/a/client ping -i 0.01 -c 400 10.0.2.21 >"$work/ping" & ping=$!
-for file in two one two; do "$selvage" lab apply --lab $lab "$work/$file.yaml" >"$work/out" 2>&1 || fail "the group was not changed"; done
+for file in two one two; do quietly "$selvage" lab apply --lab $lab "$work/$file.yaml" || fail "the group was not changed"; done
 wait $ping; tail -n 2 "$work/ping"
 [ "$(ping_lost)" = 400 ] || fail "pings were lost while a group of 5000 addresses changed"
 longest=$(sed -n 's|.*= [0-9.]*/[0-9.]*/\([0-9]*\)\..*|\1|p' "$work/ping")

@@ -2,12 +2,7 @@
 # Ten seconds in which the hosts are in two parts, each with clients that open connections through the same translating router:
 # all know the same soon after, and no two connections came to look alike.
 #   partition.sh BINARY
-set -u
-selvage=$1 lab=test-partition
-work=$(mktemp -d)
-trap '"$selvage" lab down --lab $lab >/dev/null 2>&1; rm -rf "$work"' EXIT
-fail() { echo "FAILED: $*"; tail -n 20 "$work/out" 2>/dev/null; exit 1; }
-at() { local place=$1; shift; timeout 100 "$selvage" lab exec --lab $lab "$place" -- "$@"; }
+lab=test-partition; . "$(dirname "$0")/lib.sh"
 cat >"$work/net.yaml" <<'YAML'
 tunnel: vxlan
 tenants:
@@ -59,29 +54,29 @@ while time.monotonic() < end:
 print("opened", len(kept), "failed", failed, flush=True)
 sys.stdin.readline()
 PY
-"$selvage" lab up "$work/net.yaml" --lab $lab >"$work/out" 2>&1 || fail "lab up"
+quietly "$selvage" lab up "$work/net.yaml" --lab $lab || fail "lab up"
 at acme/internet/left python3 "$work/server.py" 203.0.113.80 >"$work/left" 2>&1 &
 at acme/internet/right python3 "$work/server.py" 203.0.113.81 >"$work/right" 2>&1 &
-for _ in $(seq 100); do grep -q ready "$work/left" && grep -q ready "$work/right" && break; sleep 0.1; done
+says "$work/left" ready && says "$work/right" ready || fail "no servers"
 mkfifo "$work/go1" "$work/go2"
 at acme/web/one python3 "$work/client.py" 203.0.113.80 12 <"$work/go1" >"$work/one" 2>&1 &
 at acme/web/two python3 "$work/client.py" 203.0.113.81 12 <"$work/go2" >"$work/two" 2>&1 &
 exec 3>"$work/go1" 4>"$work/go2"
-"$selvage" lab partition h1 h2,h3 --lab $lab >"$work/out" 2>&1 || fail "partition"
-for _ in $(seq 200); do grep -q opened "$work/one" && grep -q opened "$work/two" && break; sleep 0.1; done
+quietly "$selvage" lab partition h1 h2,h3 --lab $lab || fail "partition"
+says "$work/one" opened 300 && says "$work/two" opened 100
 cat "$work/one" "$work/two" >"$work/out"
 for side in one two; do
     read -r _ opened _ failed < <(grep opened "$work/$side")
     [ "${opened:-0}" -gt 300 ] && [ "$failed" -le 3 ] || fail "$side was not busy, or not served, while the hosts were apart"
 done
-"$selvage" state diff h1 h2 --lab $lab >"$work/out" 2>&1 && fail "the hosts know the same while they are apart"
-"$selvage" lab heal --lab $lab >"$work/out" 2>&1 || fail "heal"
-healed=$(date +%s%3N)
-until "$selvage" state diff h1 h2 --lab $lab >"$work/out" 2>&1 && "$selvage" state diff h2 h3 --lab $lab >"$work/out" 2>&1; do
-    [ $(($(date +%s%3N) - healed)) -lt 20000 ] || fail "they know differently long after"
+quietly "$selvage" state diff h1 h2 --lab $lab && fail "the hosts know the same while they are apart"
+quietly "$selvage" lab heal --lab $lab || fail "heal"
+healed=$(now)
+until quietly "$selvage" state diff h1 h2 --lab $lab && quietly "$selvage" state diff h2 h3 --lab $lab; do
+    [ $(($(now) - healed)) -lt 20000 ] || fail "they know differently long after"
     sleep 0.05
 done
-took=$(($(date +%s%3N) - healed))
+took=$(($(now) - healed))
 [ $took -lt 3000 ] || fail "it took $took ms until all knew the same"
 "$selvage" state list --json --lab $lab 2>/dev/null | python3 -c '
 import json, sys

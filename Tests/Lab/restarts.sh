@@ -1,13 +1,8 @@
 #!/bin/bash
 # Nodes that die with many connections, and that are restarted one after another under load: no connection is lost.
 #   restarts.sh BINARY       CONNECTIONS (100000) and SERVES (milliseconds, 1000) in the environment
-set -u
-selvage=$1 lab=test-restarts
+lab=test-restarts; . "$(dirname "$0")/lib.sh"
 connections=${CONNECTIONS:-100000} serves=${SERVES:-1000}
-work=$(mktemp -d)
-trap '"$selvage" lab down --lab $lab >/dev/null 2>&1; rm -rf "$work"' EXIT
-fail() { echo "FAILED: $*"; tail -n 20 "$work/out" 2>/dev/null; exit 1; }
-at() { local place=$1; shift; timeout 200 "$selvage" lab exec --lab $lab "$place" -- "$@"; }
 cat >"$work/net.yaml" <<'YAML'
 tunnel: gre
 tenants:
@@ -158,15 +153,14 @@ while time.monotonic() < end:
         echoes += 1
 print("kept", len(kept) - len(lost), "lost", len(lost), "echoes", echoes)
 PY
-until_says() { for _ in $(seq "$3"); do grep -q "$2" "$1" && return 0; sleep 0.1; done; return 1; }
-"$selvage" lab up "$work/net.yaml" --lab $lab >"$work/out" 2>&1 || fail "lab up"
+quietly "$selvage" lab up "$work/net.yaml" --lab $lab || fail "lab up"
 mkfifo "$work/far-in" "$work/vm-in"
 at acme/internet/far python3 "$work/far.py" <"$work/far-in" >>"$work/far" 2>&1 &
 exec 3>"$work/far-in"
-until_says "$work/far" ready 100 || fail "the far machine"
+says "$work/far" ready 100 || fail "the far machine"
 at acme/web/vm python3 "$work/vm.py" "$connections" <"$work/vm-in" >>"$work/vm" 2>&1 &
 exec 4>"$work/vm-in"
-until_says "$work/vm" "^open" 1200 || { cp "$work/vm" "$work/out"; fail "connections were not opened"; }
+says "$work/vm" "^open" 1200 || { cp "$work/vm" "$work/out"; fail "connections were not opened"; }
 cp "$work/vm" "$work/out"
 [ "$(sed -n 's/^open //p' "$work/vm")" = "$connections" ] || fail "not all were opened"
 known() { "$selvage" state --lab $lab --host h1 --json | python3 -c 'import json, sys; print(sum(h["count"] for h in json.load(sys.stdin).values()))'; }
@@ -176,20 +170,20 @@ before=$(known)
 # The node dies a second after the last of them, and is started again.
 echo beat >&3
 sleep 1.2
-"$selvage" lab kill h1 --lab $lab >"$work/out" 2>&1 || fail "lab kill"
+quietly "$selvage" lab kill h1 --lab $lab || fail "lab kill"
 began=$(date +%s.%N)
-"$selvage" lab start h1 --lab $lab >"$work/out" 2>&1 || fail "lab start"
+quietly "$selvage" lab start h1 --lab $lab || fail "lab start"
 sleep 1
 echo beats >&4
-until_says "$work/vm" "^beats" 100 || fail "no word of the beats"
+says "$work/vm" "^beats" 100 || fail "no word of the beats"
 took=$(python3 -c 'import sys; print(int((float(sys.argv[1]) - float(sys.argv[2])) * 1000))' "$(sed -n 's/.*until //p' "$work/vm")" "$began")
 after=$(known)
 # A word to each of them. Datagrams may be lost on the way, so that there are three.
 for round in 1 2 3; do
     : >"$work/far"; echo go >&3
-    until_says "$work/far" "^told" 300 || fail "the far machine told nothing"
+    says "$work/far" "^told" 300 || fail "the far machine told nothing"
     for _ in $(seq 20); do
-        : >"$work/vm"; echo told >&4; until_says "$work/vm" "^told" 50 || fail "no word of the machine"
+        : >"$work/vm"; echo told >&4; says "$work/vm" "^told" 50 || fail "no word of the machine"
         told=$(sed -n 's/^told //p' "$work/vm")
         [ "$told" -ge "$connections" ] && break 2
         sleep 0.2
@@ -203,9 +197,9 @@ cp "$work/vm" "$work/out"
 # One node after the other, while connections are busy.
 at acme/web/vm python3 "$work/talk.py" 100 25 >"$work/talk" 2>&1 &
 talk=$!
-until_says "$work/talk" talking 200 || { cp "$work/talk" "$work/out"; fail "connections under load"; }
+says "$work/talk" talking 200 || { cp "$work/talk" "$work/out"; fail "connections under load"; }
 for host in h1 h2 h3; do
-    "$selvage" lab kill $host --lab $lab >"$work/out" 2>&1 && "$selvage" lab start $host --lab $lab >"$work/out" 2>&1 || fail "$host"
+    quietly "$selvage" lab kill $host --lab $lab && quietly "$selvage" lab start $host --lab $lab || fail "$host"
     sleep 3
 done
 wait $talk

@@ -43,6 +43,7 @@ run "floods of one tenant, and a group of thousands that changes" bash "$here/Te
 run "a machine that moves to another host" bash "$here/Tests/Lab/migrate.sh" "$work/selvage"
 run "answers that come back by another host" bash "$here/Tests/Lab/asymmetric.sh" "$work/selvage"
 run "tunnels that die and work again" bash "$here/Tests/Lab/tunnels.sh" "$work/selvage"
+run "a tunnel whose other end is BIRD" bash "$here/Tests/Lab/bfd.sh" "$work/selvage"
 run "a machine that goes elsewhere by itself" bash "$here/Tests/Lab/wander.sh" "$work/selvage"
 run "nodes that die with 100,000 connections, and one after another" bash "$here/Tests/Lab/restarts.sh" "$work/selvage"
 run "hosts in two parts that meet again" bash "$here/Tests/Lab/partition.sh" "$work/selvage"
