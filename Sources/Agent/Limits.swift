@@ -57,8 +57,8 @@ public enum AgentLimits {
     public static let heldTimes = 8
     /// How often a second the other hosts are asked.
     public static let wantsPerSecond = 2000
-    /// How long it is before they are asked for the same again.
-    public static let unknownStateNanoseconds: UInt64 = 1_000_000_000
+    /// How long it is before they are asked for the same again: what TCP sends again after a second (RFC 6298) asks anew.
+    public static let unknownStateNanoseconds: UInt64 = 500_000_000
     /// Connections that nobody knew a moment ago, of which that is remembered.
     public static let unknownStates = 8192
     /// How long a packet is held that came by tunnel for a port that is not here: it may be on its way.

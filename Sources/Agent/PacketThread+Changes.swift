@@ -43,6 +43,7 @@ extension PacketThread {
             }
         }
         decide(waiting.takeDue(now: now), isOver: true, thread)
+        removeProvisional(thread)
         releaseStrays(thread)
         var silent: Set<Tag> = []
         for due in lot.due(now: now) {
@@ -174,8 +175,9 @@ extension PacketThread {
                 continue
             }
             // No packet came: nothing begins by it and nothing is learned of it, and the next packet decides. The old port of a
-            // station that went elsewhere would have it back, the new one in turn, without end.
-            if simulator.verdict.beginsConnection || teachesStation {
+            // station that went elsewhere would have it back, the new one in turn, without end. And what nobody here knows any
+            // more the others may know: nobody was asked yet.
+            if simulator.verdict.beginsConnection || teachesStation || missesState {
                 thread.remove(id)
                 flows.remove(id)
                 continue
@@ -207,6 +209,11 @@ extension PacketThread {
                 noteMissed(of: id)
             }
         }
+    }
+
+    /// Whether what was simulated last goes nowhere for want of a connection that another host may know.
+    private var missesState: Bool {
+        !simulator.verdict.missed.isEmpty && simulator.verdict.outputs.isEmpty && epoch.replication != nil
     }
 
     /// Whether a packet as was simulated last would tell that a station is elsewhere than it was thought to be.
@@ -330,7 +337,6 @@ extension PacketThread {
     func expire(_ thread: any DatapathThread) {
         readStatistics(thread)
         keepConnections()
-        removeProvisional(thread)
         idle.removeAll(keepingCapacity: true)
         flows.forEach { record in if isIdle(record) { idle.append(record.id) } }
         removeIdle(thread)

@@ -8,15 +8,15 @@ import Wire
 /// What packets teach goes to the other hosts, and what is about to be forgotten is looked after.
 extension PacketThread {
     /// Tells the other hosts what was learned here: what is news, before the packet goes on, to those that may see its answer.
-    func tell(_ told: ToldEntries, isNews: Bool) {
+    func tell(_ told: ToldEntries, news: Set<Tag>) {
         guard !told.isEmpty, let replication = epoch.replication else { return }
-        replication.tell(told, first: isNews ? interested() : [], now: now)
+        replication.tell(told, first: news.isEmpty ? [] : interested(news, replication), now: now)
     }
 
-    /// The nodes where the next packet of the connection may come in: those that the packet in hand goes to, and those of
-    /// ports that stand in for the ones where it came in and goes out.
-    private func interested() -> [PeerID] {
-        var peers: [PeerID] = []
+    /// The nodes where the next packet of the connection may come in: those that the packet in hand goes to, those of ports
+    /// that stand in for the ones where it came in and goes out, and those that asked for it a moment ago.
+    private func interested(_ news: Set<Tag>, _ replication: FlowReplication) -> [PeerID] {
+        var peers = replication.askers(of: news, now: now)
         func add(_ host: HostIndex) {
             guard let peer = epoch.peer(of: host), !peers.contains(peer) else { return }
             peers.append(peer)
@@ -64,6 +64,7 @@ extension PacketThread {
     func noteMissed(of id: FlowID) {
         if !simulator.verdict.missed.isEmpty, simulator.verdict.outputs.isEmpty, epoch.replication != nil {
             provisional[id] = now
+            provisionalDue = min(provisionalDue, now &+ AgentLimits.unknownStateNanoseconds)
         } else if !provisional.isEmpty {
             provisional[id] = nil
         }
@@ -72,11 +73,20 @@ extension PacketThread {
     /// Removes flows that let nothing through because nobody knew their connection, a while after: the host that knows it
     /// may not have been heard. Their next packets have the others asked again.
     func removeProvisional(_ thread: any DatapathThread) {
-        for (id, decided) in provisional where now >= decided &+ AgentLimits.unknownStateNanoseconds {
+        guard now >= provisionalDue else { return }
+        var first = UInt64.max
+        for (id, decided) in provisional {
+            let due = decided &+ AgentLimits.unknownStateNanoseconds
+            guard now >= due else {
+                first = min(first, due)
+                continue
+            }
             provisional[id] = nil
             guard flows.find(id) != nil else { continue }
             thread.remove(id)
             flows.remove(id)
         }
+        // Of many that end one after another some are taken at a time.
+        provisionalDue = first == .max ? .max : max(first, now &+ AgentLimits.unknownStateNanoseconds / 16)
     }
 }

@@ -71,6 +71,8 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
     var wantBudget = RateLimit(perSecond: AgentLimits.wantsPerSecond)
     /// Flows that let nothing through because nobody knew their connection, and when that was decided.
     var provisional: [FlowID: UInt64] = [:]
+    /// When some of them are to be removed.
+    var provisionalDue = UInt64.max
     var counters = AgentCounters()
     var errorBudget: [PortIndex: RateLimit] = [:]
     var answerBudget: [PortIndex: RateLimit] = [:]
@@ -316,7 +318,7 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
                 if learned.isOfConnection { simulator.refuse() }
             }
         }
-        tell(told, isNews: !news.isEmpty)
+        tell(told, news: news)
         if !news.isEmpty { announce(news) }
         if !stands { simulator.refuse() }
         return stands

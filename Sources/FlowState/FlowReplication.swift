@@ -43,6 +43,7 @@ public final class FlowReplication: Sendable {
     private let counted = Mutex(ReplicationCounters())
     private let caughtUp = Atomic<Bool>(false)
     private let flushes = Mutex(Flushing())
+    private let askers = Askers()
 
     private struct Flushing {
         /// How long what is for everybody waits for more of its kind, nanoseconds.
@@ -155,7 +156,14 @@ public final class FlowReplication: Sendable {
     }
 
     /// Whether something that was asked for is known by now.
-    private func isKnown(_ keys: [UInt8], _ now: UInt64) -> Bool { (try? table.find(keys, now: now))?.isEmpty == false }
+    private func isKnown(_ keys: [UInt8], _ now: UInt64) -> Bool {
+        var unknown: Set<Tag> = []
+        return (try? table.find(keys, now: now, unknown: &unknown))?.isEmpty == false
+    }
+
+    /// The peers that asked for what has one of these tags, a moment before it began: they let nothing of it through for want
+    /// of it.
+    public func askers(of tags: Set<Tag>, now: UInt64) -> [PeerID] { askers.find(tags, now: now) }
 
     /// The key of a connection, for ``want(_:from:)``.
     public static func key(ofConnection tuple: ConnectionTuple, zone: Tag) -> [UInt8] {
@@ -200,7 +208,9 @@ public final class FlowReplication: Sendable {
             case .found(let rows): merge(rows, now, &news)
             case .wanted(let keys):
                 do throws(MalformedBytes) {
-                    let rows = try table.find(keys, now: now)
+                    var unknown: Set<Tag> = []
+                    let rows = try table.find(keys, now: now, unknown: &unknown)
+                    askers.note(peer, unknown, now: now)
                     if rows.isEmpty { break }
                     counted.withLock { $0.found &+= 1 }
                     send(.found(rows), to: peer)

@@ -225,8 +225,10 @@ public final class StateTable: FlowStateView {
         return out.bytes
     }
 
-    /// The rows that keys name, as far as they are known here.
-    public func find(_ keys: [UInt8], now: UInt64) throws(MalformedBytes) -> [UInt8] {
+    /// The rows that keys name, as far as they are known here; adds the tags of those that are not.
+    public func find(
+        _ keys: [UInt8], now: UInt64, unknown: inout Set<Tag>
+    ) throws(MalformedBytes) -> [UInt8] {
         var reader = ByteReader(keys)
         var out = ByteWriter()
         var count = 0
@@ -236,14 +238,31 @@ public final class StateTable: FlowStateView {
                 throw MalformedBytes("a key of kind \(form & RowForm.kind)")
             }
             var key = reader
+            let before = out.bytes.count
             try table(kind).find(&reader, form, now: now, into: &out)
             count += 1
+            if out.bytes.count == before {
+                var missed = key
+                if let tag = try StateTable.tag(of: &missed, kind, form) { unknown.insert(tag) }
+                continue
+            }
             // Who asks how a packet is translated asks for its connection next, where the same device filters.
             if kind == .translation, let (tuple, zone) = try translations.original(&key, form, now: now) {
                 connections.write(tuple, zone, now: now, into: &out)
             }
         }
         return out.bytes
+    }
+
+    /// The tag of what waits for the connection that a key names.
+    private static func tag(
+        of key: inout ByteReader, _ kind: RowKind, _ form: UInt8
+    ) throws(MalformedBytes) -> Tag? {
+        guard kind == .connection || kind == .translation else { return nil }
+        let ipProtocol: UInt8 = try key.number()
+        let zone = try key.tag()
+        let tuple = try key.sides(RowForm.family(form), ipProtocol)
+        return kind == .connection ? .connection(tuple, zone: zone) : .translation(tuple, zone: zone)
     }
 
     /// The rows of entries of the log, as they are now.

@@ -227,6 +227,28 @@ private func masquerade(_ port: UInt16, as translated: UInt16) -> TranslationUse
         #expect(hosts.hosts[2].table.translation(masquerade(2, as: 7000).reply, zone: zone) != nil)
     }
 
+    @Test func `who asked for a connection in vain is known for a second, until it begins`() {
+        let hosts = Hosts(3)
+        hosts.run(for: 20_000_000)
+        let (asker, other) = (hosts.hosts[2], hosts.hosts[1].id)
+        let reply = masquerade(2, as: 7000).reply
+        let keys =
+            FlowReplication.key(ofConnection: tcp(1).reversed, zone: zone)
+            + FlowReplication.key(ofTranslation: reply, zone: zone)
+        asker.replication.want(keys, from: [hosts.hosts[0].id, other], now: hosts.now)
+        hosts.deliver()
+        let knows = hosts.hosts[0].replication
+        #expect(knows.askers(of: [.connection(tcp(3), zone: zone)], now: hosts.now) == [])
+        // The connection begins in the other direction than it was asked for in.
+        #expect(knows.askers(of: [.connection(tcp(1), zone: zone)], now: hosts.now) == [asker.id])
+        #expect(knows.askers(of: [.connection(tcp(1), zone: zone)], now: hosts.now) == [], "it was told")
+        let begun = Learned.translation(masquerade(2, as: 7000), flags: 0x02)
+        #expect(knows.askers(of: Set(begun.tags), now: hosts.now + 2 * second) == [])
+        asker.replication.want(keys, from: [hosts.hosts[0].id, other], now: hosts.now)
+        hosts.deliver()
+        #expect(knows.askers(of: Set(begun.tags), now: hosts.now + second / 2) == [asker.id])
+    }
+
     @Test func `in whichever order rows come, the same stands`() throws {
         var random = SeededRandom(seed: SeededRandom.seed)
         for _ in 0..<60 {
