@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import CLinux
+import Foundation
 import Gossip
 import Linux
 import Synchronization
@@ -81,7 +82,9 @@ public final class StatePort: StateTransport {
         init(_ key: consuming DatagramKey) { self.key = key }
     }
     private struct Sending {
-        var counter: UInt64 = 0
+        /// Begins by the clock, further on than any run before it can have come: a directory that was restored from a copy would
+        /// use a start's key again, and must not use its nonces again.
+        var counter = UInt64(max(0, Date().timeIntervalSince1970 * 1e6)) << 10
         var number: UInt8 = 0
         var sealer: Sealer?
         /// Socket address by peer, and what is sealed besides for it.

@@ -143,6 +143,82 @@ import Wire
         }
     }
 
+    @Test func `a flow whose connection is forgotten goes, so that its next packet asks the others`() throws {
+        let drawing = """
+            hosts: { h1: { address: 192.0.2.1 } }
+            tenants:
+              t:
+                chains:
+                  answers: [{ state: established, action: accept }, { action: drop }]
+                bridges:
+                  a:
+                    ports:
+                      vm: { host: h1, interface: vm, mac: "0e:00:00:00:01:01", inbound: answers }
+                      out: { host: h1, interface: out, mac: "0e:00:00:00:01:02" }
+            """
+        let scene = Scene(try draw(drawing), isReplicated: true)
+        let answer = Frame.udp(
+            etherSource: MACAddress(bits: 0x0e00_0000_0101), etherDestination: MACAddress(bits: 0x0e00_0000_0102),
+            source: address("10.0.1.11"), destination: address("10.0.1.12"), sourcePort: 53, destinationPort: 9,
+            data: [])
+        scene.send(answer, port: 2)
+        guard case .connection(let tuple, let zone)? = scene.thread.simulator.verdict.missed.first else {
+            Issue.record("it waits for no connection")
+            return
+        }
+        let learned = Learned.connection(tuple.reversed, zone: zone, flags: 0)
+        #expect(scene.state.learn(learned, now: monotonicNanoseconds()) == .news)
+        scene.thread.post(.invalidate(Set(learned.tags)))
+        scene.wake()
+        scene.send(answer, port: 2)
+        #expect(scene.datapath.installed.values.map(\.actions) == [[.output(PortNumber(1))]])
+        let gone = scene.state.expire(now: monotonicNanoseconds() + 86_400_000_000_000)
+        #expect(gone.contains(learned.tag))
+        scene.thread.post(.invalidate(gone))
+        scene.wake()
+        #expect(scene.datapath.installed.isEmpty)
+        let held = scene.thread.counters.held
+        scene.send(answer, port: 2)
+        #expect(scene.thread.counters.held == held + 1)
+    }
+
+    @Test func `ahead of a connection's first packet go its rows to who asked for it a moment ago`() throws {
+        let drawing = """
+            hosts: { h1: { address: 192.0.2.1 }, h2: { address: 192.0.2.2 }, h3: { address: 192.0.2.3 } }
+            tunnel: vxlan
+            tenants:
+              t:
+                chains:
+                  known: [{ state: [new, established], action: accept }]
+                bridges:
+                  a:
+                    ports:
+                      vm: { host: h1, interface: vm, mac: "0e:00:00:00:01:01", inbound: known }
+                      far: { host: h2, interface: far, mac: "0e:00:00:00:01:02" }
+            """
+        let scene = Scene(try draw(drawing), isReplicated: true)
+        func send(from port: UInt16) -> Set<PeerID> {
+            scene.others.told.withLock { $0 = [] }
+            scene.send(
+                Frame.udp(
+                    etherSource: MACAddress(bits: 0x0e00_0000_0101),
+                    etherDestination: MACAddress(bits: 0x0e00_0000_0102), source: address("10.0.1.11"),
+                    destination: address("10.0.1.12"), sourcePort: port, destinationPort: 53, data: []), port: 1)
+            return Set(scene.others.told.withLock { $0 })
+        }
+        #expect(send(from: 9) == [PeerID(2)])
+        guard case .connection(var tuple, let zone, _)? = scene.thread.simulator.verdict.learned.last else {
+            Issue.record("no connection began")
+            return
+        }
+        tuple.sourcePort = 10
+        var word = ByteWriter()
+        GossipFrame.wanted(FlowReplication.key(ofConnection: tuple.reversed, zone: zone)).encode(into: &word)
+        scene.thread.epoch.replication?.receive(word.bytes, from: PeerID(3), now: monotonicNanoseconds())
+        #expect(send(from: 11) == [PeerID(2)])
+        #expect(send(from: 10) == [PeerID(2), PeerID(3)])
+    }
+
     @Test(arguments: [false, true])
     func `ahead of a connection's first packet go its rows to where it goes, and to ports that stand in for that`(
         isStateful: Bool

@@ -18,18 +18,19 @@ private final class Pair: Sendable {
     let got = Mutex<[String]>([])
     private let threads = Mutex<[NamedThread]>([])
 
-    init(epochOfA: UInt64 = 5) throws {
-        // Whatever is free: many tests may run on one machine.
-        func open(_ id: UInt64, _ epoch: UInt64) throws -> (StatePort, UInt16) {
-            for _ in 0..<200 {
-                let number = UInt16.random(in: 20_000...30_000)
-                if let port = try? StatePort(own: PeerID(id), epoch: epoch, cluster: "c", port: number) {
-                    return (port, number)
-                }
+    /// A port of a node, at a number that is free: many tests may run on one machine.
+    static func open(_ id: UInt64, _ epoch: UInt64) throws -> (StatePort, UInt16) {
+        for _ in 0..<200 {
+            let number = UInt16.random(in: 20_000...30_000)
+            if let port = try? StatePort(own: PeerID(id), epoch: epoch, cluster: "c", port: number) {
+                return (port, number)
             }
-            throw SystemError(98, "find a free port")
         }
-        let (a, b) = (try open(1, epochOfA), try open(2, 9))
+        throw SystemError(98, "find a free port")
+    }
+
+    init(epochOfA: UInt64 = 5) throws {
+        let (a, b) = (try Pair.open(1, epochOfA), try Pair.open(2, 9))
         (self.a, self.b, ports) = (a.0, b.0, (a.1, b.1))
         a.0.setPeers([PeerID(2): .init(host: "127.0.0.1", port: Int(b.1), epoch: 9)])
         b.0.setPeers([PeerID(1): .init(host: "127.0.0.1", port: Int(a.1), epoch: 5)])
@@ -134,6 +135,21 @@ private final class Pair: Sendable {
         #expect(pair.until { pair.b.counters.refused == 5 })
         #expect(pair.b.counters.malformed == 0)
         #expect(pair.got.withLock { $0.count } == 1)
+    }
+
+    @Test func `a start that is run once more, from a copy of its directory, uses no nonce again`() throws {
+        let pair = try Pair()
+        defer { pair.end() }
+        try pair.b.setSecrets([1: one], active: 1)
+        usleep(10)
+        let (copy, _) = try Pair.open(1, 5)
+        copy.setPeers([PeerID(2): .init(host: "127.0.0.1", port: Int(pair.ports.1), epoch: 9)])
+        for (port, word) in [(pair.a, "one"), (copy, "two")] {
+            try port.setSecrets([1: one], active: 1)
+            port.send(Array(word.utf8), to: PeerID(2))
+            #expect(pair.until { pair.got.withLock { $0.last } == "1 " + word })
+        }
+        #expect(pair.b.counters.replayed == 0)
     }
 
     @Test func `of a thousand peers the kernel lets each through, and nobody else`() throws {
