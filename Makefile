@@ -44,7 +44,7 @@ sim: setup-build     ## SEEDS (2000) and FLOW_SEEDS (100) lives of simulated clu
 	.build/$(CONFIG)/selvage-sim --mutants --seeds 20000
 	.build/$(CONFIG)/selvage-sim --flows --seeds $(FLOW_SEEDS)
 	.build/$(CONFIG)/selvage-sim --flows --hosts 64 --seeds 2
-	.build/$(CONFIG)/selvage-sim --flows --mutants --seeds 200
+	.build/$(CONFIG)/selvage-sim --flows --mutants --seeds 1000
 	.build/$(CONFIG)/selvage-sim --scale --hosts 100
 
 cluster: build setup-test    ## real nodes; founding, failing, strangers, recovery; WRITES (2000) while nodes are killed

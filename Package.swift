@@ -81,7 +81,12 @@ let package = Package(
         room("FlowState", ["Wire", "Simulation", "Gossip", "SQLite", "Linux", "TLS", "CLinux"]),
 
         // Floor 5: the forwarding engine.
-        room("Agent", ["Wire", "Topology", "Simulation", "FlowState", "Gossip", "Datapath", "Linux"]),
+        room(
+            "Agent",
+            [
+                "Wire", "Topology", "Simulation", "FlowState", "Gossip", "Datapath", "Linux",
+                .product(name: "DequeModule", package: "swift-collections"),
+            ]),
 
         // Floor 6: how the cluster is asked.
         room(

@@ -211,11 +211,6 @@ extension PacketThread {
         }
     }
 
-    /// Whether what was simulated last goes nowhere for want of a connection that another host may know.
-    private var missesState: Bool {
-        !simulator.verdict.missed.isEmpty && simulator.verdict.outputs.isEmpty && epoch.replication != nil
-    }
-
     /// Whether a packet as was simulated last would tell that a station is elsewhere than it was thought to be.
     private var teachesStation: Bool {
         simulator.verdict.learned.contains { learned in

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Datapath
+import DequeModule
 import FlowState
 import Gossip
 import Simulation
@@ -62,9 +63,9 @@ extension PacketThread {
 
     /// Notes whether the flow that was made of the last simulation lets nothing through for want of a connection.
     func noteMissed(of id: FlowID) {
-        if !simulator.verdict.missed.isEmpty, simulator.verdict.outputs.isEmpty, epoch.replication != nil {
+        if missesState {
             provisional[id] = now
-            provisionalDue = min(provisionalDue, now &+ AgentLimits.unknownStateNanoseconds)
+            provisionalQueue.append((id, now))
         } else if !provisional.isEmpty {
             provisional[id] = nil
         }
@@ -73,20 +74,25 @@ extension PacketThread {
     /// Removes flows that let nothing through because nobody knew their connection, a while after: the host that knows it
     /// may not have been heard. Their next packets have the others asked again.
     func removeProvisional(_ thread: any DatapathThread) {
-        guard now >= provisionalDue else { return }
-        var first = UInt64.max
-        for (id, decided) in provisional {
-            let due = decided &+ AgentLimits.unknownStateNanoseconds
-            guard now >= due else {
-                first = min(first, due)
-                continue
-            }
+        // All last equally long, so that they end in the order in which they were decided.
+        var left = AgentLimits.removedAtOnce
+        while left > 0, let (id, decided) = provisionalQueue.first,
+            now >= decided &+ AgentLimits.unknownStateNanoseconds
+        {
+            provisionalQueue.removeFirst()
+            // One that was decided again since has a later place.
+            guard provisional[id] == decided else { continue }
             provisional[id] = nil
             guard flows.find(id) != nil else { continue }
             thread.remove(id)
             flows.remove(id)
+            left -= 1
         }
-        // Of many that end one after another some are taken at a time.
-        provisionalDue = first == .max ? .max : max(first, now &+ AgentLimits.unknownStateNanoseconds / 16)
+    }
+
+    /// Whether what was simulated last goes nowhere for want of a connection that another host may know.
+    var missesState: Bool {
+        !simulator.verdict.missed.isEmpty && simulator.verdict.outputs.isEmpty && epoch.replication != nil
+            && epoch.hasPeers
     }
 }

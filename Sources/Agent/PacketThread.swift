@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Datapath
+import DequeModule
 import FlowState
 import Linux
 import Simulation
@@ -71,8 +72,8 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
     var wantBudget = RateLimit(perSecond: AgentLimits.wantsPerSecond)
     /// Flows that let nothing through because nobody knew their connection, and when that was decided.
     var provisional: [FlowID: UInt64] = [:]
-    /// When some of them are to be removed.
-    var provisionalDue = UInt64.max
+    /// The same in the order of their times, with places of those that were decided again since.
+    var provisionalQueue: Deque<(id: FlowID, decided: UInt64)> = []
     var counters = AgentCounters()
     var errorBudget: [PortIndex: RateLimit] = [:]
     var answerBudget: [PortIndex: RateLimit] = [:]

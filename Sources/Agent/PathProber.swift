@@ -165,14 +165,14 @@ package final class PathProber: Sendable {
     /// Who asks and who is asked: two ends of a /31, so that a daemon on a VXLAN device can be the other one.
     private static let source = IPAddress(IPv4Address(bits: 0xa9fe_0101))
     private static let destination = IPAddress(IPv4Address(bits: 0xa9fe_0100))
-    /// Of whoever ends a tunnel, for BFD (RFC 8971 section 9).
+    /// Of whoever ends a tunnel, for BFD (RFC 8971).
     private static let destinationMAC = MACAddress(bits: 0x0000_5e00_5202)
 
     private func probes(_ effects: [PathMonitor<TunnelPath>.Effect], _ state: borrowing State) -> [Probe] {
         var probes: [Probe] = []
         for effect in effects {
             guard case .send(let path, let packet) = effect, let target = state.targets[path] else { continue }
-            // Addresses matter to who looks on only: it is the key that says what this is.
+            // To ourselves the key says what this is; addresses are for others.
             let frame = Frame.udp(
                 etherSource: MACAddress(bits: 0x0200_0000_0000 | UInt64(packet.own)),
                 etherDestination: PathProber.destinationMAC,

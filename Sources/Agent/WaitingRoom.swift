@@ -22,6 +22,7 @@ struct WaitingRoom {
     /// What nobody knew a moment ago: who comes with the same does not wait again.
     private var unknown: [Tag: UInt64] = [:]
     private var ofPort: [Tag: Int] = [:]
+    private var ofTag: [Tag: Int] = [:]
     /// Packets that wait.
     var count: Int { guests.count }
     /// When the first of them has waited long enough.
@@ -39,13 +40,21 @@ struct WaitingRoom {
     mutating func hold(_ guest: Guest) {
         guests.append(guest)
         ofPort[guest.port, default: 0] += 1
+        for missed in guest.missed { ofTag[missed.tag, default: 0] += 1 }
         due = min(due, guest.until)
     }
 
     private mutating func leave(_ guest: Guest) {
         let left = (ofPort[guest.port] ?? 0) - 1
         ofPort[guest.port] = left > 0 ? left : nil
+        for missed in guest.missed {
+            let left = (ofTag[missed.tag] ?? 0) - 1
+            ofTag[missed.tag] = left > 0 ? left : nil
+        }
     }
+
+    /// Whether somebody waits for the same already, so that the others were asked.
+    func isAsked(_ missed: [MissedState]) -> Bool { missed.allSatisfy { ofTag[$0.tag] != nil } }
 
     /// Takes out those that waited for one of these.
     mutating func take(_ tags: Set<Tag>) -> [Guest] {
@@ -98,6 +107,7 @@ extension PacketThread {
     /// - Parameter before: how it waited until now, if it did: it does not wait longer in all for waiting again.
     func waitForState(_ packet: OwnedPacket, _ port: Tag, after before: (until: UInt64, times: Int)? = nil) {
         let missed = simulator.verdict.missed
+        let isAsked = waiting.isAsked(missed)
         var keys: [UInt8] = []
         for one in missed {
             switch one {
@@ -110,7 +120,7 @@ extension PacketThread {
                 packet: packet, port: port, missed: missed,
                 until: before?.until ?? now &+ AgentLimits.heldNanoseconds, times: (before?.times ?? 0) + 1))
         if before == nil { counters.held &+= 1 }
-        epoch.replication?.want(keys, from: epoch.allPeers, now: now)
+        if !isAsked { epoch.replication?.want(keys, from: epoch.allPeers, now: now) }
     }
 
     /// Decides packets that waited.

@@ -7,34 +7,43 @@ import Synchronization
 /// again; if the connection begins here meanwhile, by a client that uses its ports again, it is to hear of it at once.
 final class Askers: Sendable {
     private struct Asked {
-        var peers: [PeerID]
-        var until: UInt64
+        var recent: [Tag: [PeerID]] = [:]
+        var older: [Tag: [PeerID]] = [:]
+        var turn: UInt64 = 0
+
+        /// What was recent becomes older when its time is over, and what was older goes: each is kept for one to two times that
+        /// long, and nothing is looked for.
+        mutating func turn(_ now: UInt64) {
+            guard now >= turn else { return }
+            older = now < turn &+ StateLimits.askedNanoseconds ? recent : [:]
+            recent = [:]
+            turn = now &+ StateLimits.askedNanoseconds
+        }
+        var isEmpty: Bool { recent.isEmpty && older.isEmpty }
     }
-    private let asked = Mutex<[Tag: Asked]>([:])
+    private let asked = Mutex(Asked())
     /// Whether there may be any: who begins a connection asks each time.
     private let isUsed = Atomic<Bool>(false)
 
     func note(_ peer: PeerID, _ tags: Set<Tag>, now: UInt64) {
         if tags.isEmpty { return }
         asked.withLock { asked in
-            if asked.count >= StateLimits.askedEntries { asked = asked.filter { $0.value.until > now } }
-            for tag in tags where asked.count < StateLimits.askedEntries || asked[tag] != nil {
-                var one = asked[tag] ?? Asked(peers: [], until: 0)
-                if !one.peers.contains(peer) { one.peers.append(peer) }
-                one.until = now &+ StateLimits.askedNanoseconds
-                asked[tag] = one
+            asked.turn(now)
+            for tag in tags where asked.recent.count < StateLimits.askedEntries {
+                if asked.recent[tag]?.contains(peer) != true { asked.recent[tag, default: []].append(peer) }
             }
+            isUsed.store(true, ordering: .relaxed)
         }
-        isUsed.store(true, ordering: .relaxed)
     }
 
     func find(_ tags: Set<Tag>, now: UInt64) -> [PeerID] {
         guard isUsed.load(ordering: .relaxed) else { return [] }
         return asked.withLock { asked in
+            asked.turn(now)
             var peers: [PeerID] = []
             for tag in tags {
-                guard let one = asked.removeValue(forKey: tag), one.until > now else { continue }
-                peers += one.peers.filter { !peers.contains($0) }
+                for peer in (asked.recent.removeValue(forKey: tag) ?? []) + (asked.older.removeValue(forKey: tag) ?? [])
+                where !peers.contains(peer) { peers.append(peer) }
             }
             if asked.isEmpty { isUsed.store(false, ordering: .relaxed) }
             return peers

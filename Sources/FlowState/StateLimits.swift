@@ -33,10 +33,10 @@ public enum StateLimits {
     public static let fragmentNanoseconds: UInt64 = 30_000_000_000
     /// What has less than this left is not told when tables are compared: it would come back where it has just ended.
     public static let comparedNanoseconds: UInt64 = 2_000_000_000
-    /// Connections that others asked for in vain, of which that is remembered.
+    /// Connections that others asked for in vain, of which that is remembered at a time.
     static let askedEntries = 8192
-    /// How long it is: somewhat longer than who asked does without asking again.
-    static let askedNanoseconds: UInt64 = 700_000_000
+    /// How long it is at least: longer than who asked does without asking again, its waiting and its turns included.
+    static let askedNanoseconds: UInt64 = 1_000_000_000
     /// Bytes of rows in one answer when tables are compared.
     static let answerBytes = 512 << 10
     /// How long a bucket of a table must have been quiet to be compared while rows are on their way.

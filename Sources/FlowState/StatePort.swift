@@ -82,8 +82,8 @@ public final class StatePort: StateTransport {
         init(_ key: consuming DatagramKey) { self.key = key }
     }
     private struct Sending {
-        /// Begins by the clock, further on than any run before it can have come: a directory that was restored from a copy would
-        /// use a start's key again, and must not use its nonces again.
+        /// Begins by the clock, further on than any run before it can have come, if nobody set the clock back: a directory that
+        /// was restored from a copy would use a start's key again, and must not use its nonces again.
         var counter = UInt64(max(0, Date().timeIntervalSince1970 * 1e6)) << 10
         var number: UInt8 = 0
         var sealer: Sealer?

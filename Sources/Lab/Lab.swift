@@ -130,6 +130,9 @@ public struct Lab: Sendable {
         return LabError("\(error)", "a container may forbid it: allow it there, or run the lab as root on the host")
     }
 
+    /// Whether it runs.
+    public var isThere: Bool { directory.supervisor != nil }
+
     /// Ends the lab. Works in whatever state it is.
     public func down() {
         if let pid = directory.supervisor {

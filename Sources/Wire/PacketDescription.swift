@@ -55,6 +55,8 @@ public struct PacketDescription: Sendable, Equatable {
     public init(parsing text: String) throws(Failure) {
         var words = text.split(whereSeparator: { $0 == " " || $0 == "," }).map(String.init)[...]
         func fail(_ reason: String) -> Failure { Failure(description: "\(reason); say \(PacketDescription.usage)") }
+        /// A word that is in its place, and yet not what belongs there.
+        func wrong(_ reason: String) -> Failure { Failure(description: reason) }
         func next(_ what: String) throws(Failure) -> String {
             guard let word = words.popFirst() else { throw fail("\(what) is missing") }
             return word
@@ -71,17 +73,17 @@ public struct PacketDescription: Sendable, Equatable {
         while let word = words.popFirst() {
             switch word.lowercased() {
             case "to", ">", "who-has":
-                try setDestination(try next("the destination"), fail)
+                try setDestination(try next("the destination"), wrong)
                 hasDestination = true
-            case "from": source = try address(try next("the source"), fail)
-            case "ttl": ttl = try number(try next("ttl"), fail)
-            case "length": length = Int(try number(try next("length"), fail) as UInt16)
-            case "vlan": vlan = try number(try next("vlan"), fail)
-            case "eth-src": etherSource = try mac(try next("eth-src"), fail)
-            case "eth-dst": etherDestination = try mac(try next("eth-dst"), fail)
+            case "from": source = try address(try next("the source"), wrong)
+            case "ttl": ttl = try number(try next("ttl"), wrong)
+            case "length": length = Int(try number(try next("length"), wrong) as UInt16)
+            case "vlan": vlan = try number(try next("vlan"), wrong)
+            case "eth-src": etherSource = try mac(try next("eth-src"), wrong)
+            case "eth-dst": etherDestination = try mac(try next("eth-dst"), wrong)
             default:
                 if words.first == ">" {
-                    let (address, port) = try endpoint(word, fail)
+                    let (address, port) = try endpoint(word, wrong)
                     source = address
                     if let port { sourcePort = port }
                 } else if !hasDestination {
@@ -104,12 +106,16 @@ public struct PacketDescription: Sendable, Equatable {
     }
 
     private func address(_ text: String, _ fail: (String) -> Failure) throws(Failure) -> IPAddress {
-        guard let address = IPAddress(text) else { throw fail("\"\(text)\" is not an address") }
+        guard let address = IPAddress(text) else {
+            throw fail("\"\(text)\" is not an address: write it like 10.0.0.1 or fd00::1")
+        }
         return address
     }
 
     private func mac(_ text: String, _ fail: (String) -> Failure) throws(Failure) -> MACAddress {
-        guard let mac = MACAddress(text) else { throw fail("\"\(text)\" is not a MAC") }
+        guard let mac = MACAddress(text) else {
+            throw fail("\"\(text)\" is not a MAC: write it like 0e:00:00:00:00:01")
+        }
         return mac
     }
 
@@ -122,7 +128,9 @@ public struct PacketDescription: Sendable, Equatable {
     /// `10.0.0.1`, `10.0.0.1:80`, `fd00::1`, `[fd00::1]:80`.
     private func endpoint(_ text: String, _ fail: (String) -> Failure) throws(Failure) -> (IPAddress, UInt16?) {
         if let plain = IPAddress(text) { return (plain, nil) }
-        guard let colon = text.lastIndex(of: ":") else { throw fail("\"\(text)\" is not an address") }
+        guard let colon = text.lastIndex(of: ":") else {
+            throw fail("\"\(text)\" is not an address: write it like 10.0.0.1 or fd00::1")
+        }
         let head = text[..<colon].filter { $0 != "[" && $0 != "]" }
         return (try address(head, fail), try number(String(text[text.index(after: colon)...]), fail))
     }

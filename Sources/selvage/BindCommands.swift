@@ -25,6 +25,15 @@ private enum Binding {
         }
         return try JSONDecoder().decode(ChangeAnswer.self, from: Data(response.body))
     }
+
+    /// Tells why a port is not at work on its host, if it is not.
+    static func noteProblem(of port: String, on host: String, _ client: ClientOptions) async {
+        let status: StatusAnswer? = try? await client.ask {
+            try await $0.value("GET", "/v1/node/status", query: [("host", host)])
+        }
+        guard let problem = status?.ports.first(where: { $0.port == port })?.problem else { return }
+        note("\(host): \(problem): nothing reaches \(port) until it is there")
+    }
 }
 
 /// `selvage bind`.
@@ -49,6 +58,7 @@ struct BindCommand: AsyncParsableCommand {
             }
             print("\(port) is bound to \(interface) of \(host), revision \(answer.revision)")
             try waiting.report(answer.wait)
+            if answer.wait != nil { await Binding.noteProblem(of: port, on: host, client) }
         }
     }
 }
@@ -117,6 +127,7 @@ struct MigrateCommand: AsyncParsableCommand {
             var options = WaitOptions()
             options.waitSeconds = waitSeconds
             try options.report(answer.wait)
+            await Binding.noteProblem(of: port, on: host, client)
         }
     }
 

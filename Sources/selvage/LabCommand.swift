@@ -30,6 +30,9 @@ struct LabCommand: AsyncParsableCommand {
     struct Options: ParsableArguments {
         @Option(name: .customLong("lab"), help: "Name of the lab, where several run.")
         var name: String?
+
+        /// What a command that follows has to say to mean the same lab.
+        var again: String { name.map { " --lab \($0)" } ?? "" }
     }
 
     /// A name for a lab made of its file's name.
@@ -76,15 +79,22 @@ struct LabCommand: AsyncParsableCommand {
         mutating func run() throws {
             let names = try LabDirectory.all()
             if all {
-                for name in names { try Lab(name: name).down() }
+                for name in names { try end(name) }
             } else if let name = options.name {
-                try Lab(name: name).down()
+                try end(name)
             } else if names.count > 1 {
                 throw LabError(
                     "there are several labs: \(names.joined(separator: ", "))", "say which with --lab NAME, or --all")
             } else if let only = names.first {
-                try Lab(name: only).down()
+                try end(only)
             }
+        }
+
+        private func end(_ name: String) throws {
+            let lab = try Lab(name: name)
+            let wasThere = lab.isThere
+            lab.down()
+            print(wasThere ? "lab \(name) has ended" : "no lab \(name) is running")
         }
     }
 
@@ -193,7 +203,7 @@ struct LabCommand: AsyncParsableCommand {
 
         mutating func run() throws {
             _ = try Lab.running(options.name).ask(.kill(host: host))
-            print("the node of \(host) is dead; selvage lab start \(host) starts it again")
+            print("the node of \(host) is dead; selvage lab start \(host)\(options.again) starts it again")
         }
     }
 
@@ -213,7 +223,7 @@ struct LabCommand: AsyncParsableCommand {
             let groups = groups.flatMap { $0.split(whereSeparator: { $0 == "|" || $0 == " " }) }
                 .map { $0.split(separator: ",").map(String.init) }.filter { !$0.isEmpty }
             _ = try Lab.running(options.name).ask(.partition(groups))
-            print("the underlay is cut; selvage lab heal ends it")
+            print("the underlay is cut; selvage lab heal\(options.again) ends it")
         }
     }
 

@@ -77,13 +77,16 @@ enum LabPrinter {
             address = plan.machines[path]?.addresses.first?.address.description ?? ""
         }
         if address.isEmpty { address = plan.machines[first]?.gateways.first?.description ?? "10.0.0.1" }
+        // Where it is the only one, it need not be named.
+        let isOnly = ((try? Lab.runningNames()) ?? []).count < 2
+        let name = isOnly ? "" : " --lab \(lab.directory.name)"
         print(
             """
 
-            Try:  selvage lab exec \(first) -- ping \(address)
-                  selvage trace \(first) 'icmp to \(address)'
-                  selvage flows
-                  selvage lab down
+            Try:  selvage lab exec\(name) \(first) -- ping \(address)
+                  selvage trace\(name) \(first) 'icmp to \(address)'
+                  selvage flows\(name)
+                  selvage lab down\(name)
             """)
     }
 

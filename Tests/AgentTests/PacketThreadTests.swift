@@ -108,7 +108,8 @@ import Wire
 
     @Test func `what is dropped because nobody knows its connection is asked for again after a while`() throws {
         let drawing = """
-            hosts: { h1: { address: 192.0.2.1 } }
+            hosts: { h1: { address: 192.0.2.1 }, h2: { address: 192.0.2.2 } }
+            tunnel: vxlan
             tenants:
               t:
                 chains:
@@ -145,7 +146,8 @@ import Wire
 
     @Test func `a flow whose connection is forgotten goes, so that its next packet asks the others`() throws {
         let drawing = """
-            hosts: { h1: { address: 192.0.2.1 } }
+            hosts: { h1: { address: 192.0.2.1 }, h2: { address: 192.0.2.2 } }
+            tunnel: vxlan
             tenants:
               t:
                 chains:

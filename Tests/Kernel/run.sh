@@ -16,6 +16,7 @@ run bash groups.sh
 run bash restart.sh
 run bash labs.sh
 # The tests of labs, with the kernel's datapath. A guest has one CPU and stands still at times: hence more room than elsewhere.
+export DATAPATH=kernel
 MOST=100 run bash ../Lab/migrate.sh "$SELVAGE"
 MOST=200 run bash ../Lab/wander.sh "$SELVAGE"
 MOST=5 run bash ../Lab/asymmetric.sh "$SELVAGE"

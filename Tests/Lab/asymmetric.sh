@@ -114,9 +114,9 @@ for _ in range(int(sys.argv[1])):
         pass
 print("answered", answered)
 PY
-quietly "$selvage" lab up "$work/net.yaml" --lab $lab || fail "lab up"
+up
 # The way back: a cable behind Selvage's back, over which the far machine sends its answers to the near one.
-pid=$(process_at acme/internet/near)
+pid=$(process_at acme/internet/near) || fail "no machine"
 at acme/internet/far ip link add back type veth peer name back netns "$pid" || fail "no cable"
 for side in far near; do
     at acme/internet/$side ip link set back up

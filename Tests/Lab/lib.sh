@@ -10,10 +10,16 @@ trap '"$selvage" lab down --lab $lab >/dev/null 2>&1; rm -rf "$work"' EXIT
 fail() { echo "FAILED: $*"; tail -n 20 "$work/out" 2>/dev/null; exit 1; }
 
 # at PLACE COMMAND...: in a machine or on a host.
-at() { local place=$1; shift; timeout 200 "$selvage" lab exec --lab "$lab" "$place" -- "$@"; }
+at() { local place=$1; shift; timeout 900 "$selvage" lab exec --lab "$lab" "$place" -- "$@"; }
 
 # quietly COMMAND...: its output is kept for a failure.
 quietly() { "$@" >"$work/out" 2>&1; }
+
+# up: starts the lab of $work/net.yaml; all its hosts work with the datapath that DATAPATH in the environment names, if it does.
+up() {
+    quietly "$selvage" lab up "$work/net.yaml" --lab "$lab" || fail "lab up"
+    [ -z "${DATAPATH:-}" ] || grep -q " $DATAPATH datapath" "$work/out" || fail "it is not the $DATAPATH datapath"
+}
 
 # says FILE PATTERN [TENTHS]: waits (30 s) until a line of the file has the pattern.
 says() {
@@ -24,30 +30,30 @@ says() {
 
 now() { date +%s%3N; }
 
-# process_at PLACE: a process there, by its number in the lab, that lives as long as the lab; ip link's netns takes it.
+# process_at PLACE: a process there, by its number in the lab, that lives for a while; ip link's netns takes it.
 process_at() {
     local file=$work/process.${1//\//.}
     at "$1" sh -c 'echo $$; exec sleep 1000' >"$file" 2>/dev/null &
-    says "$file" . 50 || fail "nothing runs at $1"
+    says "$file" . || { echo "nothing runs at $1" >&2; return 1; }
     cat "$file"
 }
 
 # second_cable MACHINE HOST ADDRESS GATEWAY [off]: a cable from the machine to tap1 on another host, as a hypervisor has a tap
 # for it on both for a moment. Both cables are of one bridge with the machine's address and MAC; `off` leaves the second out.
 second_cable() {
-    local process; process=$(process_at "$2")
+    local process; process=$(process_at "$2") || fail "no process at $2"
     quietly at "$1" sh -e -c '
         mac=$(ip -br link show eth0 | awk "{ print \$3 }") mtu=$(ip link show eth0 | sed -n "s/.* mtu \([0-9]*\).*/\1/p")
         ip link add br0 address $mac mtu $mtu type bridge; ip link add eth1 mtu $mtu type veth peer name tap1 netns '"$process"'
         ip addr flush dev eth0; ip link set eth0 master br0; ip link set br0 up
         ip addr add '"$3"' dev br0; ip route replace default via '"$4" || fail "the second cable"
-    [ "${5:-}" = off ] || at "$1" sh -c 'ip link set eth1 master br0; ip link set eth1 up' || fail "the second cable"
-    at "$2" ip link set tap1 up
+    [ "${5:-}" = off ] || at "$1" sh -c 'ip link set eth1 master br0 && ip link set eth1 up' || fail "the second cable"
+    at "$2" ip link set tap1 up || fail "the second cable"
 }
 
 # longest FILE COUNT: the longest run of pings that were not answered, of COUNT that were sent.
 longest() {
-    awk -v sent="$2" 'match($0, /icmp_seq=[0-9]+/) { n = substr($0, RSTART + 9, RLENGTH - 9) + 0; if (n - p > m) m = n - p; if (n > p) p = n }
+    awk -v sent="$2" '/bytes from/ && match($0, /icmp_seq=[0-9]+/) { n = substr($0, RSTART + 9, RLENGTH - 9) + 0; if (n - p > m) m = n - p; if (n > p) p = n }
         END { if (sent + 1 - p > m) m = sent + 1 - p; print m - 1 }' "$1"
 }
 

@@ -20,7 +20,7 @@ lab:
     acme/web/vm: { host: h1, address: 10.0.1.11/24 }
     acme/db/peer: { host: h3, address: 10.0.2.21/24 }
 YAML
-quietly "$selvage" lab up "$work/net.yaml" --lab $lab || fail "lab up"
+up
 second_cable acme/web/vm h2 10.0.1.11/24 10.0.1.1
 at acme/db/peer python3 "$here/echo.py" serve >"$work/server" 2>&1 &
 says "$work/server" ready || fail "no server"
@@ -34,7 +34,7 @@ for _ in $(seq 100); do at acme/db/peer ss -Hltn 2>/dev/null | grep -q :5201 && 
 gap() {
     at acme/db/peer ping -n -i 0.001 -c 2500 -W 1 10.0.1.11 >"$work/ping" 2>&1 &
     local ping=$!
-    for _ in $(seq 100); do grep -q 'icmp_seq=300 ' "$work/ping" && break; sleep 0.02; done
+    for _ in $(seq 100); do grep -q 'bytes from .*icmp_seq=300 ' "$work/ping" && break; sleep 0.02; done
     quietly "$@" || { kill $ping 2>/dev/null; fail "$*"; }
     wait $ping
     lost=$(longest "$work/ping" 2500)

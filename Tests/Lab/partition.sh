@@ -54,7 +54,7 @@ while time.monotonic() < end:
 print("opened", len(kept), "failed", failed, flush=True)
 sys.stdin.readline()
 PY
-quietly "$selvage" lab up "$work/net.yaml" --lab $lab || fail "lab up"
+up
 at acme/internet/left python3 "$work/server.py" 203.0.113.80 >"$work/left" 2>&1 &
 at acme/internet/right python3 "$work/server.py" 203.0.113.81 >"$work/right" 2>&1 &
 says "$work/left" ready && says "$work/right" ready || fail "no servers"

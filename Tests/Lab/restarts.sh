@@ -153,7 +153,7 @@ while time.monotonic() < end:
         echoes += 1
 print("kept", len(kept) - len(lost), "lost", len(lost), "echoes", echoes)
 PY
-quietly "$selvage" lab up "$work/net.yaml" --lab $lab || fail "lab up"
+up
 mkfifo "$work/far-in" "$work/vm-in"
 at acme/internet/far python3 "$work/far.py" <"$work/far-in" >>"$work/far" 2>&1 &
 exec 3>"$work/far-in"

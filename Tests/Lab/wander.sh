@@ -19,7 +19,7 @@ lab:
     acme/lan/near: { host: h1, address: 10.0.1.12/24 }
     acme/db/far: { host: h1, address: 10.0.2.21/24 }
 YAML
-quietly "$selvage" lab up "$work/net.yaml" --lab $lab || fail "lab up"
+up
 second_cable acme/lan/one h3 10.0.1.11/24 10.0.1.1 off
 at acme/lan/near python3 "$here/echo.py" serve >"$work/server" 2>&1 &
 says "$work/server" ready || fail "no server"
@@ -35,7 +35,7 @@ for way in "eth0 eth1 h3" "eth1 eth0 h2"; do
     read -r from to host <<<"$way"
     at acme/lan/near ping -n -i 0.001 -c 2000 -W 1 10.0.1.11 >"$work/near" 2>&1 & near=$!
     at acme/db/far ping -n -i 0.001 -c 2000 -W 1 10.0.1.11 >"$work/far" 2>&1 & far=$!
-    for _ in $(seq 100); do grep -q 'icmp_seq=300 ' "$work/far" && break; sleep 0.02; done
+    for _ in $(seq 100); do grep -q 'bytes from .*icmp_seq=300 ' "$work/far" && break; sleep 0.02; done
     quietly wander "$from" "$to" || fail "it can't go to $to"
     wait $near $far
     near=$(longest "$work/near" 2000) far=$(longest "$work/far" 2000)

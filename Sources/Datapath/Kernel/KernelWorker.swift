@@ -220,7 +220,9 @@ final class KernelWorker: DatapathThread, @unchecked Sendable {  // only atomics
     }
 
     private func room(for bytes: Int) {
-        if !requests.hasRoom(for: bytes) { send() }
+        if requests.hasRoom(for: bytes) { return }
+        send()
+        drainRefusals()
     }
 
     private func finish(_ what: String) {
@@ -230,10 +232,11 @@ final class KernelWorker: DatapathThread, @unchecked Sendable {  // only atomics
     }
 
     func install(_ flow: borrowing Flow) {
-        // The kernel compares the key of a NEW for a flow that is there with what it stored. Where the EtherType is left open
-        // that is never the same (net/openvswitch/flow_netlink.c takes the key for a frame with a length field), and the flow
-        // would go on as it was. SET finds it by its identifier alone.
-        if flow.mask.bits.etherType == 0 { request(4, flow) }
+        // The kernel compares the key of a NEW for a flow that is there, unmasked, with what it stored, masked
+        // (net/openvswitch/flow_table.c). They differ where the EtherType is left open, since the key is taken for that of a
+        // frame with a length field then, and where a tunnel's addresses are: the flow would go on as it was. SET finds it by
+        // its identifier alone.
+        if flow.mask.bits.etherType == 0 || flow.mask.bits.tunnelID != 0 { request(4, flow) }
         request(1, flow)
     }
 
