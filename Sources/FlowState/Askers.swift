@@ -9,15 +9,15 @@ final class Askers: Sendable {
     private struct Asked {
         var recent: [Tag: [PeerID]] = [:]
         var older: [Tag: [PeerID]] = [:]
-        var turn: UInt64 = 0
+        var turnsAt: UInt64 = 0
 
         /// What was recent becomes older when its time is over, and what was older goes: each is kept for one to two times that
         /// long, and nothing is looked for.
         mutating func turn(_ now: UInt64) {
-            guard now >= turn else { return }
-            older = now < turn &+ StateLimits.askedNanoseconds ? recent : [:]
+            guard now >= turnsAt else { return }
+            older = now < turnsAt &+ StateLimits.askedNanoseconds ? recent : [:]
             recent = [:]
-            turn = now &+ StateLimits.askedNanoseconds
+            turnsAt = now &+ StateLimits.askedNanoseconds
         }
         var isEmpty: Bool { recent.isEmpty && older.isEmpty }
     }

@@ -32,7 +32,7 @@ private enum Binding {
             try await $0.value("GET", "/v1/node/status", query: [("host", host)])
         }
         guard let problem = status?.ports.first(where: { $0.port == port })?.problem else { return }
-        note("\(host): \(problem): nothing reaches \(port) until it is there")
+        note("\(host): \(problem): nothing reaches \(port) there yet")
     }
 }
 

@@ -106,25 +106,28 @@ import Wire
         #expect(after.thread.undecided.isEmpty)
     }
 
+    /// A machine that may send nothing but answers, by port 2.
+    private static let answersOnly = """
+        hosts: { h1: { address: 192.0.2.1 } }
+        tenants:
+          t:
+            chains:
+              answers: [{ state: established, action: accept }, { action: drop }]
+            bridges:
+              a:
+                ports:
+                  vm: { host: h1, interface: vm, mac: "0e:00:00:00:01:01", inbound: answers }
+                  out: { host: h1, interface: out, mac: "0e:00:00:00:01:02" }
+        """
+    /// What it sends.
+    private static let answer = Frame.udp(
+        etherSource: MACAddress(bits: 0x0e00_0000_0101), etherDestination: MACAddress(bits: 0x0e00_0000_0102),
+        source: IPAddress(IPv4Address(bits: 0x0a00_010b)), destination: IPAddress(IPv4Address(bits: 0x0a00_010c)),
+        sourcePort: 53, destinationPort: 9, data: [])
+
     @Test func `what is dropped because nobody knows its connection is asked for again after a while`() throws {
-        let drawing = """
-            hosts: { h1: { address: 192.0.2.1 }, h2: { address: 192.0.2.2 } }
-            tunnel: vxlan
-            tenants:
-              t:
-                chains:
-                  answers: [{ state: established, action: accept }, { action: drop }]
-                bridges:
-                  a:
-                    ports:
-                      vm: { host: h1, interface: vm, mac: "0e:00:00:00:01:01", inbound: answers }
-                      out: { host: h1, interface: out, mac: "0e:00:00:00:01:02" }
-            """
-        let scene = Scene(try draw(drawing), isReplicated: true)
-        let answer = Frame.udp(
-            etherSource: MACAddress(bits: 0x0e00_0000_0101), etherDestination: MACAddress(bits: 0x0e00_0000_0102),
-            source: address("10.0.1.11"), destination: address("10.0.1.12"), sourcePort: 53, destinationPort: 9,
-            data: [])
+        let scene = Scene(try draw(PacketThreadTests.answersOnly), isReplicated: true)
+        let answer = PacketThreadTests.answer
         for round in 1...2 as ClosedRange<UInt64> {
             scene.send(answer, port: 2)
             #expect(scene.thread.counters.held == round)
@@ -145,24 +148,8 @@ import Wire
     }
 
     @Test func `a flow whose connection is forgotten goes, so that its next packet asks the others`() throws {
-        let drawing = """
-            hosts: { h1: { address: 192.0.2.1 }, h2: { address: 192.0.2.2 } }
-            tunnel: vxlan
-            tenants:
-              t:
-                chains:
-                  answers: [{ state: established, action: accept }, { action: drop }]
-                bridges:
-                  a:
-                    ports:
-                      vm: { host: h1, interface: vm, mac: "0e:00:00:00:01:01", inbound: answers }
-                      out: { host: h1, interface: out, mac: "0e:00:00:00:01:02" }
-            """
-        let scene = Scene(try draw(drawing), isReplicated: true)
-        let answer = Frame.udp(
-            etherSource: MACAddress(bits: 0x0e00_0000_0101), etherDestination: MACAddress(bits: 0x0e00_0000_0102),
-            source: address("10.0.1.11"), destination: address("10.0.1.12"), sourcePort: 53, destinationPort: 9,
-            data: [])
+        let scene = Scene(try draw(PacketThreadTests.answersOnly), isReplicated: true)
+        let answer = PacketThreadTests.answer
         scene.send(answer, port: 2)
         guard case .connection(let tuple, let zone)? = scene.thread.simulator.verdict.missed.first else {
             Issue.record("it waits for no connection")

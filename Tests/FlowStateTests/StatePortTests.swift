@@ -141,7 +141,6 @@ private final class Pair: Sendable {
         let pair = try Pair()
         defer { pair.end() }
         try pair.b.setSecrets([1: one], active: 1)
-        usleep(10)
         let (copy, _) = try Pair.open(1, 5)
         copy.setPeers([PeerID(2): .init(host: "127.0.0.1", port: Int(pair.ports.1), epoch: 9)])
         for (port, word) in [(pair.a, "one"), (copy, "two")] {

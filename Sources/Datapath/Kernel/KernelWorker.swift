@@ -236,13 +236,14 @@ final class KernelWorker: DatapathThread, @unchecked Sendable {  // only atomics
         // (net/openvswitch/flow_table.c). They differ where the EtherType is left open, since the key is taken for that of a
         // frame with a length field then, and where a tunnel's addresses are: the flow would go on as it was. SET finds it by
         // its identifier alone.
-        if flow.mask.bits.etherType == 0 || flow.mask.bits.tunnelID != 0 { request(4, flow) }
-        request(1, flow)
+        if flow.mask.bits.etherType == 0 || flow.mask.bits.tunnelID != 0 { request(.set, flow) }
+        request(.new, flow)
     }
 
-    private func request(_ command: UInt8, _ flow: borrowing Flow) {
+    private func request(_ command: OVS.FlowCommand, _ flow: borrowing Flow) {
         room(for: 1024 + flow.actions.count * 256)
-        requests.begin(family: families.flow, command: command, version: 1, flags: 1, datapath: datapath)
+        requests.begin(
+            family: families.flow, command: command.rawValue, version: 1, flags: 1, datapath: datapath)
         requests.attribute(9, (flow.id.high, flow.id.low))
         // A mask that has the tunnel's key means it, also where that is 0.
         let isTunnel = flow.mask.bits.tunnelID != 0
@@ -260,7 +261,8 @@ final class KernelWorker: DatapathThread, @unchecked Sendable {  // only atomics
 
     func remove(_ id: FlowID) {
         room(for: 64)
-        requests.begin(family: families.flow, command: 2, version: 1, flags: 1, datapath: datapath)
+        requests.begin(
+            family: families.flow, command: OVS.FlowCommand.delete.rawValue, version: 1, flags: 1, datapath: datapath)
         requests.attribute(9, (id.high, id.low))
         finish("remove a flow")
     }

@@ -3,8 +3,14 @@ import CNetlink
 import Netlink
 import Wire
 
-/// Attribute numbers of linux/openvswitch.h as the codec uses them.
+/// Numbers of linux/openvswitch.h as the engine uses them.
 enum OVS {
+    /// Commands for flows, `OVS_FLOW_CMD_*`.
+    enum FlowCommand: UInt8 {
+        case new = 1
+        case delete = 2
+        case set = 4
+    }
     enum Key {
         static let encap: UInt16 = 1
         static let inPort: UInt16 = 3
