@@ -6,8 +6,16 @@ import Wire
 
 /// Carries datagrams to other nodes, in any order, or not at all.
 public protocol StateTransport: Sendable {
-    /// Sends what one datagram holds. Called on packet threads and on the thread of the replication; must not wait.
-    func send(_ bytes: [UInt8], to peer: PeerID)
+    /// Bytes ahead of what a datagram holds, which ``send(_:to:)`` writes its own header to.
+    var headroom: Int { get }
+    /// Sends a datagram: what it holds, behind as many bytes as ``headroom`` says. Called on packet threads and on the thread of
+    /// the replication; must not wait.
+    func send(_ datagram: consuming [UInt8], to peer: PeerID)
+}
+
+extension StateTransport {
+    /// No header.
+    public var headroom: Int { 0 }
 }
 
 /// What replication counts.
@@ -109,13 +117,13 @@ public final class FlowReplication: Sendable {
     /// Has told what packets taught: at once to the peers that may see the next packet, to the others soon.
     public func tell(_ told: ToldEntries, first peers: [PeerID], now: UInt64) {
         if told.isEmpty { return }
-        for range in peers.isEmpty ? [] : told.ranges {
-            let rows = table.rows(of: range, isPush: true, now: now)
-            for peer in peers where !rows.isEmpty {
-                let number = table.telling.replicator.withLock { $0.push(range, to: peer, now: now) }
-                guard let number else { continue }
-                counted.withLock { $0.pushed &+= 1 }
-                send(.rows(number: number, bytes: rows), to: peer)
+        if !peers.isEmpty {
+            told.forEachRange { range in
+                let rows = table.rows(of: range, isPush: true, now: now)
+                for peer in peers where !rows.isEmpty {
+                    let number = table.telling.replicator.withLock { $0.push(range, to: peer, now: now) }
+                    if let number { send(.rows(number: number, bytes: rows), to: peer, isPush: true) }
+                }
             }
         }
         let isFirst = flushes.withLock { flushes in
@@ -182,15 +190,18 @@ public final class FlowReplication: Sendable {
     /// Sends a word about who is there.
     public func send(_ message: MembershipMessage, to peer: PeerID) { send(.membership(message), to: peer) }
 
-    private func send(_ frames: GossipFrame..., to peer: PeerID) {
-        var out = ByteWriter()
-        for frame in frames { frame.encode(into: &out) }
-        let bytes = out.bytes
+    private func send(_ frame: GossipFrame, _ more: GossipFrame? = nil, to peer: PeerID, isPush: Bool = false) {
+        let headroom = transport.headroom
+        var out = ByteWriter(headroom: headroom)
+        frame.encode(into: &out)
+        more?.encode(into: &out)
+        let datagram = out.finish()
         counted.withLock { counted in
+            if isPush { counted.pushed &+= 1 }
             counted.datagrams &+= 1
-            counted.bytes &+= UInt64(bytes.count)
+            counted.bytes &+= UInt64(datagram.count - headroom)
         }
-        transport.send(bytes, to: peer)
+        transport.send(datagram, to: peer)
     }
 
     // MARK: - Hearing

@@ -207,15 +207,17 @@ public final class StatePort: StateTransport {
 
     // MARK: - Out
 
-    private func header(_ number: UInt8, _ counter: UInt64) -> [UInt8] {
-        var out: [UInt8] = []
-        out.reserveCapacity(256)
-        out.append(StatePort.version)
-        out.append(number)
-        withUnsafeBytes(of: UInt32(truncatingIfNeeded: epoch).bigEndian) { out.append(contentsOf: $0) }
-        withUnsafeBytes(of: own.value.bigEndian) { out.append(contentsOf: $0) }
-        withUnsafeBytes(of: counter.bigEndian) { out.append(contentsOf: $0) }
-        return out
+    /// The header of a datagram, which is written here.
+    public var headroom: Int { StatePort.headerBytes }
+
+    private func writeHeader(_ number: UInt8, _ counter: UInt64, to datagram: inout [UInt8]) {
+        datagram.withUnsafeMutableBytes { out in
+            out[0] = StatePort.version
+            out[1] = number
+            out.storeBytes(of: UInt32(truncatingIfNeeded: epoch).bigEndian, toByteOffset: 2, as: UInt32.self)
+            out.storeBytes(of: own.value.bigEndian, toByteOffset: 6, as: UInt64.self)
+            out.storeBytes(of: counter.bigEndian, toByteOffset: 14, as: UInt64.self)
+        }
     }
 
     /// What is sealed besides: for whom a datagram is, and for which of its starts, so that what was recorded is worth nothing
@@ -227,8 +229,11 @@ public final class StatePort: StateTransport {
         return out.bytes
     }
 
-    /// Seals and sends a datagram. It is lost where there is no key yet, or the peer's address is not known.
-    public func send(_ bytes: [UInt8], to peer: PeerID) {
+    /// Seals and sends a datagram, which begins with room for the header. It is lost where there is no key yet, or the peer's
+    /// address is not known.
+    public func send(_ datagram: consuming [UInt8], to peer: PeerID) {
+        precondition(datagram.count >= StatePort.headerBytes, "no room for the header")
+        var datagram = datagram
         sending.withLock { sending in
             guard let address = sending.addresses[peer], let sealer = sending.sealer else {
                 sending.counts.unsent &+= 1
@@ -236,8 +241,10 @@ public final class StatePort: StateTransport {
             }
             let counter = sending.counter
             sending.counter += 1
-            var datagram = header(sending.number, counter)
-            guard sealer.key.seal(bytes, counter: counter, more: address.besides, into: &datagram),
+            writeHeader(sending.number, counter, to: &datagram)
+            guard
+                sealer.key.seal(
+                    &datagram, header: StatePort.headerBytes, counter: counter, more: address.besides),
                 cl_datagram_send(
                     socket.number, address.bytes, Int32(address.bytes.count), datagram, datagram.count) > 0
             else {

@@ -267,16 +267,16 @@ public final class StateTable: FlowStateView {
 
     /// The rows of entries of the log, as they are now.
     func rows(of entries: Range<UInt64>, isPush: Bool, now: UInt64) -> [UInt8] {
-        let handles = telling.replicator.withLock { replicator in
-            entries.compactMap { entry -> (UInt64, RowHandle)? in
-                guard isPush || replicator.isShared(entry), let bits = replicator.handle(entry),
-                    let handle = RowHandle(bits: bits)
-                else { return nil }
-                return (entry, handle)
+        var handles: [(entry: UInt64, row: RowHandle)] = []
+        handles.reserveCapacity(entries.count)
+        telling.replicator.withLock { replicator in
+            for entry in entries where isPush || replicator.isShared(entry) {
+                guard let bits = replicator.handle(entry), let row = RowHandle(bits: bits) else { continue }
+                handles.append((entry, row))
             }
         }
         var out = ByteWriter()
-        for (entry, handle) in handles { table(handle.kind).encode(handle.place, entry: entry, now: now, into: &out) }
-        return out.bytes
+        for (entry, row) in handles { table(row.kind).encode(row.place, entry: entry, now: now, into: &out) }
+        return out.finish()
     }
 }

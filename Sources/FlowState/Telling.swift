@@ -19,8 +19,13 @@ public struct ToldEntries: Sendable {
     /// Whether there are none.
     public var isEmpty: Bool { first.isEmpty }
 
-    /// The ranges, ascending.
-    var ranges: [Range<UInt64>] { [first, second, third, fourth].filter { !$0.isEmpty } }
+    /// Has something done with each range, ascending.
+    func forEachRange(_ body: (Range<UInt64>) -> Void) {
+        if !first.isEmpty { body(first) }
+        if !second.isEmpty { body(second) }
+        if !third.isEmpty { body(third) }
+        if !fourth.isEmpty { body(fourth) }
+    }
 
     /// Adds an entry, which comes after the others. What is more than four ranges hold goes with everybody's.
     mutating func add(_ entry: UInt64) {

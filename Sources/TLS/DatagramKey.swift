@@ -45,30 +45,32 @@ public struct DatagramKey: ~Copyable {
         InlineArray { $0 < 4 ? 0 : UInt8(truncatingIfNeeded: counter >> UInt64(8 * (11 - $0))) }
     }
 
-    /// Appends sealed bytes and their tag to what a datagram already holds, its header.
+    /// Seals what a datagram holds in its place, and appends the tag.
     ///
     /// - Parameters:
+    ///   - header: bytes of the datagram that stay as they are; they must be the same where it is opened.
     ///   - counter: never the same twice under one key.
-    ///   - more: what is not sealed and not sent but must be the same where it is opened, as must be the header.
-    public mutating func seal(_ bytes: [UInt8], counter: UInt64, more: [UInt8], into out: inout [UInt8]) -> Bool {
-        precondition(seals, "the key opens")
-        let start = out.count
-        out.append(contentsOf: repeatElement(0, count: bytes.count + DatagramKey.tagBytes))
+    ///   - more: what is not sent but must be the same where it is opened.
+    public mutating func seal(_ datagram: inout [UInt8], header: Int, counter: UInt64, more: [UInt8]) -> Bool {
+        precondition(seals && header <= datagram.count, "the key opens, or the header is longer than the datagram")
+        let count = datagram.count - header
+        datagram.append(contentsOf: repeatElement(0, count: DatagramKey.tagBytes))
         let nonce = DatagramKey.nonce(counter)
-        return out.withUnsafeMutableBufferPointer { out -> Bool in
-            guard let base = out.baseAddress else { return false }
+        return datagram.withUnsafeMutableBufferPointer { datagram -> Bool in
+            guard let base = datagram.baseAddress else { return false }
+            let start = base + header
             var length: Int32 = 0
             var last: Int32 = 0
             let isReady = nonce.span.withUnsafeBufferPointer {
                 EVP_EncryptInit_ex(context, nil, nil, nil, $0.baseAddress)
             }
             guard isReady == 1,
-                EVP_EncryptUpdate(context, nil, &length, base, Int32(start)) == 1,
+                EVP_EncryptUpdate(context, nil, &length, base, Int32(header)) == 1,
                 EVP_EncryptUpdate(context, nil, &length, more, Int32(more.count)) == 1,
-                EVP_EncryptUpdate(context, base + start, &length, bytes, Int32(bytes.count)) == 1,
-                EVP_EncryptFinal_ex(context, base + start + Int(length), &last) == 1,
+                EVP_EncryptUpdate(context, start, &length, start, Int32(count)) == 1,
+                EVP_EncryptFinal_ex(context, start + Int(length), &last) == 1,
                 EVP_CIPHER_CTX_ctrl(
-                    context, EVP_CTRL_AEAD_GET_TAG, Int32(DatagramKey.tagBytes), base + start + bytes.count) == 1
+                    context, EVP_CTRL_AEAD_GET_TAG, Int32(DatagramKey.tagBytes), start + count) == 1
             else { return false }
             return true
         }

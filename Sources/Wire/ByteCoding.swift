@@ -10,6 +10,15 @@ public struct ByteWriter: Sendable {
     /// Nothing yet.
     public init() { out.reserveCapacity(256) }
 
+    /// Zeros, which whoever sends what is written makes a header of.
+    public init(headroom: Int) {
+        out.reserveCapacity(256 + headroom)
+        out.append(contentsOf: repeatElement(0, count: headroom))
+    }
+
+    /// Ends writing; nothing is copied.
+    public consuming func finish() -> [UInt8] { out }
+
     /// A number of fixed size.
     @inlinable
     public mutating func number<Number: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(_ value: Number) {

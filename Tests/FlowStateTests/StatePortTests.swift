@@ -10,6 +10,14 @@ import Wire
 
 @testable import FlowState
 
+extension StatePort {
+    fileprivate func send(_ text: String, to peer: PeerID) {
+        var out = ByteWriter(headroom: headroom)
+        out.raw(text.utf8)
+        send(out.finish(), to: peer)
+    }
+}
+
 /// Two ports on this machine that know each other, and what each got.
 private final class Pair: Sendable {
     let a: StatePort
@@ -74,21 +82,21 @@ private final class Pair: Sendable {
     @Test func `what is sealed arrives, in order of keys, and a secret that is gone opens nothing`() throws {
         let pair = try Pair()
         defer { pair.end() }
-        pair.a.send(Array("too early".utf8), to: PeerID(2))
+        pair.a.send("too early", to: PeerID(2))
         #expect(pair.a.counters.unsent == 1)
         try pair.a.setSecrets([1: one], active: 1)
         try pair.b.setSecrets([1: one], active: 1)
-        pair.a.send(Array("first".utf8), to: PeerID(2))
+        pair.a.send("first", to: PeerID(2))
         #expect(pair.until { pair.got.withLock { $0 } == ["1 first"] })
         // Install, use, remove: at no moment is anything lost.
         try pair.b.setSecrets([1: one, 2: two], active: 1)
         try pair.a.setSecrets([1: one, 2: two], active: 2)
-        pair.a.send(Array("second".utf8), to: PeerID(2))
+        pair.a.send("second", to: PeerID(2))
         #expect(pair.until { pair.got.withLock { $0.last } == "1 second" })
         try pair.b.setSecrets([2: two], active: 2)
         // Whoever was left behind with the old secret is a stranger now.
         try pair.a.setSecrets([1: one], active: 1)
-        pair.a.send(Array("third".utf8), to: PeerID(2))
+        pair.a.send("third", to: PeerID(2))
         #expect(pair.until { pair.b.counters.strangers == 1 })
         #expect(pair.got.withLock { $0.count } == 2)
     }
@@ -107,9 +115,10 @@ private final class Pair: Sendable {
             out.number(UInt32(5))
             out.number(UInt64(1))
             out.number(counter)
-            var bytes = out.bytes
+            out.raw(text.utf8)
+            var bytes = out.finish()
             let besides = StatePort.besides(PeerID(receiver), epoch: 9)
-            _ = key.seal(Array(text.utf8), counter: counter, more: besides, into: &bytes)
+            _ = key.seal(&bytes, header: StatePort.headerBytes, counter: counter, more: besides)
             return bytes
         }
         let genuine = datagram("genuine", counter: 7)
@@ -145,7 +154,7 @@ private final class Pair: Sendable {
         copy.setPeers([PeerID(2): .init(host: "127.0.0.1", port: Int(pair.ports.1), epoch: 9)])
         for (port, word) in [(pair.a, "one"), (copy, "two")] {
             try port.setSecrets([1: one], active: 1)
-            port.send(Array(word.utf8), to: PeerID(2))
+            port.send(word, to: PeerID(2))
             #expect(pair.until { pair.got.withLock { $0.last } == "1 " + word })
         }
         #expect(pair.b.counters.replayed == 0)
@@ -192,7 +201,7 @@ private final class Pair: Sendable {
         try pair.a.setSecrets([1: one], active: 1)
         try pair.b.setSecrets([1: one], active: 1)
         // The second knows by TLS that the first runs its fifth start.
-        pair.a.send(Array("old".utf8), to: PeerID(2))
+        pair.a.send("old", to: PeerID(2))
         #expect(pair.until { pair.b.counters.refused == 1 })
         #expect(pair.got.withLock { $0.isEmpty })
     }
