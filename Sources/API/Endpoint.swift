@@ -78,7 +78,7 @@ struct Call: Sendable {
             switch key {
             case .port(let path): topology.ports[path].map { [$0] } ?? []
             case .bridge(let path), .router(let path): Array(topology.ports.linked(of: path))
-            case .host, .zone, .chain, .portGroup, .addressGroup, .securityGroup, .tenant: []
+            case .host, .zone, .chain, .portGroup, .addressGroup, .securityGroup, .pool, .tenant: []
             }
         for port in ports {
             if case .peer(let other) = port.attachment { try mayWrite(other.device.tenant) }

@@ -57,6 +57,7 @@ struct ChangeEndpoints {
             var portGroup: PortGroupResource?
             var addressGroup: AddressGroupResource?
             var securityGroup: SecurityGroupResource?
+            var pool: PoolResource?
             var tenant: TenantResource?
         }
         var preconditions: [Condition]?
@@ -116,6 +117,7 @@ struct ChangeEndpoints {
         case .portGroup(let path): if let group = operation.portGroup { return .put(try group.object(path)) }
         case .addressGroup(let path): if let group = operation.addressGroup { return .put(try group.object(path)) }
         case .securityGroup(let path): if let group = operation.securityGroup { return .put(try group.object(path)) }
+        case .pool(let path): if let pool = operation.pool { return .put(try pool.object(path)) }
         case .tenant(let name): if let tenant = operation.tenant { return .put(try tenant.object(name)) }
         }
         throw .invalid(

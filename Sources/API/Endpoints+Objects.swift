@@ -155,6 +155,7 @@ struct ObjectEndpoints {
         case .portGroup: keys = topology.portGroups.keys.filter(isWanted).map(ObjectKey.portGroup)
         case .addressGroup: keys = topology.addressGroups.keys.filter(isWanted).map(ObjectKey.addressGroup)
         case .securityGroup: keys = topology.securityGroups.keys.filter(isWanted).map(ObjectKey.securityGroup)
+        case .pool: keys = topology.pools.keys.filter(isWanted).map(ObjectKey.pool)
         case .tenant: keys = topology.settings.keys.map(ObjectKey.tenant)
         case .port:
             let paths: [PortPath]
@@ -270,6 +271,7 @@ struct ObjectEndpoints {
         case .portGroup(let path): try call.decode(PortGroupResource.self).object(path)
         case .addressGroup(let path): try call.decode(AddressGroupResource.self).object(path)
         case .securityGroup(let path): try call.decode(SecurityGroupResource.self).object(path)
+        case .pool(let path): try call.decode(PoolResource.self).object(path)
         case .tenant(let name): try call.decode(TenantResource.self).object(name)
         }
     }

@@ -78,6 +78,9 @@ extension RouterResource {
         }
         for floating in floating ?? [] { router.translation.floating.append(try floating.read(path)) }
         router.translation.floating.sort { $0.address < $1.address }
+        for virtual in vips ?? [] {
+            router.translation.virtual.append(try virtual.read(path, router.translation.virtual.count + 1))
+        }
         return .router(router)
     }
 }

@@ -39,6 +39,8 @@ public struct RouterResource: Codable, Sendable, Equatable {
     public var nat: [RuleResource]?
     /// Addresses that stand for one machine each.
     public var floating: [FloatingResource]?
+    /// Addresses behind which pools of servers are.
+    public var vips: [VirtualAddressResource]?
     /// The revision that made it.
     public var created: UInt64?
     /// The revision that changed it last.
@@ -156,6 +158,8 @@ public enum Resource: Sendable, Equatable, Encodable {
     case addressGroup(AddressGroupResource)
     /// A security group.
     case securityGroup(SecurityGroupResource)
+    /// A pool of servers.
+    case pool(PoolResource)
     /// Settings of a tenant.
     case tenant(TenantResource)
 
@@ -171,6 +175,7 @@ public enum Resource: Sendable, Equatable, Encodable {
         case .portGroup(let resource): try resource.encode(to: encoder)
         case .addressGroup(let resource): try resource.encode(to: encoder)
         case .securityGroup(let resource): try resource.encode(to: encoder)
+        case .pool(let resource): try resource.encode(to: encoder)
         case .tenant(let resource): try resource.encode(to: encoder)
         }
     }
@@ -194,6 +199,8 @@ public enum Resource: Sendable, Equatable, Encodable {
                     nat: router.translation.rules.isEmpty ? nil : router.translation.rules.map(RuleResource.init),
                     floating: router.translation.floating.isEmpty
                         ? nil : router.translation.floating.map(FloatingResource.init),
+                    vips: router.translation.virtual.isEmpty
+                        ? nil : router.translation.virtual.map(VirtualAddressResource.init),
                     created: version?.created, revision: version?.modified))
         case .port(let port): self = .port(PortResource(port, version))
         case .host(let host):
@@ -210,6 +217,7 @@ public enum Resource: Sendable, Equatable, Encodable {
         case .portGroup(let group): self = .portGroup(PortGroupResource(group, version))
         case .addressGroup(let group): self = .addressGroup(AddressGroupResource(group, version))
         case .securityGroup(let group): self = .securityGroup(SecurityGroupResource(group, version))
+        case .pool(let pool): self = .pool(PoolResource(pool, version))
         case .tenant(let settings): self = .tenant(TenantResource(settings, version))
         }
     }

@@ -7,7 +7,7 @@ enum Schemas {
     private static let revision = Schema.integer(0...Int.max)
     private static let time = Schema.string(format: "date-time")
 
-    private static func versions() -> [Property] {
+    static func versions() -> [Property] {
         [
             Property("created", revision, "The revision that made it. Not read."),
             Property("revision", revision, "The revision that changed it last. Not read: use If-Match."),
@@ -38,6 +38,7 @@ enum Schemas {
                     Property("outbound", .name(1), "The chain that filters packets that were routed."),
                     Property("nat", .array(translation), "Rules that translate addresses, in order."),
                     Property("floating", .array(floating), "Addresses that stand for one machine each."),
+                    Property("vips", .array(virtualAddress), "Addresses behind which pools of servers are."),
                 ] + versions())
         case .port:
             .named(
@@ -95,6 +96,7 @@ enum Schemas {
                     Property("in", .array(securityRule), "What its machines may get."),
                     Property("out", .array(securityRule), "What its machines may send; anything unless said."),
                 ] + versions())
+        case .pool: pool
         case .tenant:
             .named(
                 "Tenant",
@@ -250,6 +252,7 @@ enum Schemas {
                             Property("portGroup", object(.portGroup), "The port group to put."),
                             Property("addressGroup", object(.addressGroup), "The address group to put."),
                             Property("securityGroup", object(.securityGroup), "The security group to put."),
+                            Property("pool", object(.pool), "The pool to put."),
                             Property("tenant", object(.tenant), "The settings of a tenant to put."),
                         ]))), required: true, "What to do, in order: all of it, or nothing."),
         ])

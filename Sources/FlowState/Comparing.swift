@@ -40,7 +40,8 @@ extension StateTable {
         from question: inout ByteReader, _ isFull: Bool, now: UInt64
     ) throws(MalformedBytes) -> [(RowKind, [Bool])] {
         var result: [(RowKind, [Bool])] = []
-        for _ in RowKind.allCases {
+        // A host of another version has other kinds.
+        while !question.isAtEnd {
             let number: UInt8 = try question.number()
             var theirs = [UInt64?](repeating: 0, count: TableDigest.buckets)
             let entries = try question.list { reader throws(MalformedBytes) -> (UInt16, UInt64?) in

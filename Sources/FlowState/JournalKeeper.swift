@@ -208,6 +208,7 @@ extension StateTable {
                 case .translation: 18 + 2 * (isV6 ? 36 : 12)
                 case .station: 32
                 case .neighbor: 22 + (isV6 ? 16 : 4)
+                case .affinity: 28 + (isV6 ? 16 : 4)
                 }
             guard (try? reader.raw(length)) != nil, (try? reader.age()) != nil else { return }
             ends.append(rows.count - reader.left)

@@ -5,6 +5,13 @@ import Wire
 
 /// How many stations and neighbors are remembered, of all ports and of each: one port must not fill the tables for all.
 final class LearnedBounds: Sendable {
+    private let total: Int
+    private let perPort: Int
+
+    init(total: Int = StateLimits.learnedEntries, perPort: Int = StateLimits.learnedPerPort) {
+        (self.total, self.perPort) = (total, perPort)
+    }
+
     private struct Counts {
         var total = 0
         var ofPort: [Tag: Int] = [:]
@@ -14,9 +21,7 @@ final class LearnedBounds: Sendable {
 
     func take(_ port: Tag) -> Bool {
         counts.withLock { counts in
-            guard counts.total < StateLimits.learnedEntries,
-                counts.ofPort[port, default: 0] < StateLimits.learnedPerPort
-            else {
+            guard counts.total < total, counts.ofPort[port, default: 0] < perPort else {
                 counts.refused &+= 1
                 return false
             }
@@ -42,19 +47,21 @@ final class LearnedBounds: Sendable {
 protocol LearnedKey: Hashable, Sendable {
     associatedtype Value: Equatable, Sendable
     static var kind: RowKind { get }
-    static var lifetime: UInt64 { get }
+    /// How long it is believed without being told again, nanoseconds.
+    static func lifetime(_ value: Value) -> UInt64
     /// The same on every host.
     var digestKey: UInt64 { get }
     var family: AddressFamily { get }
     var tag: Tag { get }
-    /// The port that an entry is counted to.
+    /// The port, or whatever else has a bound of its own, that an entry is counted to.
     func port(_ value: Value) -> Tag
     static func digest(_ value: Value) -> UInt64
     func write(_ value: Value, into out: inout ByteWriter)
     init(reading reader: inout ByteReader, _ form: UInt8) throws(MalformedBytes)
     static func value(reading reader: inout ByteReader) throws(MalformedBytes) -> Value
     func writeKey(into out: inout ByteWriter)
-    func learned(_ value: Value) -> Learned
+    /// What those who use it are asked to confirm before it is forgotten; `nil`: nobody is asked.
+    func learned(_ value: Value) -> Learned?
 }
 
 /// What packets taught, as rows. The latest stands.
@@ -74,7 +81,8 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
         var isConfirming = false
         var isTaken = true
         /// Those who hear of it now and then hold it a little longer.
-        var expires: UInt64 { used &+ Key.lifetime &+ (isOwn ? 0 : Key.lifetime / 8) }
+        var expires: UInt64 { used &+ lifetime &+ (isOwn ? 0 : lifetime / 8) }
+        var lifetime: UInt64 { Key.lifetime(value) }
     }
     private struct State {
         var places: [Key: Int32] = [:]
@@ -157,7 +165,7 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
                 state.entries[Int(place)].isConfirming = false
                 state.entries[Int(place)].isOwn = true
                 // The others hear of it well before they would forget it.
-                guard now >= known.told &+ Key.lifetime / 8 else { return .known }
+                guard now >= known.told &+ known.lifetime / 8 else { return .known }
                 state.entries[Int(place)].told = now
                 state.entries[Int(place)].entry = telling.tell(RowHandle(Key.kind, place), true, &told)
                 return .known
@@ -193,7 +201,7 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
                 let entry = state.entries[place]
                 guard entry.isTaken, entry.expires <= soon, !entry.isConfirming else { continue }
                 state.entries[place].isConfirming = true
-                list.append(entry.key.learned(entry.value))
+                if let learned = entry.key.learned(entry.value) { list.append(learned) }
             }
             return list
         }
@@ -235,7 +243,7 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
         let isNews = state.withLock { state in
             state.stamps.follow(stamp.milliseconds, now: now)
             let entry = Entry(key: key, value: value, stamp: stamp, used: used, told: now, isOwn: false)
-            guard age < Key.lifetime + Key.lifetime / 8 else { return false }
+            guard age < entry.lifetime + entry.lifetime / 8 else { return false }
             if let place = state.places[key] {
                 let known = state.entries[Int(place)]
                 guard stamp >= known.stamp else { return false }
@@ -285,7 +293,7 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
         for place in Int(max(0, place))..<max(Int(max(0, place)), entries.count) {
             let entry = entries[place]
             guard entry.isTaken, buckets[TableDigest.bucket(entry.key.digestKey)],
-                entry.used &+ Key.lifetime > now &+ (all ? 0 : StateLimits.comparedNanoseconds)
+                entry.used &+ entry.lifetime > now &+ (all ? 0 : StateLimits.comparedNanoseconds)
             else { continue }
             write(entry, now, into: &out)
             if out.bytes.count >= limit { return Int32(place + 1) }
@@ -301,7 +309,7 @@ struct StationKey: LearnedKey {
     var bridge: Tag
 
     static var kind: RowKind { .station }
-    static var lifetime: UInt64 { StateLimits.macLifetimeNanoseconds }
+    static func lifetime(_ value: Tag) -> UInt64 { StateLimits.macLifetimeNanoseconds }
     var digestKey: UInt64 { mix(mac.bits | UInt64(vlan) << 48, bridge.bits) }
     var family: AddressFamily { .ipv4 }
     var tag: Tag { .mac(mac, vlan: vlan, bridge: bridge) }
@@ -327,7 +335,7 @@ struct StationKey: LearnedKey {
         self.bridge = bridge
     }
     static func value(reading reader: inout ByteReader) throws(MalformedBytes) -> Tag { try reader.tag() }
-    func learned(_ value: Tag) -> Learned { .mac(mac, vlan: vlan, bridge: bridge, port: value) }
+    func learned(_ value: Tag) -> Learned? { .mac(mac, vlan: vlan, bridge: bridge, port: value) }
 }
 
 /// Which MAC a neighbor of a router's port has.
@@ -336,7 +344,7 @@ struct NeighborKey: LearnedKey {
     var port: Tag
 
     static var kind: RowKind { .neighbor }
-    static var lifetime: UInt64 { StateLimits.neighborLifetimeNanoseconds }
+    static func lifetime(_ value: MACAddress) -> UInt64 { StateLimits.neighborLifetimeNanoseconds }
     var digestKey: UInt64 { mix(address.high ^ port.bits, address.low &+ 0x1f83_d9ab_fb41_bd6b) }
     var family: AddressFamily { address.family }
     var tag: Tag { .neighbor(address, port: port) }
@@ -364,5 +372,5 @@ struct NeighborKey: LearnedKey {
         let low: UInt32 = try reader.number()
         return MACAddress(bits: UInt64(high) << 32 | UInt64(low))
     }
-    func learned(_ value: MACAddress) -> Learned { .neighbor(address, mac: value, port: port) }
+    func learned(_ value: MACAddress) -> Learned? { .neighbor(address, mac: value, port: port) }
 }

@@ -13,6 +13,8 @@ public enum RowKind: UInt8, Sendable, CaseIterable {
     case station = 3
     /// Neighbors of routers (``NeighborRows``).
     case neighbor = 4
+    /// Clients of pools and the members that they come back to (``AffinityKey``).
+    case affinity = 5
 }
 
 /// Where a row is in its table, as the log of what is told names it.

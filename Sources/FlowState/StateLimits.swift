@@ -13,6 +13,10 @@ public enum StateLimits {
     public static let learnedEntries = 131_072
     /// Learned entries at one port.
     public static let learnedPerPort = 4096
+    /// Clients that come back to a member of a pool.
+    public static let affinities = 262_144
+    /// Clients of one pool in one router that do.
+    public static let affinitiesPerPool = 131_072
     /// Neighbors that are noted not to answer.
     public static let unreachableEntries = 16_384
     /// How long before its end a learned entry is confirmed, if anybody uses it.

@@ -14,6 +14,7 @@ public final class StateTable: FlowStateView {
     let translations: TranslationRows
     let stations: LearnedRows<StationKey>
     let neighbors: LearnedRows<NeighborKey>
+    let affinities: LearnedRows<AffinityKey>
     let telling = Telling()
     let bounds = LearnedBounds()
     private let stamps = Mutex(RowStamps())
@@ -36,6 +37,8 @@ public final class StateTable: FlowStateView {
         translations = TranslationRows(telling, seed: seed, onPortsWanted: onPortsWanted)
         stations = LearnedRows(telling, bounds)
         neighbors = LearnedRows(telling, bounds)
+        affinities = LearnedRows(
+            telling, LearnedBounds(total: StateLimits.affinities, perPort: StateLimits.affinitiesPerPool))
     }
 
     /// Tables by what they hold.
@@ -45,6 +48,7 @@ public final class StateTable: FlowStateView {
         case .translation: translations
         case .station: stations
         case .neighbor: neighbors
+        case .affinity: affinities
         }
     }
 
@@ -55,6 +59,7 @@ public final class StateTable: FlowStateView {
         translations.state.withLock { $0.table.stamps = stamps }
         stations.set(stamps)
         neighbors.set(stamps)
+        affinities.set(stamps)
     }
 
     /// The clock of this host's stamps, in milliseconds since 1970: others follow it.
@@ -106,6 +111,21 @@ public final class StateTable: FlowStateView {
         translations.fragment(name, zone: zone)
     }
 
+    /// Connections that a pool was chosen a member for, from a number on that other hosts do not have.
+    public func turn(of pool: Tag) -> UInt64 { translations.state.withLock { $0.turn(of: pool) } }
+
+    /// Connections that are sent to a member of pools.
+    public func connections(to address: IPAddress, port: UInt16, ipProtocol: UInt8, zone: Tag) -> Int {
+        translations.state.withLock {
+            $0.table.connections(to: address, port: port, ipProtocol: ipProtocol, zone: zone)
+        }
+    }
+
+    /// The member that a client comes back to.
+    public func member(of client: IPAddress, pool: Tag) -> UInt64? {
+        affinities[AffinityKey(client: client, pool: pool)]?.member
+    }
+
     /// Whether what is sent to a host arrives, as far as is known.
     public func canReach(_ host: Tag) -> Bool {
         deadCount.load(ordering: .acquiring) == 0 || !deadHosts.withLock { $0.contains(host) }
@@ -130,13 +150,27 @@ public final class StateTable: FlowStateView {
     ) -> LearnOutcome {
         switch learned {
         case .connection(let tuple, let zone, let flags): connections.learn(tuple, zone, flags, owner, now: now, &told)
-        case .translation(let use, let flags): translations.learn(use, flags, owner, now: now, &told)
+        case .translation(let use, let flags):
+            learn(use, flags, owner, now, &told)
         case .fragment(let name, let zone, let tuple): translations.learn(name, zone: zone, tuple, now: now)
         case .mac(let mac, let vlan, let bridge, let port):
             stations.learn(StationKey(mac: mac, vlan: vlan, bridge: bridge), port, now: now, &told)
         case .neighbor(let address, let mac, let port):
             learn(NeighborKey(address: address, port: port), mac, now, &told)
         }
+    }
+
+    private func learn(
+        _ use: TranslationUse, _ flags: UInt16, _ owner: ConnectionOwner?, _ now: UInt64, _ told: inout ToldEntries
+    ) -> LearnOutcome {
+        let outcome = translations.learn(use, flags, owner, now: now, &told)
+        if outcome == .news, let balance = use.balance, balance.seconds > 0 {
+            // Without room the client is chosen for again next time.
+            _ = affinities.learn(
+                AffinityKey(client: balance.client, pool: balance.pool),
+                .init(member: balance.member, seconds: balance.seconds), now: now, &told)
+        }
+        return outcome
     }
 
     private func learn(
@@ -175,6 +209,7 @@ public final class StateTable: FlowStateView {
         tags.formUnion(translations.expire(now: now))
         tags.formUnion(stations.expire(now: now))
         tags.formUnion(neighbors.expire(now: now))
+        _ = affinities.expire(now: now)
         unreachable.withLock { unreachable in
             for (key, until) in unreachable where until <= now {
                 unreachable[key] = nil

@@ -11,9 +11,15 @@ final class TranslationRows: RowTable {
     }
     struct State: ~Copyable {
         var table: TranslationTable
+        let seed: UInt64
         var now: UInt64 = 0
         /// What first fragments said, until their packet's time is over.
         var fragments: [FragmentKey: (tuple: ConnectionTuple, expires: UInt64)] = [:]
+        /// Turns of pools that were taken.
+        var turns: [Tag: UInt64] = [:]
+
+        /// Hosts begin at different members.
+        func turn(of pool: Tag) -> UInt64 { (turns[pool] ?? 0) &+ mix(pool.bits, seed) >> 32 }
     }
     let state: Mutex<State>
     private let telling: Telling
@@ -22,7 +28,7 @@ final class TranslationRows: RowTable {
 
     init(_ telling: Telling, seed: UInt64, onPortsWanted: @escaping @Sendable () -> Void) {
         self.telling = telling
-        state = Mutex(State(table: TranslationTable(seed: seed, limit: StateLimits.translations)))
+        state = Mutex(State(table: TranslationTable(seed: seed, limit: StateLimits.translations), seed: seed))
         self.onPortsWanted = onPortsWanted
     }
 
@@ -56,6 +62,7 @@ final class TranslationRows: RowTable {
                 let entry = telling.tell(RowHandle(.translation, place), state.table.isLastShared(), &told)
                 state.table.setEntry(entry, of: place)
                 outcome = noted == .new ? .news : .known
+                if noted == .new, let balance = use.balance { state.turns[balance.pool, default: 0] &+= 1 }
             }
             return (outcome, state.table.ports.isWanting)
         }

@@ -125,7 +125,8 @@ public struct ManifestReader {
 
     private mutating func readTenant(_ tenant: String, _ node: Node) {
         let known = [
-            "bridges", "routers", "chains", "portGroups", "addressGroups", "securityGroups", "limits", "lifetimes",
+            "bridges", "routers", "chains", "portGroups", "addressGroups", "securityGroups", "pools", "limits",
+            "lifetimes",
         ]
         for kind in yaml.entries(node, tenant, known: known) {
             switch kind.key {
@@ -140,6 +141,9 @@ public struct ManifestReader {
                 continue
             case "securityGroups":
                 readSecurityGroups(tenant, kind.value)
+                continue
+            case "pools":
+                readPools(tenant, kind.value)
                 continue
             case "addressGroups":
                 readAddressGroups(tenant, kind.value)
@@ -309,7 +313,7 @@ public struct ManifestReader {
         var router = Router(path: path)
         for field in yaml.entries(
             node, path.description,
-            known: ["enabled", "links", "ports", "routes", "inbound", "outbound", "nat", "floating"])
+            known: ["enabled", "links", "ports", "routes", "inbound", "outbound", "nat", "floating", "vips"])
         {
             switch field.key {
             case "enabled": router.isEnabled = yaml.bool(field.value, path.description, "enabled") ?? true
@@ -318,6 +322,7 @@ public struct ManifestReader {
             case "ports": readPorts(field.value, path, .router)
             case "nat": router.translation.rules = readTranslations(field.value, path)
             case "floating": router.translation.floating = readFloating(field.value, path)
+            case "vips": router.translation.virtual = readVirtualAddresses(field.value, path)
             default:
                 for item in yaml.items(field.value) {
                     if let route = readRoute(item, path) { router.routes.append(route) }

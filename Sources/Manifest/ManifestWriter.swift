@@ -185,6 +185,7 @@ public enum ManifestWriter {
                     }
                 }
             }
+            writePools(tenant)
             let chains = topology.chains.values(of: tenant).sorted { $0.path < $1.path }
             if !chains.isEmpty { line(2, "chains:") }
             for chain in chains {
@@ -207,6 +208,24 @@ public enum ManifestWriter {
             return "- { \(parts.joined(separator: ", ")) }"
         }
 
+        private mutating func writePools(_ tenant: String) {
+            let pools = topology.pools.values(of: tenant).sorted { $0.path < $1.path }
+            if !pools.isEmpty { line(2, "pools:") }
+            for pool in pools {
+                line(3, "\(quoted(pool.path.name)):")
+                line(4, "algorithm: \(pool.algorithm.rawValue)")
+                if let seconds = pool.persistence { line(4, "persistence: \(seconds)") }
+                if !pool.members.isEmpty { line(4, "members:") }
+                for member in pool.members {
+                    var parts = ["address: \"\(member.address)\""]
+                    if let port = member.port { parts.append("port: \(port)") }
+                    if member.weight != 1 { parts.append("weight: \(member.weight)") }
+                    if member.state != .up { parts.append("state: \(member.state.rawValue)") }
+                    line(5, "- { \(parts.joined(separator: ", ")) }")
+                }
+            }
+        }
+
         private mutating func writeTranslation(_ translation: Translation) {
             if !translation.rules.isEmpty { line(4, "nat:") }
             for (place, rule) in translation.rules.enumerated() {
@@ -219,6 +238,15 @@ public enum ManifestWriter {
                     5,
                     "\"\(floating.address)\": "
                         + (floating.port.map { "{ target: \(target), port: \(quoted($0)) }" } ?? target))
+            }
+            if !translation.virtual.isEmpty { line(4, "vips:") }
+            for (place, virtual) in translation.virtual.enumerated() {
+                var parts = virtual.id == "\(place + 1)" ? [] : ["id: \(quoted(virtual.id))"]
+                parts.append("address: \"\(virtual.address)\"")
+                parts.append("protocol: \"\(IPProtocol.name(of: virtual.ipProtocol))\"")
+                parts.append("port: [\(virtual.ports.sorted().map(\.description).joined(separator: ", "))]")
+                parts.append("pool: \(quoted(virtual.pool))")
+                line(5, "- { \(parts.joined(separator: ", ")) }")
             }
         }
 

@@ -82,10 +82,10 @@ public final class Fabric: Sendable {
             guard let rules = topology.chains[path]?.rules, rules.indices.contains(place) else { return nil }
             return RuleName(list: "chain \(path)", rule: rules[place].id, text: rules[place].description)
         case .translation:
-            guard let rules = topology.routers[path]?.translation.rules, rules.indices.contains(place) else {
+            guard let translation = topology.routers[path]?.translation, let rule = translation.rule(place) else {
                 return nil
             }
-            return RuleName(list: "nat \(path)", rule: rules[place].id, text: rules[place].description)
+            return RuleName(list: "\(rule.list) \(path)", rule: rule.id, text: rule.text)
         case .security(let rules):
             guard rules.indices.contains(place) else { return nil }
             let parts = rules[place].split(separator: ":", maxSplits: 1)

@@ -15,6 +15,7 @@ extension FabricTables {
         else { return nil }
         self = old
         policy.update(topology, chains: difference.chains, groups: difference.addressGroups)
+        policy.updatePools(topology, difference.pools)
         policy.updateSecurity(topology, difference.securityGroups)
         policy.updateMembers(difference.ports, topology)
         let segments = Segments(previous.topology, topology)
@@ -57,6 +58,7 @@ extension FabricTables {
         }
         var bridgesToFill = difference.bridges
         var routersToFill = difference.routers.union(difference.routes.keys)
+        for path in difference.routersOfPools(previous.topology, topology) { routersToFill.insert(path) }
         for path in touched {
             let was = previous.topology.ports[path]
             let port = topology.ports[path]

@@ -60,6 +60,7 @@ struct FabricTables: Sendable {
         self.localHost = localHost
         addHosts(topology)
         policy.update(topology, chains: Set(topology.chains.keys), groups: Set(topology.addressGroups.keys))
+        policy.updatePools(topology, Set(topology.pools.keys))
         policy.updateSecurity(topology, Set(topology.securityGroups.keys))
         for path in topology.bridges.keys.sorted() { placeBridge(path) }
         for path in topology.routers.keys.sorted() { placeRouter(path) }
@@ -372,12 +373,12 @@ struct FabricTables: Sendable {
         entries.append((linkLocal, record(.local, .ipv6)))
     }
 
-    /// Addresses that sources become are the router's, whatever network they are of; and those that it forwards ports of,
-    /// where they are in its networks.
+    /// Addresses that sources become and virtual ones are the router's, whatever network they are of; and those that it forwards
+    /// ports of, where they are in its networks.
     private func addTranslated(
         _ translation: Translation, _ own: [Int32], _ entries: inout [(prefix: Prefix, route: RouteRecord)]
     ) {
-        var local: Set<Prefix> = []
+        var local = Set(translation.virtual.map { Prefix($0.address, length: $0.address.family.width) })
         let networks = own.flatMap { index in
             let port = ports[Int(index)]
             return addresses[Int(port.addressStart)..<Int(port.addressStart + port.addressCount)]

@@ -104,6 +104,8 @@ extension TopologyDifference {
                 for bridge in segments.bridges(near: port) { tags.insert(.stations(bridge: .bridge(bridge))) }
             }
         }
+        // Answers of members are looked up by their address; which of them takes connections no flow depends on.
+        for path in routersOfPools(old, new) { tags.insert(.router(path)) }
         for path in ports {
             tags.insert(.port(path))
             for port in [old.ports[path], new.ports[path]].compactMap(\.self) {
@@ -125,6 +127,19 @@ extension TopologyDifference {
             }
         }
         return tags
+    }
+
+    /// Routers behind whose virtual addresses members of pools came or went.
+    func routersOfPools(_ old: Topology, _ new: Topology) -> Set<DevicePath> {
+        let moved = pools.filter { old.pools[$0]?.addresses != new.pools[$0]?.addresses }
+        if moved.isEmpty { return [] }
+        var found: Set<DevicePath> = []
+        for topology in [old, new] {
+            for router in topology.routers.values where moved.contains(where: router.balances) {
+                found.insert(router.path)
+            }
+        }
+        return found
     }
 
     private static func insertRouteTag(_ prefix: Prefix, router: Tag, _ tags: inout Set<Tag>) {

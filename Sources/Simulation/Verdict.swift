@@ -264,6 +264,8 @@ public enum DropReason: String, Sendable, CaseIterable {
     case spoofedAddress = "source address not the port's"
     /// A machine in a security group plays DHCP server or router.
     case rogueServer = "machine plays DHCP server or router"
+    /// No member of the pool behind a virtual address takes connections.
+    case noMember = "no member of the pool takes connections"
     /// There is no port left that a source could become, or this host has none yet.
     case portsExhausted = "no port left to translate to"
     /// A segment amid a connection that this host does not know, which has just started: others may know it.

@@ -33,6 +33,11 @@ public struct Router: Sendable, Equatable {
 
     /// A router without routes.
     public init(path: DevicePath) { self.path = path }
+
+    /// Whether the members of a pool are behind one of its addresses.
+    public func balances(_ pool: DevicePath) -> Bool {
+        path.tenant == pool.tenant && translation.virtual.contains { $0.pool == pool.name }
+    }
 }
 
 /// A static route. Among the routes that hold a destination the longest destination prefix wins, then the longest

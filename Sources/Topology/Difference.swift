@@ -23,6 +23,8 @@ public struct TopologyDifference: Sendable, Equatable {
     public var addressGroups: Set<DevicePath> = []
     /// Security groups whose rules changed.
     public var securityGroups: Set<DevicePath> = []
+    /// Pools of servers.
+    public var pools: Set<DevicePath> = []
     /// Tenants whose settings changed.
     public var settings: Set<String> = []
 
@@ -36,7 +38,7 @@ public struct TopologyDifference: Sendable, Equatable {
     public var isEmpty: Bool {
         bridges.isEmpty && routers.isEmpty && routes.isEmpty && ports.isEmpty && hosts.isEmpty && zones.isEmpty
             && chains.isEmpty && portGroups.isEmpty && addressGroups.isEmpty
-            && securityGroups.isEmpty && settings.isEmpty
+            && securityGroups.isEmpty && pools.isEmpty && settings.isEmpty
     }
 
     /// Compares two snapshots.
@@ -49,6 +51,7 @@ public struct TopologyDifference: Sendable, Equatable {
         portGroups = old.portGroups.changes(to: new.portGroups)
         addressGroups = old.addressGroups.changes(to: new.addressGroups)
         securityGroups = old.securityGroups.changes(to: new.securityGroups)
+        pools = old.pools.changes(to: new.pools)
         settings = changed(old.settings, new.settings)
         for path in changed(old.routers, new.routers) { compareRouter(path, old.routers[path], new.routers[path]) }
         findNeighbors(old, new)
@@ -72,6 +75,7 @@ public struct TopologyDifference: Sendable, Equatable {
             case .portGroup(let path): portGroups.insert(path)
             case .addressGroup(let path): addressGroups.insert(path)
             case .securityGroup(let path): securityGroups.insert(path)
+            case .pool(let path): pools.insert(path)
             case .tenant(let name): settings.insert(name)
             case .router(let path): compareRouter(path, change.before?.router, change.after?.router)
             }

@@ -11,7 +11,9 @@ extension TopologyObject {
     private var format: UInt8 {
         switch self {
         case .bridge(let bridge): bridge.filters.isEmpty ? 1 : 2
-        case .router(let router): router.translation.isEmpty ? router.filters.isEmpty ? 1 : 2 : 3
+        case .router(let router):
+            router.translation.isEmpty
+                ? router.filters.isEmpty ? 1 : 2 : router.translation.virtual.isEmpty ? 3 : 4
         case .port(let port):
             port.security.isEmpty && port.allowed.isEmpty ? port.filters.isEmpty && port.groups.isEmpty ? 1 : 2 : 3
         case .portGroup(let group): group.isStateful ? 4 : 1
@@ -37,6 +39,7 @@ extension TopologyObject {
             out.list(router.routes) { $0.route($1) }
             if format > 1 { out.filters(router.filters) }
             if format > 2 { out.translation(router.translation) }
+            if format > 3 { out.virtualAddresses(router.translation.virtual) }
         case .port(let port):
             out.port(port)
             if format > 1 {
@@ -62,6 +65,7 @@ extension TopologyObject {
             out.path(group.path)
             if format > 3 { out.flag(group.isStateful) }
         case .securityGroup(let group): out.securityGroup(group)
+        case .pool(let pool): out.pool(pool)
         case .tenant(let settings): out.settings(settings)
         case .addressGroup(let group):
             out.path(group.path)
@@ -90,6 +94,7 @@ extension TopologyObject {
             router.routes = try reader.list { reader throws(MalformedBytes) in try reader.route() }
             if format > 1 { router.filters = try reader.filters() }
             if format > 2 { router.translation = try reader.translation() }
+            if format > 3 { router.translation.virtual = try reader.virtualAddresses() }
             self = .router(router)
         case .port:
             var port = try reader.port()
@@ -120,6 +125,7 @@ extension TopologyObject {
             if format > 3 { group.isStateful = try reader.flag() }
             self = .portGroup(group)
         case .securityGroup: self = .securityGroup(try reader.securityGroup())
+        case .pool: self = .pool(try reader.pool())
         case .tenant: self = .tenant(try reader.settings())
         case .addressGroup:
             var group = AddressGroup(path: try reader.devicePath())
@@ -158,6 +164,7 @@ extension ObjectKey.Kind {
         case .addressGroup: 8
         case .securityGroup: 9
         case .tenant: 10
+        case .pool: 11
         }
     }
 

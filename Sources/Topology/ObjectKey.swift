@@ -20,6 +20,8 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
     case addressGroup(DevicePath)
     /// A security group.
     case securityGroup(DevicePath)
+    /// A pool of servers.
+    case pool(DevicePath)
     /// Settings of a tenant.
     case tenant(String)
 
@@ -43,6 +45,8 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         case addressGroup = "address-group"
         /// Security groups.
         case securityGroup = "security-group"
+        /// Pools of servers.
+        case pool
         /// Settings of tenants.
         case tenant
 
@@ -60,7 +64,7 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         public var naming: Naming {
             switch self {
             case .host, .zone, .tenant: .plain
-            case .bridge, .router, .chain, .portGroup, .addressGroup, .securityGroup: .ofTenant
+            case .bridge, .router, .chain, .portGroup, .addressGroup, .securityGroup, .pool: .ofTenant
             case .port: .ofDevice
             }
         }
@@ -110,6 +114,9 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         case .securityGroup:
             guard let path = DevicePath(name) else { return nil }
             self = .securityGroup(path)
+        case .pool:
+            guard let path = DevicePath(name) else { return nil }
+            self = .pool(path)
         case .tenant:
             guard isValidName(name) else { return nil }
             self = .tenant(name)
@@ -128,6 +135,7 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         case .portGroup: .portGroup
         case .addressGroup: .addressGroup
         case .securityGroup: .securityGroup
+        case .pool: .pool
         case .tenant: .tenant
         }
     }
@@ -136,7 +144,7 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
     public var name: String {
         switch self {
         case .bridge(let path), .router(let path), .chain(let path), .portGroup(let path), .addressGroup(let path),
-            .securityGroup(let path):
+            .securityGroup(let path), .pool(let path):
             path.description
         case .port(let path): path.description
         case .host(let name), .zone(let name), .tenant(let name): name
@@ -147,7 +155,7 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
     public var tenant: String? {
         switch self {
         case .bridge(let path), .router(let path), .chain(let path), .portGroup(let path), .addressGroup(let path),
-            .securityGroup(let path):
+            .securityGroup(let path), .pool(let path):
             path.tenant
         case .port(let path): path.device.tenant
         case .host, .zone, .tenant: nil
@@ -163,7 +171,7 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         case (.port(let a), .port(let b)): a < b
         case (.bridge(let a), .bridge(let b)), (.router(let a), .router(let b)), (.chain(let a), .chain(let b)),
             (.portGroup(let a), .portGroup(let b)), (.addressGroup(let a), .addressGroup(let b)),
-            (.securityGroup(let a), .securityGroup(let b)):
+            (.securityGroup(let a), .securityGroup(let b)), (.pool(let a), .pool(let b)):
             a < b
         case (.host(let a), .host(let b)), (.zone(let a), .zone(let b)), (.tenant(let a), .tenant(let b)): a < b
         default: a.order < b.order
@@ -180,6 +188,7 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         case .addressGroup: 5
         case .securityGroup: 8
         case .tenant: 9
+        case .pool: 10
         case .portGroup: 6
         case .chain: 7
         }
@@ -206,6 +215,8 @@ public enum TopologyObject: Sendable, Equatable {
     case addressGroup(AddressGroup)
     /// A security group.
     case securityGroup(SecurityGroup)
+    /// A pool of servers.
+    case pool(Pool)
     /// Settings of a tenant.
     case tenant(TenantSettings)
 
@@ -221,6 +232,7 @@ public enum TopologyObject: Sendable, Equatable {
         case .portGroup(let group): .portGroup(group.path)
         case .addressGroup(let group): .addressGroup(group.path)
         case .securityGroup(let group): .securityGroup(group.path)
+        case .pool(let pool): .pool(pool.path)
         case .tenant(let settings): .tenant(settings.name)
         }
     }
@@ -240,6 +252,7 @@ extension Topology {
             case .portGroup(let path): portGroups[path].map(TopologyObject.portGroup)
             case .addressGroup(let path): addressGroups[path].map(TopologyObject.addressGroup)
             case .securityGroup(let path): securityGroups[path].map(TopologyObject.securityGroup)
+            case .pool(let path): pools[path].map(TopologyObject.pool)
             case .tenant(let name): settings[name].map(TopologyObject.tenant)
             }
         }
@@ -254,6 +267,7 @@ extension Topology {
             case (.portGroup(let path), .portGroup(let group)?): portGroups[path] = group
             case (.addressGroup(let path), .addressGroup(let group)?): addressGroups[path] = group
             case (.securityGroup(let path), .securityGroup(let group)?): securityGroups[path] = group
+            case (.pool(let path), .pool(let pool)?): pools[path] = pool
             case (.tenant(let name), .tenant(let settings)?): self.settings[name] = settings
             case (.bridge(let path), nil): bridges[path] = nil
             case (.router(let path), nil): routers[path] = nil
@@ -264,6 +278,7 @@ extension Topology {
             case (.portGroup(let path), nil): portGroups[path] = nil
             case (.addressGroup(let path), nil): addressGroups[path] = nil
             case (.securityGroup(let path), nil): securityGroups[path] = nil
+            case (.pool(let path), nil): pools[path] = nil
             case (.tenant(let name), nil): settings[name] = nil
             default: preconditionFailure("an object under a key of another kind")
             }
@@ -275,7 +290,7 @@ extension Topology {
         zones.keys.map(ObjectKey.zone) + hosts.keys.map(ObjectKey.host) + bridges.keys.map(ObjectKey.bridge)
             + routers.keys.map(ObjectKey.router) + ports.keys.map(ObjectKey.port) + chains.keys.map(ObjectKey.chain)
             + portGroups.keys.map(ObjectKey.portGroup) + addressGroups.keys.map(ObjectKey.addressGroup)
-            + securityGroups.keys.map(ObjectKey.securityGroup)
+            + securityGroups.keys.map(ObjectKey.securityGroup) + pools.keys.map(ObjectKey.pool)
             + settings.keys.map(ObjectKey.tenant)
     }
 }

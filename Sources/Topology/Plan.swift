@@ -156,6 +156,7 @@ extension TopologyObject {
         case .chain(let chain): return chain.rules.map { ("rule \($0.id)", $0.description) }
         case .portGroup: return []
         case .securityGroup(let group): return group.fields
+        case .pool(let pool): return pool.fields
         case .tenant(let settings): return settings.fields
         case .addressGroup(let group):
             return [("addresses", group.members.sorted().map(\.description).joined(separator: ", "))]

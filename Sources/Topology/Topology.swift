@@ -23,6 +23,8 @@ public struct Topology: Sendable, Equatable {
     public var addressGroups = NamedTable<AddressGroup>()
     /// Groups of ports with what their machines may send and get, by name.
     public var securityGroups = NamedTable<SecurityGroup>()
+    /// Pools of servers, by name.
+    public var pools = NamedTable<Pool>()
     /// What operators set for tenants, by name.
     public var settings: [String: TenantSettings] = [:]
 
@@ -41,6 +43,7 @@ public struct Topology: Sendable, Equatable {
         names.formUnion(portGroups.keys.lazy.map(\.tenant))
         names.formUnion(addressGroups.keys.lazy.map(\.tenant))
         names.formUnion(securityGroups.keys.lazy.map(\.tenant))
+        names.formUnion(pools.keys.lazy.map(\.tenant))
         names.formUnion(settings.keys)
         return names.sorted()
     }

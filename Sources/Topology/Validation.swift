@@ -23,7 +23,7 @@ extension Topology {
     public func problems() -> [Problem] {
         problems(
             ports: Set(ports.keys), routers: Set(routers.keys), bridges: Set(bridges.keys), chains: Set(chains.keys),
-            addressGroups: Set(addressGroups.keys), securityGroups: Set(securityGroups.keys),
+            addressGroups: Set(addressGroups.keys), securityGroups: Set(securityGroups.keys), pools: Set(pools.keys),
             settings: Set(settings.keys), hosts: true)
     }
 
@@ -56,6 +56,10 @@ extension Topology {
             addUsers(of: path.tenant, &touched, &routers, &bridges, &chains)
             securityGroups.formUnion(self.securityGroups.values(of: path.tenant).map(\.path))
         }
+        for path in change.pools {
+            // Its members may be virtual addresses by now, and who names it when it went says so.
+            routers.formUnion(self.routers.values.lazy.filter { $0.balances(path) }.map(\.path))
+        }
         // Both kinds of groups of ports share one set of names.
         securityGroups.formUnion(change.portGroups)
         for path in touched {
@@ -73,7 +77,7 @@ extension Topology {
         }
         return problems(
             ports: touched, routers: routers, bridges: bridges, chains: chains, addressGroups: change.addressGroups,
-            securityGroups: securityGroups, settings: change.settings,
+            securityGroups: securityGroups, pools: change.pools, settings: change.settings,
             hosts: !change.hosts.isEmpty || !change.zones.isEmpty)
     }
 
@@ -93,7 +97,8 @@ extension Topology {
     private func problems(
         ports touched: Set<PortPath>, routers touchedRouters: Set<DevicePath>, bridges touchedBridges: Set<DevicePath>,
         chains touchedChains: Set<DevicePath>, addressGroups touchedGroups: Set<DevicePath>,
-        securityGroups touchedSecurity: Set<DevicePath>, settings touchedSettings: Set<String>, hosts withHosts: Bool
+        securityGroups touchedSecurity: Set<DevicePath>, pools touchedPools: Set<DevicePath>,
+        settings touchedSettings: Set<String>, hosts withHosts: Bool
     ) -> [Problem] {
         var found: [Problem] = []
         var linked: Set<DevicePath> = []
@@ -125,6 +130,7 @@ extension Topology {
         for path in touchedGroups { if let group = addressGroups[path] { check(group, &found) } }
         for name in touchedSettings { if let settings = settings[name] { check(settings, &found) } }
         for path in touchedSecurity { if let group = securityGroups[path] { check(group, &found) } }
+        for path in touchedPools { if let pool = pools[path] { check(pool, &found) } }
         for (bridge, names) in shared { checkStations(of: bridge, names, &found) }
         checkBridgeLoops(from: linked.sorted(), &found)
         if withHosts { checkTunnels(&found) }

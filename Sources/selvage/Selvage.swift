@@ -22,7 +22,8 @@ struct Selvage: AsyncParsableCommand {
                 name: "Topology",
                 subcommands: [
                     ApplyCommand.self, DiffCommand.self, GetCommand.self, DescribeCommand.self, DeleteCommand.self,
-                    BindCommand.self, UnbindCommand.self, MigrateCommand.self, ExportCommand.self, WatchCommand.self,
+                    BindCommand.self, UnbindCommand.self, MigrateCommand.self, MemberCommand.self, ExportCommand.self,
+                    WatchCommand.self,
                     TopologyCommand.self,
                 ]),
             CommandGroup(

@@ -644,7 +644,9 @@ def main():
         for line in run(options.tool, "simulate").splitlines() if "simulate" in wanted else []:
             entry = json.loads(line)
             reach = {"simulate.bridge": "<= 0.5", "simulate.routers": "<= 1.5", "rules.ratio": "<= 1.3",
-                     "state.bytes": "<= 200", "simulate.stateful": "<= 2"}.get(entry["name"])
+                     "state.bytes": "<= 200", "simulate.stateful": "<= 2",
+                     **{f"balance.{how}.ratio": "<= 1.5"
+                        for how in ("round-robin", "least-connections", "source-hash", "maglev")}}.get(entry["name"])
             result(entry["name"], entry["value"], entry["unit"], reach=reach, allocations=entry["allocations"])
         if os.geteuid() != 0:
             print("the rest makes network namespaces and needs root", file=sys.stderr)

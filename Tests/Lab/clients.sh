@@ -59,6 +59,32 @@ case $example in
         say state; "$selvage" state --lab "$lab" 203.0.113.80 | tee "$dump" | tail -n 3; grep -q 'acme/edge .*203\.0\.113\.1' "$dump"
         say trace; "$selvage" trace --lab "$lab" acme/internet/client 'tcp to 203.0.113.10:80' | tee "$dump"; grep -q 'is 10\.0\.1\.11:8080' "$dump"
         ;;
+    load-balancer)
+        say web servers of three machines; servers=
+        for number in 1 2 3; do
+            at shop/web/www$number sh -c "cd \$(mktemp -d) && echo www$number >name && exec timeout 60 python3 -m http.server 8080 --bind :: >/dev/null 2>&1" & servers="$servers $!"
+        done
+        for number in 1 2 3; do
+            for _ in $(seq 50); do at shop/internet/visitor curl -sf -m 2 -o /dev/null http://10.0.1.1$number:8080/name && break; read -rt 0.1 <> <(:) || true; done
+        done
+        say curl comes to each by its weight, and to none that is drained
+        at shop/internet/client sh -c 'for n in $(seq 90); do curl -sS -m 5 http://203.0.113.10/name; done' | sort | uniq -c | tee "$dump"
+        awk '{ n[$2] = $1 } END { exit !(n["www1"] >= 28 && n["www1"] <= 32 && n["www2"] >= 58 && n["www2"] <= 62 && n["www3"] == 0) }' "$dump"
+        say from the servers\' own network, and from a server itself; for who in admin www1 www2; do at shop/web/$who curl -sS -m 5 http://203.0.113.10:8003/name; done
+        say curl -6; at shop/internet/client curl -sS -m 5 'http://[2001:db8::10]/name' | grep www1
+        say what nobody serves is refused at once
+        { at shop/internet/client curl -sS -m 5 http://203.0.113.11/ 2>&1 || true; } | tee "$dump"; grep -q "Couldn't connect" "$dump"
+        { at shop/internet/client dig +tries=1 +time=5 @203.0.113.11 example.org 2>&1 || true; } | tee "$dump"; grep -q "refused" "$dump"
+        say arping and ping of a virtual address; at shop/internet/client arping -c 2 -I eth0 203.0.113.10; at shop/internet/client ping -c 2 -i 0.2 203.0.113.10
+        say state; "$selvage" state --lab "$lab" 203.0.113.10 | tee "$dump" | tail -n 3; grep -q 'shop/edge .*203\.0\.113\.10' "$dump"
+        say trace takes nobody\'s turn; for _ in 1 2 3; do "$selvage" trace --lab "$lab" shop/internet/client 'tcp to 203.0.113.10:80' | grep 'is 10\.0\.1\.1[12]:8080, pool www, by turns'; done | sort -u | tee "$dump"; [ "$(wc -l <"$dump")" = 1 ]
+        say iperf3; at shop/web/www2 iperf3 -s -1 -D -p 9000; at shop/internet/client iperf3 -c 203.0.113.10 -p 9000 -t 1 | grep receiver
+        say a server that is drained gets nothing new; sed 's/port: 8080, weight: 2 }/port: 8080, state: drain }/' "$examples/load-balancer.yaml" >"$dump.yaml"
+        "$selvage" apply --lab "$lab" --wait "$dump.yaml"; "$selvage" get pools --lab "$lab"; "$selvage" get pool shop/www --lab "$lab"
+        at shop/internet/client sh -c 'for n in $(seq 10); do curl -sS -m 5 http://203.0.113.10/name; done' | sort | uniq -c | tee "$dump"; grep -q '10 www1' "$dump"
+        # shellcheck disable=SC2086
+        kill $servers 2>/dev/null || true
+        ;;
     security-groups)
         say nmap finds what is let in and nothing else
         at acme/inside/guest nmap -n -Pn -sS -p 1-1000 --min-rate 1000 --max-retries 2 10.0.1.11 | tee "$dump"; grep -q '998 filtered' "$dump"

@@ -2,6 +2,7 @@
 import Manifest
 import Testing
 import Topology
+import Wire
 
 @Suite struct PolicyManifestTests {
     private func manifest(_ tenant: String) -> String {
@@ -172,6 +173,96 @@ import Topology
             "198.51.100.7: is in no network of the router", "203.0.113.21: stands for fd00::1, of the other family",
             "port nowhere does not exist",
         ] { #expect(text.contains(part), "no word of \(part) in \(text)") }
+    }
+
+    @Test func `pools and the addresses in front of them say a manifest, and are written as they were`() throws {
+        let text = """
+            tenants:
+              t:
+                pools:
+                  web:
+                    algorithm: maglev
+                    persistence: 300
+                    members:
+                      - 10.0.1.11
+                      - { address: 10.0.1.12, port: 8080, weight: 3, state: drain }
+                      - { address: "fd00::1", state: down }
+                  none: {}
+                bridges: { out: { ports: [up] } }
+                routers:
+                  gw:
+                    links: [{ bridge: out, address: 203.0.113.1/24 }]
+                    vips:
+                      - { id: web, address: 203.0.113.10, port: [80, 8000-8009], pool: web }
+                      - { address: 203.0.113.10, protocol: udp, port: 53, pool: none }
+            """
+        let topology = try ManifestReader.read(text, file: "m").topology
+        let pool = try #require(topology.pools[DevicePath(tenant: "t", name: "web")])
+        #expect(pool.algorithm == .maglev && pool.persistence == 300)
+        #expect(
+            pool.members.map(\.description) == ["10.0.1.11", "10.0.1.12 port 8080 weight 3 drain", "fd00::1 down"])
+        let virtual = try #require(topology.routers[DevicePath(tenant: "t", name: "gw")]?.translation.virtual)
+        #expect(
+            virtual.map { "\($0.id): \($0)" } == [
+                "web: 203.0.113.10 tcp 80 8000-8009 pool web", "2: 203.0.113.10 udp 53 pool none",
+            ])
+        #expect(try ManifestReader.read(ManifestWriter.write(topology), file: "w").topology == topology)
+        var out = ByteWriter()
+        for key in topology.keys.sorted() { topology[key]?.encode(&out) }
+        var reader = ByteReader(out.bytes)
+        for key in topology.keys.sorted() { #expect(try TopologyObject(from: &reader) == topology[key]) }
+        #expect(reader.isAtEnd)
+    }
+
+    @Test func `pools and virtual addresses that can't work are refused together, by name, with a remedy`() {
+        func mistakes(_ pools: String, _ vips: String) -> String {
+            do {
+                _ = try ManifestReader.read(
+                    """
+                    tenants:
+                      t:
+                        pools: \(pools)
+                        bridges: { out: { ports: [up] } }
+                        routers:
+                          gw:
+                            links: [{ bridge: out, address: 203.0.113.1/24 }]
+                            floating: { 203.0.113.20: 10.0.1.12 }
+                            vips: \(vips)
+                    """, file: "m")
+                return "none"
+            } catch { return "\(error)" }
+        }
+        let read = mistakes(
+            """
+            { a: { algorithm: random }, b: { persistence: 0 }, c: { members: [nobody] }, d: { members: [{ port: 80 }] },
+              e: { members: [{ address: 10.0.0.1, weight: 257 }] }, f: { members: [{ address: 10.0.0.1, state: off }] },
+              g: { membres: [] } }
+            """,
+            """
+            [{ id: one, port: 80, pool: a }, { id: two, address: 10.0.0.1, pool: a }, { id: three, address: 10.0.0.1, port: 80 },
+             { id: four, address: 10.0.0.1, port: http, pool: a }]
+            """)
+        for part in [
+            "pool t/a: algorithm is \"random\"", "pool t/b: persistence is \"0\"", "\"nobody\" is not an address",
+            "pool t/d member 1: address is missing", "weight is \"257\"", "state is \"off\"", "did you mean members?",
+            "t/gw virtual address one: address is missing", "two: port is missing", "three: pool is missing",
+            "four: port is \"http\"",
+        ] { #expect(read.contains(part), "no word of \(part) in \(read)") }
+        let drawn = mistakes(
+            "{ a: { members: [10.0.0.1, 10.0.0.1, 224.0.0.1] }, b: { members: [203.0.113.10] } }",
+            """
+            [{ id: one, address: 203.0.113.10, port: 80, pool: a }, { id: two, address: 203.0.113.10, port: 70-90, pool: a },
+             { id: two, address: 203.0.113.11, port: 80, pool: nowhere }, { id: three, address: 203.0.113.20, port: 80, pool: a },
+             { id: four, address: 203.0.113.12, protocol: icmp, port: 80, pool: a },
+             { id: five, address: 203.0.113.13, port: 90-80, pool: b }]
+            """)
+        for part in [
+            "pool t/a member 10.0.0.1: is there twice", "224.0.0.1 is no address of a machine",
+            "virtual address two: is asked by the same port as one", "virtual address two: is there twice",
+            "pool nowhere does not exist", "three: 203.0.113.20 is a floating address", "four: icmp has no ports",
+            "five: range 90-80 ends before it begins",
+            "five: member 203.0.113.10 of pool b is a virtual address itself",
+        ] { #expect(drawn.contains(part), "no word of \(part) in \(drawn)") }
     }
 
     @Test func `one chain may be jumped to again and again, and deep chains are refused`() throws {

@@ -108,6 +108,16 @@ final class TableState: FlowStateView {
     let translations = Mutex(TranslationTable(seed: 7, limit: 10_000))
     private let fragments = Mutex<[Fragment: ConnectionTuple]>([:])
 
+    private let turns = Mutex<[Tag: UInt64]>([:])
+    private let members = Mutex<[Tag: UInt64]>([:])
+    func turn(of pool: Tag) -> UInt64 { turns.withLock { $0[pool] ?? 0 } }
+    func member(of client: IPAddress, pool: Tag) -> UInt64? {
+        members.withLock { $0[.neighbor(client, port: pool)] }
+    }
+    func connections(to address: IPAddress, port: UInt16, ipProtocol: UInt8, zone: Tag) -> Int {
+        translations.withLock { $0.connections(to: address, port: port, ipProtocol: ipProtocol, zone: zone) }
+    }
+
     /// Hosts where nothing arrives.
     let dead = Mutex<Set<Tag>>([])
     func canReach(_ host: Tag) -> Bool { !dead.withLock { $0.contains(host) } }
@@ -146,9 +156,13 @@ final class TableState: FlowStateView {
         case .connection(let tuple, let zone, let flags):
             connections.withLock { _ = $0.note(tuple, zone: zone, flags: flags, now: 1) }
         case .translation(let use, let flags):
-            translations.withLock {
-                _ = $0.note(
-                    use.original, use.reply, zone: use.zone, isReturn: use.isReturn, flags: flags, now: 1)
+            let outcome = translations.withLock {
+                $0.note(use.original, use.reply, zone: use.zone, isReturn: use.isReturn, flags: flags, now: 1)
+            }
+            guard outcome == .new, let balance = use.balance else { return }
+            turns.withLock { $0[balance.pool, default: 0] += 1 }
+            if balance.seconds > 0 {
+                members.withLock { $0[.neighbor(balance.client, port: balance.pool)] = balance.member }
             }
         case .fragment(let name, let zone, let tuple):
             fragments.withLock { $0[Fragment(name: name, zone: zone)] = tuple }

@@ -149,9 +149,9 @@ struct TranslationCases {
         return condition
     }
 
-    private mutating func translation(_ plan: TranslationRoom.Router, behind inner: TranslationRoom.Router?)
-        -> Translation
-    {
+    private mutating func translation(
+        _ plan: TranslationRoom.Router, behind inner: TranslationRoom.Router?, _ pools: [String]
+    ) -> Translation {
         var translation = Translation()
         var targets = ["10.0.2.21", "10.0.1.11", "203.0.113.99"].map(address)
         if let inner { targets += [inner.own(10), inner.own(20)] }
@@ -182,7 +182,30 @@ struct TranslationCases {
         if chance(3) {
             translation.floating.append(FloatingAddress(plan.own(21), target: address("10.0.2.21"), port: port))
         }
+        for (number, pool) in pools.enumerated() where chance(2) {
+            translation.virtual.append(
+                VirtualAddress(
+                    id: "v\(number)", plan.own(chance(4) ? 10 : 30), ipProtocol: pick([6, 6, 17]),
+                    ports: pick([[PortRange(80, 80)], [PortRange(22, 22), PortRange(53, 99)]]), pool: pool))
+        }
         return translation
+    }
+
+    /// A pool of which one member takes connections, or none.
+    private mutating func pool(_ name: String, _ plan: TranslationRoom.Router, behind inner: TranslationRoom.Router?)
+        -> Pool
+    {
+        var pool = Pool(path: DevicePath(tenant: "t", name: name))
+        pool.algorithm = pick(Pool.Algorithm.allCases)
+        var targets = ["10.0.2.21", "10.0.1.11", "10.0.1.12", "203.0.113.99"].map(address)
+        if let inner { targets += [inner.own(20), inner.own(30)] }
+        let open = Int.random(in: 0...targets.count, using: &random)
+        for (number, target) in targets.enumerated() {
+            var member = PoolMember(target, port: chance(2) ? 8080 : nil, weight: pick([1, 2]))
+            if number != open { (member.state, member.weight) = pick([(.down, 1), (.drain, 1), (.up, 0)]) }
+            if number == open || chance(2) { pool.members.append(member) }
+        }
+        return pool
     }
 
     private mutating func chain(_ name: String, _ plan: TranslationRoom.Router) -> Chain {
@@ -200,7 +223,7 @@ struct TranslationCases {
     mutating func step(_ number: Int, _ room: TranslationRoom) -> TranslationCase.Step {
         let source = address(pick(TranslationRoom.machines).address)
         var places = TranslationRoom.machines.map(\.address) + ["203.0.113.1", "8.8.8.8", "8.8.8.8"]
-        for router in room.routers { places += [10, 10, 5, 20, 21].map { router.own($0).description } }
+        for router in room.routers { places += [10, 10, 5, 20, 21, 30, 30].map { router.own($0).description } }
         let kind: TranslationCase.Step.Kind =
             number > 0 && chance(2)
             ? chance(3)
@@ -220,7 +243,9 @@ struct TranslationCases {
             var topology = room.topology
             for (number, plan) in room.routers.enumerated() {
                 let inner = number > 0 ? room.routers[number - 1] : nil
-                topology.routers[plan.path]?.translation = translation(plan, behind: inner)
+                let pools = (0..<2).map { pool("\(plan.path.name)-\($0)", plan, behind: inner) }
+                for pool in pools { topology.pools[pool.path] = pool }
+                topology.routers[plan.path]?.translation = translation(plan, behind: inner, pools.map(\.path.name))
                 for word in ["in", "out"] where chance(4) {
                     let chain = chain("\(plan.path.name)-\(word)", plan)
                     topology.chains[chain.path] = chain

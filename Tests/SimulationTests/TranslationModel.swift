@@ -52,6 +52,7 @@ struct TranslationModel {
     /// Whether the router takes packets to an address for its own.
     private func isOwn(_ address: IPAddress) -> Bool {
         if plan.links.contains(where: { self.address(of: $0.port) == address }) { return true }
+        if translation.virtual.contains(where: { $0.address == address }) { return true }
         return translation.rules.contains { rule in
             switch rule.action {
             case .source(let target): return target.first <= address && address <= target.last
@@ -86,6 +87,20 @@ struct TranslationModel {
         return decision == .accept || decision == .end
     }
 
+    /// The virtual address that a packet asks.
+    private func virtual(_ tuple: ConnectionTuple) -> VirtualAddress? {
+        translation.virtual.first { virtual in
+            virtual.address == tuple.destination && virtual.ipProtocol == tuple.ipProtocol
+                && virtual.ports.contains { $0.contains(tuple.destinationPort) }
+        }
+    }
+
+    private func member(of virtual: VirtualAddress) -> PoolMember? {
+        topology.pools[DevicePath(tenant: plan.path.tenant, name: virtual.pool)]?.members.first {
+            $0.state == .up && $0.weight > 0
+        }
+    }
+
     /// A packet that comes in by a port.
     ///
     /// - Parameters:
@@ -110,6 +125,12 @@ struct TranslationModel {
         } else if let floating {
             guard mayBegin else { return .dropped }
             real.destination = floating.target
+            isRedirected = true
+        } else if let virtual = virtual(tuple) {
+            // Which of several members is not told: one of these pools takes connections at most.
+            guard mayBegin, let member = member(of: virtual) else { return .dropped }
+            real.destination = member.address
+            if let port = member.port { real.destinationPort = port }
             isRedirected = true
         } else {
             let rule = rules.first { rule in

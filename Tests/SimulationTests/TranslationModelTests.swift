@@ -156,7 +156,9 @@ import Wire
         }
         // Whatever address of the outer network nobody has is behind one machine.
         let out = Simulation.Tag.port(PortPath(device: one.room.routers[one.room.routers.count - 1].path, name: "out"))
-        for name in ["203.0.113.10", "203.0.113.5", "203.0.113.6", "203.0.113.20", "203.0.113.21"] {
+        for name in [
+            "203.0.113.10", "203.0.113.5", "203.0.113.6", "203.0.113.20", "203.0.113.21", "203.0.113.30",
+        ] {
             host.state.set(.at(host.mac("t/out/far")), address(name), port: out)
         }
         var walk = TranslationWalk(one.topology, one.room)
@@ -285,6 +287,9 @@ import Wire
                 for index in translation.rules.indices.reversed() { attempt { $0.translation.rules.remove(at: index) } }
                 for index in translation.floating.indices.reversed() {
                     attempt { $0.translation.floating.remove(at: index) }
+                }
+                for index in translation.virtual.indices.reversed() {
+                    attempt { $0.translation.virtual.remove(at: index) }
                 }
                 attempt { $0.filters.inbound = nil }
                 attempt { $0.filters.outbound = nil }

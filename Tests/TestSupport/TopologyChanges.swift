@@ -40,7 +40,7 @@ public struct TopologyChanges {
             }
             (topology.ports[one.path], topology.ports[two.path]) = (one, two)
         }
-        switch Int.random(in: 0...26, using: &random) {
+        switch Int.random(in: 0...30, using: &random) {
         case 0: topology.ports[path]?.isEnabled.toggle()
         case 1: topology.ports[path]?.mac = MACAddress(bits: 0x0e77_0000_0000 | UInt64(serial))
         case 2, 3:
@@ -134,6 +134,35 @@ public struct TopologyChanges {
             } else {
                 topology.ports[path]?.allowed = []
             }
+        case 27, 28:
+            var pool = Pool(path: DevicePath(tenant: "t", name: "p\(Int.random(in: 0...1, using: &random))"))
+            pool.algorithm = Pool.Algorithm.allCases.randomElement(using: &random) ?? .maglev
+            if Bool.random(using: &random) { pool.persistence = UInt32.random(in: 1...600, using: &random) }
+            for number in 0..<UInt32.random(in: 0...3, using: &random) {
+                var member = PoolMember(subnet(serial &+ number).address)
+                if Bool.random(using: &random) { member.port = UInt16.random(in: 1 ... .max, using: &random) }
+                member.weight = UInt16.random(in: 0...3, using: &random)
+                member.state = PoolMember.State.allCases.randomElement(using: &random) ?? .up
+                pool.members.append(member)
+            }
+            topology.pools[pool.path] = Int.random(in: 0...5, using: &random) == 0 ? nil : pool
+        case 29, 30:
+            guard let pool = topology.pools.values.map(\.path.name).sorted().randomElement(using: &random) else {
+                break
+            }
+            let own = topology.ports(of: router).first { !$0.addresses.isEmpty }?.addresses.first
+            let near = own.map {
+                $0.address.family == .ipv4
+                    ? IPAddress(high: $0.network.address.high | 98 << 32, low: 0, family: .ipv4)
+                    : IPAddress(high: $0.network.address.high, low: 98, family: .ipv6)
+            }
+            topology.routers[router]?.translation.virtual.append(
+                VirtualAddress(
+                    id: "v\(serial)",
+                    Bool.random(using: &random) ? near ?? subnet(serial).address : subnet(serial).address,
+                    ipProtocol: [6, 17].randomElement(using: &random) ?? 6,
+                    ports: [PortRange(80, 80), PortRange(90, 99)],
+                    pool: pool))
         case 17, 18:
             var translation = topology.routers[router]?.translation ?? Translation()
             let target = topology.ports[path]?.addresses.first?.address ?? subnet(serial).address

@@ -16,6 +16,10 @@ struct PolicyTables: Sendable {
     private(set) var translations = TranslationViews()
     private var translationPrograms: [TranslationProgram?] = []
     private var indexOfTranslation = TreeDictionary<DevicePath, Int32>()
+    /// Pools of servers, by index.
+    private var pools: [PoolProgram?] = []
+    private var pathOfPool: [DevicePath] = []
+    private var indexOfPool = TreeDictionary<DevicePath, Int32>()
     /// Words of a bitmap of the largest chain.
     var words = 0
 
@@ -79,6 +83,29 @@ struct PolicyTables: Sendable {
         }
     }
 
+    /// Compiles pools that are new or changed; a pool that comes again has its place again.
+    mutating func updatePools(_ topology: Topology, _ changed: Set<DevicePath>) {
+        for path in changed.sorted() {
+            let program = topology.pools[path].map(PoolProgram.init)
+            if let index = indexOfPool[path] {
+                pools[Int(index)] = program
+            } else if program != nil {
+                indexOfPool[path] = Int32(pools.count)
+                pools.append(program)
+                pathOfPool.append(path)
+            }
+        }
+    }
+
+    /// A pool's members of a family; `nil` when there is no pool.
+    @inline(__always)
+    func pool(_ index: Int32, _ family: AddressFamily) -> PoolView? {
+        index < 0 ? nil : pools[Int(index)]?.view(family)
+    }
+
+    /// A pool's name.
+    func poolPath(_ index: Int32) -> DevicePath? { index < 0 ? nil : pathOfPool[Int(index)] }
+
     /// Compiles what a router translates; the index of it, -1 where it is nothing.
     ///
     /// - Parameter ports: its ports.
@@ -106,7 +133,11 @@ struct PolicyTables: Sendable {
             router, ports,
             chains: old.map { ($0.pointee.destinationChain, $0.pointee.sourceChain) }
                 ?? (Int32(programs.count - 2), Int32(programs.count - 1)),
-            group: { indexOfGroup[DevicePath(tenant: router.path.tenant, name: $0)] ?? -1 })
+            group: { indexOfGroup[DevicePath(tenant: router.path.tenant, name: $0)] ?? -1 },
+            pool: { name in
+                let index = indexOfPool[DevicePath(tenant: router.path.tenant, name: name)] ?? -1
+                return (index, index < 0 ? [] : pools[Int(index)]?.addresses ?? [])
+            })
         for (chain, list) in [
             (program.view.pointee.destinationChain, program.destinationList),
             (program.view.pointee.sourceChain, program.sourceList),
@@ -132,6 +163,7 @@ struct PolicyTables: Sendable {
     var waste: Int {
         programs.count - indexOfChain.count - 2 * indexOfTranslation.count
             - 2 * (security.ofGroup.count + security.ofSet.count) + groupPrograms.count - indexOfGroup.count
+            + pools.count { $0 == nil }
     }
 }
 

@@ -283,8 +283,8 @@ extension Simulator {
         guard let path = fabric.tables.policy.path(chain) else { return }
         switch fabric.tables.policy.kind(chain) {
         case .translation:
-            guard let rule = fabric.topology.routers[path]?.translation.rules[Int(entry.rule)] else { return }
-            noteDevice("rule", path, "nat \(rule.id): \(rule)")
+            guard let rule = fabric.topology.routers[path]?.translation.rule(Int(entry.rule)) else { return }
+            noteDevice("rule", path, "\(rule.list) \(rule.id): \(rule.text)")
         case .security(let rules): noteDevice("group", path, rules[Int(entry.rule)])
         case .chain:
             guard let rule = fabric.topology.chains[path]?.rules[Int(entry.rule)] else { return }

@@ -21,6 +21,12 @@ public protocol FlowStateView: AnyObject, Sendable {
     func sourcePort(keeping tuple: ConnectionTuple, zone: Tag) -> UInt16?
     /// What the first fragment of a packet said in a router's zone.
     func fragment(_ name: FragmentName, zone: Tag) -> ConnectionTuple?
+    /// How many connections a pool was chosen a member for, from where this host began to count.
+    func turn(of pool: Tag) -> UInt64
+    /// How many connections are sent to a member of pools, in a router's zone.
+    func connections(to address: IPAddress, port: UInt16, ipProtocol: UInt8, zone: Tag) -> Int
+    /// The member that a client's last connection was sent to, while it is to come back there.
+    func member(of client: IPAddress, pool: Tag) -> UInt64?
     /// Whether what is sent to a host arrives, as far as is known. Verdicts that depend on it have ``Tag/path(host:)``.
     func canReach(_ host: Tag) -> Bool
 }
@@ -36,6 +42,12 @@ extension FlowStateView {
     public func sourcePort(keeping tuple: ConnectionTuple, zone: Tag) -> UInt16? { tuple.sourcePort }
     /// Nothing.
     public func source(for wish: SourceWish) -> SourceChoice { .exhausted }
+    /// The first.
+    public func turn(of pool: Tag) -> UInt64 { 0 }
+    /// None.
+    public func connections(to address: IPAddress, port: UInt16, ipProtocol: UInt8, zone: Tag) -> Int { 0 }
+    /// It did not come before.
+    public func member(of client: IPAddress, pool: Tag) -> UInt64? { nil }
     /// It arrives.
     public func canReach(_ host: Tag) -> Bool { true }
     /// Never seen.

@@ -18,6 +18,8 @@ struct TranslationProgress {
     var isFloating = false
     /// Whether the destination was translated without state: then the source stays.
     var isStatic = false
+    /// The member of a pool that it goes to, and begins so.
+    var balance: BalanceChoice?
     /// What an ICMP error is to say as it leaves: its source, and what it quotes.
     var errorSource: IPAddress?
     var errorQuote: ConnectionTuple?
@@ -71,6 +73,7 @@ extension Simulator {
         guard lookUp(place, packet) else { return false }
         if let match = translating.match { return apply(match, place) }
         let target = view.pointee.targets[Int(index)]
+        if target.kind == .pool { return balance(target.pool, place, packet) }
         guard target.first.family == key.ipDestination.family else { return true }
         return redirect(to: target, place)
     }
@@ -98,13 +101,14 @@ extension Simulator {
     }
 
     /// Translates the destination of a connection that begins.
-    private mutating func redirect(
-        to address: IPAddress, port: UInt16?, isFloating: Bool, _ why: String, _ place: FilterPlace
+    mutating func redirect(
+        to address: IPAddress, port: UInt16?, isFloating: Bool, _ why: @autoclosure () -> String, _ place: FilterPlace
     ) -> Bool {
         guard mayBegin, translating.tuple != nil else { return refuse(.noTranslation, place) }
         if isTracing {
             noteTranslation(
-                "destination \(name(key.ipDestination, key.destinationPort)) is \(name(address, port)), \(why)", place)
+                "destination \(name(key.ipDestination, key.destinationPort)) is \(name(address, port)), \(why())", place
+            )
         }
         translating.isRedirected = true
         translating.isFloating = isFloating
@@ -345,44 +349,6 @@ extension Simulator {
         return true
     }
 
-    /// Looks up what a later fragment belongs to, by its packet's first. False when that was never seen.
-    private mutating func lookUpFragment(_ place: FilterPlace, _ packet: borrowing SimulatedPacket) -> Bool {
-        verdict.isCacheable = false
-        translating.isAsked = true
-        guard let name = fragmentName(packet), let tuple = state.fragment(name, zone: place.device) else {
-            return false
-        }
-        translating.tuple = tuple
-        translating.match = state.translation(tuple, zone: place.device)
-        return translating.match != nil
-    }
-
-    private mutating func fragmentName(_ packet: borrowing SimulatedPacket) -> FragmentName? {
-        let network = Int(layout.network)
-        let count = packet.bytes.byteCount
-        guard layout.networkLength > 0, count >= network + 20 else { return nil }
-        let bytes = packet.bytes
-        func byte(_ at: Int) -> UInt32 { UInt32(bytes.unsafeLoad(fromByteOffset: at, as: UInt8.self)) }
-        var id: UInt32?
-        if key.etherType == EtherType.ipv4 {
-            id = byte(network + 4) << 8 | byte(network + 5)
-        } else {
-            var at = network + 40
-            var next = byte(network + 6)
-            while at + 8 <= count, id == nil {
-                switch UInt8(next) {
-                case IPProtocol.fragment:
-                    id = byte(at + 4) << 24 | byte(at + 5) << 16 | byte(at + 6) << 8 | byte(at + 7)
-                case 0, 43, 60: (next, at) = (byte(at), at + (Int(byte(at + 1)) + 1) * 8)
-                default: return nil
-                }
-            }
-        }
-        return id.map {
-            FragmentName(source: key.ipSource, destination: key.ipDestination, ipProtocol: key.ipProtocol, id: $0)
-        }
-    }
-
     /// A tuple as connections of translators have it: ICMP queries with their identifier as the asker's port, and their
     /// type, marked, as the other's.
     mutating func translatorForm(of tuple: ConnectionTuple) -> ConnectionTuple? {
@@ -400,8 +366,10 @@ extension Simulator {
     private mutating func use(
         _ original: ConnectionTuple, _ reply: ConnectionTuple, isNew: Bool, isReturn: Bool, _ place: FilterPlace
     ) {
-        verdict.translations.append(
-            TranslationUse(zone: place.device, original: original, reply: reply, isNew: isNew, isReturn: isReturn))
+        var use = TranslationUse(
+            zone: place.device, original: original, reply: reply, isNew: isNew, isReturn: isReturn)
+        if isNew { use.balance = translating.balance }
+        verdict.translations.append(use)
     }
 
     mutating func refuse(_ reason: DropReason, _ place: FilterPlace) -> Bool {

@@ -25,17 +25,19 @@ struct TranslationView {
 
 /// What a rule translates to.
 struct TargetRecord {
-    enum Kind: UInt8 { case destination, source, masquerade }
+    enum Kind: UInt8 { case destination, source, masquerade, pool }
     var kind: Kind
     /// Whether the destination's port is changed.
     var hasPorts: Bool
-    /// Place of the rule in its router's list.
+    /// Place of the rule in its router's list; virtual addresses are behind the rules.
     var rule: Int32
     var first: IPAddress
     var count: Int
     var ports: PortRange
     /// The first port that the rule is for, where ports are translated one to one.
     var base: Int32
+    /// The pool, where it is one; -1: it is not there.
+    var pool: Int32 = -1
 }
 
 /// A floating address.
@@ -63,7 +65,7 @@ final class TranslationProgram: @unchecked Sendable {  // written in `init` only
 
     init(
         _ router: Router, _ ports: [RouterPort], chains: (destination: Int32, source: Int32),
-        group: (String) -> Int32
+        group: (String) -> Int32, pool: (String) -> (index: Int32, addresses: Set<Prefix>)
     ) {
         let translation = router.translation
         var targets: [TargetRecord] = []
@@ -72,6 +74,19 @@ final class TranslationProgram: @unchecked Sendable {  // written in `init` only
         var returns: Set<Prefix> = []
         var redirected: Set<Prefix> = []
         var hidden: Set<Prefix> = []
+        // They come first: rules are for what is nobody's.
+        for (place, virtual) in translation.virtual.enumerated() {
+            let (index, addresses) = pool(virtual.pool)
+            destinationLines.append(
+                ChainSource.Line(
+                    place: translation.rules.count + place, condition: virtual.condition, action: .translate,
+                    target: Int32(targets.count)))
+            targets.append(
+                TargetRecord(
+                    kind: .pool, hasPorts: true, rule: Int32(translation.rules.count + place), first: virtual.address,
+                    count: 1, ports: PortRange(0, 0), base: -1, pool: index))
+            redirected.formUnion(addresses)
+        }
         for (place, rule) in translation.rules.enumerated() {
             var line = ChainSource.Line(
                 place: place, condition: rule.condition, action: .translate, target: Int32(targets.count))

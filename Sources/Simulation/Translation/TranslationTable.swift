@@ -69,6 +69,7 @@ public struct TranslationTable: ~Copyable {
     }
 
     private var records = Slab<Record>()
+    private var redirected = RedirectedCounts()
     private var index: HashIndex
     let seed: UInt64
     /// Ports that this host may translate sources to.
@@ -201,7 +202,13 @@ public struct TranslationTable: ~Copyable {
         index[first] = UInt64(last)
         index[second] = UInt64(last)
         count += 1
+        redirected.change(record, by: 1)
         if record.life.isShared { digest.add(record, now) }
+    }
+
+    /// Connections that are sent to a machine, having asked for another.
+    public func connections(to address: IPAddress, port: UInt16, ipProtocol: UInt8, zone: Tag) -> Int {
+        redirected.count(of: address, port: port, ipProtocol: ipProtocol, zone: zone)
     }
 
     /// Takes in what another host knows of a connection, as ``ConnectionTable/merge(_:zone:stamp:milestones:age:now:)``
@@ -347,6 +354,7 @@ public struct TranslationTable: ~Copyable {
         quota.give(back: slot.pointee.owner)
         slot.pointee.owner = ConnectionQuota.nobody
         slot.pointee.isReserved = true
+        redirected.change(slot.pointee, by: -1)
         count -= 1
         reserved += 1
     }
@@ -366,6 +374,7 @@ public struct TranslationTable: ~Copyable {
         }
         slot.pointee.owner = place
         slot.pointee.isReserved = false
+        redirected.change(slot.pointee, by: 1)
         count += 1
         reserved -= 1
         return true

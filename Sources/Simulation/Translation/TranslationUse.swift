@@ -13,6 +13,8 @@ public struct TranslationUse: Sendable, Hashable {
     public var isNew: Bool
     /// Whether the packet goes back to who began it.
     public var isReturn: Bool
+    /// The member of a pool that it goes to, if it begins so.
+    public var balance: BalanceChoice?
 
     /// A use.
     public init(zone: Tag, original: ConnectionTuple, reply: ConnectionTuple, isNew: Bool, isReturn: Bool) {

@@ -72,9 +72,17 @@ extension FloatingAddress: CustomStringConvertible {
 }
 
 extension Translation {
+    /// A rule by its place in the order in which rules are counted: virtual addresses are behind the others.
+    public func rule(_ place: Int) -> (list: String, id: String, text: String)? {
+        if rules.indices.contains(place) { return ("nat", rules[place].id, rules[place].description) }
+        guard virtual.indices.contains(place - rules.count) else { return nil }
+        return ("vip", virtual[place - rules.count].id, virtual[place - rules.count].description)
+    }
+
     /// What a plan tells of it.
     var fields: [(String, String)] {
         rules.map { ("nat \($0.id)", $0.description) }
             + floating.map { ("floating \($0.address)", "\($0.target)" + ($0.port.map { " behind \($0)" } ?? "")) }
+            + virtual.map { ("vip \($0.id)", $0.description) }
     }
 }

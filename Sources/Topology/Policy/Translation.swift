@@ -12,6 +12,9 @@ public struct Translation: Sendable, Hashable {
     /// Addresses that stand for one machine each.
     public var floating: [FloatingAddress] = []
 
+    /// Addresses behind which pools of servers are.
+    public var virtual: [VirtualAddress] = []
+
     /// Rules of one router, at most.
     public static let rulesPerRouter = 1024
     /// Floating addresses of one router, at most.
@@ -21,9 +24,9 @@ public struct Translation: Sendable, Hashable {
     public init() {}
 
     /// Addresses besides its own that the router answers for in its networks: those that sources become, those whose
-    /// ports it forwards, and floating ones.
+    /// ports it forwards, floating and virtual ones.
     public var answered: Set<IPAddress> {
-        var answered = Set(floating.map(\.address))
+        var answered = Set(floating.map(\.address)).union(virtual.map(\.address))
         for rule in rules {
             switch rule.action {
             case .source(let target): answered.formUnion((0..<target.count).map(target.address))
@@ -39,7 +42,7 @@ public struct Translation: Sendable, Hashable {
     }
 
     /// Whether nothing is translated.
-    public var isEmpty: Bool { rules.isEmpty && floating.isEmpty }
+    public var isEmpty: Bool { rules.isEmpty && floating.isEmpty && virtual.isEmpty }
 }
 
 /// An address that stands for a machine, whatever the protocol, both ways and without state: a floating IP.

@@ -21,6 +21,7 @@ extension Topology {
             check(rule, name, router.path.tenant, &found)
         }
         checkFloating(of: router, &found)
+        if !translation.virtual.isEmpty { checkVirtualAddresses(of: router, &found) }
     }
 
     private func check(_ rule: TranslationRule, _ name: String, _ tenant: String, _ found: inout [Problem]) {
@@ -95,7 +96,8 @@ extension Topology {
         if let ports = target.ports { check(ports, problem) }
     }
 
-    private func isHost(_ address: IPAddress) -> Bool {
+    /// Whether a machine can have the address.
+    func isHost(_ address: IPAddress) -> Bool {
         if address.isMulticast || (address.high | address.low) == 0 { return false }
         return address.family == .ipv6
             ? address.high != 0 || address.low > 1

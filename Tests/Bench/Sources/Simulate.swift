@@ -29,6 +29,7 @@ struct SimulateCommand: ParsableCommand {
         print("{\"name\": \"rules.ratio\", \"value\": \(many / few), \"unit\": \"x\", \"allocations\": 0}")
         connections()
         try stateful()
+        try balanced()
     }
 
     /// Memory of a million connections, as the process has it.
