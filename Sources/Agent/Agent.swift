@@ -115,6 +115,9 @@ public final class Agent: Sendable {
         announcer.broadcast(.invalidate(tags))
     }
 
+    /// All other hosts have said that they know nothing with these tags: packets that wait for it wait no longer.
+    public func stateUnknown(_ tags: Set<Tag>) { announcer.broadcast(.unknown(tags)) }
+
     /// Tells the other hosts that this one stops, and ends the packet threads.
     public func stop() {
         prober.stop()

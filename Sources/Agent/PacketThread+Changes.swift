@@ -28,6 +28,7 @@ extension PacketThread {
                 for tag in undecided.isEmpty ? [] : tags {
                     if let waited = undecided.removeValue(forKey: tag) { inherit(waited, thread) }
                 }
+            case .unknown(let tags): decide(waiting.take(unknown: tags, now: now), isOver: true, thread)
             case .arrival(let key): if installsStanding { installArrival(key, thread) }
             case .removeIdle(let of): if of == index { removeIdle(thread) }
             case .confirm(let expiring): confirm(expiring, thread)
@@ -287,8 +288,7 @@ extension PacketThread {
                         length: layer3Length(layout, frameLength: bytes.count, offload: packet.offload)),
                     at: port)
                 attempts += 1
-                let isMissing = picksUp(key) || !simulator.verdict.missed.isEmpty && simulator.verdict.outputs.isEmpty
-                if attempts == 1, waited != nil, isMissing, mayWaitForState(tag) {
+                if attempts == 1, waited != nil, picksUp(key) || lacksState, mayWaitForState(tag) {
                     waits = true
                     return
                 }

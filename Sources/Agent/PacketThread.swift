@@ -18,6 +18,8 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
         case epoch(Epoch, changed: Set<Tag>, adopted: Reply<Bool>? = nil)
         /// The flows with these tags may be wrong.
         case invalidate(Set<Tag>)
+        /// All other hosts have said that they know nothing with these tags.
+        case unknown(Set<Tag>)
         /// Something came by tunnel that no flow holds: whoever keeps the standing flows is to install one.
         case arrival(FlowKey)
         /// What will be forgotten unless it is still so.
@@ -160,7 +162,7 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
             sendGenerated(thread, generation: 0)
             return
         }
-        if !simulator.verdict.missed.isEmpty, simulator.verdict.outputs.isEmpty {
+        if lacksState {
             let tag = epoch.fabric.tag(port)
             if mayWaitForState(tag) { return waitForState(packet.owned(), tag) }
         }

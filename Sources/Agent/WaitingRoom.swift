@@ -68,11 +68,20 @@ struct WaitingRoom {
         return taken
     }
 
-    /// Takes out those that have waited long enough: nobody knows what they need.
+    /// Takes out those that have waited long enough: nobody knows what they need, or nobody says so.
     mutating func takeDue(now: UInt64) -> [Guest] {
-        guard due <= now else { return [] }
-        let taken = guests.filter { $0.until <= now }
-        guests.removeAll { $0.until <= now }
+        due <= now ? takeUnknown(now) { $0.until <= now } : []
+    }
+
+    /// Takes out those that wait for nothing but these, which all others have said that they don't know.
+    mutating func take(unknown tags: Set<Tag>, now: UInt64) -> [Guest] {
+        takeUnknown(now) { guest in guest.missed.allSatisfy { tags.contains($0.tag) } }
+    }
+
+    private mutating func takeUnknown(_ now: UInt64, _ isTaken: (Guest) -> Bool) -> [Guest] {
+        let taken = guests.filter(isTaken)
+        if taken.isEmpty { return [] }
+        guests.removeAll(where: isTaken)
         if unknown.count > AgentLimits.unknownStates { unknown.removeAll() }
         for guest in taken {
             leave(guest)
@@ -89,6 +98,17 @@ extension PacketThread {
     func picksUp(_ key: FlowKey) -> Bool {
         key.ipProtocol == IPProtocol.tcp && !simulator.verdict.missed.isEmpty
             && simulator.verdict.translations.contains { $0.isNew }
+    }
+
+    /// Whether the packet in hand goes nowhere for want of what another host may know, or goes on as it is and may be an answer
+    /// that is to be translated.
+    var lacksState: Bool {
+        if simulator.verdict.missed.isEmpty { return false }
+        if simulator.verdict.outputs.isEmpty { return true }
+        return simulator.verdict.missed.contains { missed in
+            guard case .translation(_, let zone) = missed else { return false }
+            return !simulator.verdict.translations.contains { $0.zone == zone }
+        }
     }
 
     /// Whether this host may begin a translation amid a connection: not while the others may well know it and can't have been
@@ -120,7 +140,7 @@ extension PacketThread {
                 packet: packet, port: port, missed: missed,
                 until: before?.until ?? now &+ AgentLimits.heldNanoseconds, times: (before?.times ?? 0) + 1))
         if before == nil { counters.held &+= 1 }
-        if !isAsked { epoch.replication?.want(keys, from: epoch.allPeers, now: now) }
+        if !isAsked { epoch.replication?.want(keys, Set(missed.map(\.tag)), from: epoch.allPeers, now: now) }
     }
 
     /// Decides packets that waited.

@@ -42,6 +42,8 @@ public final class FlowReplication: Sendable {
     private let transport: any StateTransport
     /// What was decided with these tags may be wrong now.
     private let onNews: @Sendable (Set<Tag>) -> Void
+    /// What was asked for with these tags is known to none of the others.
+    private let onUnknown: @Sendable (Set<Tag>) -> Void
     /// Tables are to be compared with a peer.
     private let onCompare: @Sendable (PeerID) -> Void
     /// A word about who is there came.
@@ -64,6 +66,8 @@ public final class FlowReplication: Sendable {
     }
     private struct Want {
         var keys: [UInt8]
+        var tags: Set<Tag>
+        /// Those that have not said yet that they don't know.
         var peers: [PeerID]
         var next: UInt64
         var left = 2
@@ -74,7 +78,8 @@ public final class FlowReplication: Sendable {
     /// Replication of a table.
     public init(
         _ table: StateTable, over transport: any StateTransport,
-        onNews: @escaping @Sendable (Set<Tag>) -> Void, onCompare: @escaping @Sendable (PeerID) -> Void,
+        onNews: @escaping @Sendable (Set<Tag>) -> Void, onUnknown: @escaping @Sendable (Set<Tag>) -> Void = { _ in },
+        onCompare: @escaping @Sendable (PeerID) -> Void,
         onMembership: @escaping @Sendable (PeerID, MembershipMessage) -> Void = { _, _ in },
         onPending: @escaping @Sendable () -> Void = {}
     ) {
@@ -82,6 +87,7 @@ public final class FlowReplication: Sendable {
         self.table = table
         self.transport = transport
         self.onNews = onNews
+        self.onUnknown = onUnknown
         self.onCompare = onCompare
         self.onPending = onPending
     }
@@ -136,13 +142,16 @@ public final class FlowReplication: Sendable {
 
     /// Asks all others for what a packet needs.
     ///
-    /// - Parameter keys: as ``key(ofConnection:zone:)`` and ``key(ofTranslation:zone:)`` make them, one behind the other.
-    public func want(_ keys: [UInt8], from peers: [PeerID], now: UInt64) {
+    /// - Parameters:
+    ///   - keys: as ``key(ofConnection:zone:)`` and ``key(ofTranslation:zone:)`` make them, one behind the other.
+    ///   - tags: what the keys stand for.
+    public func want(_ keys: [UInt8], _ tags: Set<Tag>, from peers: [PeerID], now: UInt64) {
         counted.withLock { $0.wanted &+= 1 }
-        for peer in peers { send(.wanted(keys), to: peer) }
+        // First: whoever is asked may answer at once.
         flushes.withLock {
-            $0.wants.append(Want(keys: keys, peers: peers, next: now &+ FlowReplication.askAgain))
+            $0.wants.append(Want(keys: keys, tags: tags, peers: peers, next: now &+ FlowReplication.askAgain))
         }
+        for peer in peers { send(.wanted(keys), to: peer) }
         onPending()
     }
 
@@ -161,6 +170,29 @@ public final class FlowReplication: Sendable {
         for want in due where !isKnown(want.keys, now) {
             for peer in want.peers { send(.wanted(want.keys), to: peer) }
         }
+    }
+
+    /// A peer does not know some of what it was asked for. What no peer that is heard knows nobody waits for any longer.
+    private func note(unknown tags: Set<Tag>, from peer: PeerID, now: UInt64) {
+        let left = flushes.withLock { flushes -> Set<PeerID> in
+            var left: Set<PeerID> = []
+            for place in flushes.wants.indices where flushes.wants[place].tags.isSubset(of: tags) {
+                flushes.wants[place].peers.removeAll { $0 == peer }
+                left.formUnion(flushes.wants[place].peers)
+            }
+            return left
+        }
+        // Who is away is not waited for.
+        let awaited = table.telling.replicator.withLock { replicator in left.filter { replicator.hears($0, now: now) } }
+        let given = flushes.withLock { flushes -> Set<Tag> in
+            var given: Set<Tag> = []
+            for place in flushes.wants.indices.reversed()
+            where flushes.wants[place].tags.isSubset(of: tags) && awaited.isDisjoint(with: flushes.wants[place].peers) {
+                given.formUnion(flushes.wants.remove(at: place).tags)
+            }
+            return given
+        }
+        if !given.isEmpty { onUnknown(given) }
     }
 
     /// Whether something that was asked for is known by now.
@@ -222,10 +254,13 @@ public final class FlowReplication: Sendable {
                     var unknown: Set<Tag> = []
                     let rows = try table.find(keys, now: now, unknown: &unknown)
                     askers.note(peer, unknown, now: now)
+                    // Who has just begun does not know what it does not know.
+                    if !unknown.isEmpty, isCaughtUp { send(.unknown(unknown.map(\.bits)), to: peer) }
                     if rows.isEmpty { break }
                     counted.withLock { $0.found &+= 1 }
                     send(.found(rows), to: peer)
                 } catch { spoil() }
+            case .unknown(let tags): note(unknown: Set(tags.map(Tag.init(bits:))), from: peer, now: now)
             case .membership(let message): onMembership(peer, message)
             case .clock(let milliseconds): table.follow(clock: milliseconds, now: now)
             case .heads, .missing, .forgotten:

@@ -243,7 +243,7 @@ struct Channel: Sendable {
                 isToCompare = true
             }
             owesWord = now
-        case .rows, .wanted, .found, .membership, .clock: break
+        case .rows, .wanted, .unknown, .found, .membership, .clock: break
         }
         compareIfDue(&effects)
         return effects

@@ -14,6 +14,8 @@ public enum GossipFrame: Sendable, Equatable {
     case forgotten(before: UInt64)
     /// Keys of rows that the sender needs now, as rows name them.
     case wanted([UInt8])
+    /// What was wanted and is not known here, by its tag.
+    case unknown([UInt64])
     /// Rows that were wanted, under no number.
     case found([UInt8])
     /// Who is there.
@@ -36,6 +38,7 @@ public enum GossipFrame: Sendable, Equatable {
         case found = 6
         case membership = 7
         case clock = 8
+        case unknown = 9
     }
 
     /// Appends the frame to a datagram.
@@ -65,6 +68,9 @@ public enum GossipFrame: Sendable, Equatable {
         case .found(let rows):
             out.number(Kind.found.rawValue)
             out.data(rows)
+        case .unknown(let tags):
+            out.number(Kind.unknown.rawValue)
+            out.list(tags) { $0.number($1) }
         case .membership(let message):
             out.number(Kind.membership.rawValue)
             message.encode(into: &out)
@@ -99,6 +105,9 @@ public enum GossipFrame: Sendable, Equatable {
             case .forgotten: frames.append(.forgotten(before: try reader.longCount()))
             case .wanted: frames.append(.wanted(try reader.data()))
             case .found: frames.append(.found(try reader.data()))
+            case .unknown:
+                frames.append(
+                    .unknown(try reader.list { reader throws(MalformedBytes) in try reader.number(UInt64.self) }))
             case .membership: frames.append(.membership(try MembershipMessage(reading: &reader)))
             case .clock: frames.append(.clock(try reader.longCount()))
             }

@@ -90,6 +90,9 @@ public struct Replicator: Sendable {
         return peers[place].note(entries, isPush: true, now, options)
     }
 
+    /// Whether a peer was heard a moment ago.
+    public func hears(_ id: PeerID, now: UInt64) -> Bool { places[id].map { peers[$0].hears(now, options) } ?? false }
+
     /// Whether there is something to ``flush(now:)``: it is new, there was no room for it, or its peer was not heard.
     public func isPending(now: UInt64) -> Bool {
         hasUnsent && peers.contains { $0.cursor < log.end && $0.hears(now, options) }

@@ -68,6 +68,7 @@ final class StateService: Sendable {
                 origin: StateService.number(of: own), offset: UInt64(max(0, wallSeconds())) * 1_000_000_000 &- now))
         replication = FlowReplication(
             agent.state, over: port, onNews: { agent.stateChanged($0) },
+            onUnknown: { agent.stateUnknown($0) },
             onCompare: { [toCompare] in toCompare.yield(($0, true)) },
             onMembership: { service.value?.heard($1, from: $0) },
             onPending: { [port] in port.wake() })

@@ -171,6 +171,55 @@ import Wire
         #expect(scene.thread.counters.held == held + 1)
     }
 
+    @Test(arguments: [false, true])
+    func `an answer that may be to be translated waits until it is known how, or that nobody knows`(isKnown: Bool)
+        throws
+    {
+        let scene = Scene(
+            try draw(
+                """
+                hosts: { h1: { address: 192.0.2.1 } }
+                tenants:
+                  t:
+                    pools: { web: { members: [{ address: 10.0.1.11, port: 8080 }] } }
+                    bridges:
+                      a: { ports: { www: { host: h1, interface: b, mac: "0e:00:00:00:01:01", address: 10.0.1.11/24 } } }
+                      out: { ports: { client: { host: h1, interface: a, mac: "0e:00:00:00:01:02", address: 203.0.113.99/24 } } }
+                    routers:
+                      gw:
+                        links: [{ bridge: a, address: 10.0.1.1/24, mac: "0e:00:00:00:aa:01" }, { bridge: out, address: 203.0.113.1/24 }]
+                        vips: [{ address: 203.0.113.10, port: 80, pool: web }]
+                """), isReplicated: true)
+        scene.send(
+            Frame.tcp(
+                etherSource: MACAddress(bits: 0x0e00_0000_0101), etherDestination: MACAddress(bits: 0x0e00_0000_aa01),
+                source: address("10.0.1.11"), destination: address("203.0.113.99"), sourcePort: 8080,
+                destinationPort: 5000, flags: 0x12), port: 1)
+        #expect(scene.thread.counters.held == 1 && scene.datapath.sent.isEmpty && scene.datapath.installed.isEmpty)
+        guard case .translation(let tuple, let zone)? = scene.thread.simulator.verdict.missed.first else {
+            Issue.record("it waits for no translation")
+            return
+        }
+        if isKnown {
+            var original = tuple.reversed
+            (original.destination, original.destinationPort) = (address("203.0.113.10"), 80)
+            let learned = Learned.translation(
+                TranslationUse(zone: zone, original: original, reply: tuple, isNew: false, isReturn: false), flags: 2)
+            #expect(scene.state.learn(learned, now: monotonicNanoseconds()) == .news)
+            scene.thread.post(.invalidate(Set(learned.tags)))
+        } else {
+            scene.thread.post(.unknown([.translation(tuple, zone: zone)]))
+        }
+        scene.wake()
+        let (actions, _) = try #require(scene.datapath.sent.first)
+        let says = actions.contains { action in
+            guard case .setIPv4(let value, _) = action else { return false }
+            return value.source.0 == address("203.0.113.10").high
+        }
+        #expect(says == isKnown, "\(actions)")
+        #expect(scene.thread.counters.heldTime.count == 1)
+    }
+
     @Test func `ahead of a connection's first packet go its rows to who asked for it a moment ago`() throws {
         let drawing = """
             hosts: { h1: { address: 192.0.2.1 }, h2: { address: 192.0.2.2 }, h3: { address: 192.0.2.3 } }

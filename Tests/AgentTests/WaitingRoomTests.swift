@@ -38,6 +38,19 @@ import Wire
         #expect(room.admits([missed(2)], at: port, now: 60), "somebody has told it since")
     }
 
+    @Test func `who waits for what nobody knows leaves, and for more than that stays`() {
+        var room = WaitingRoom()
+        var both = guest(1, until: 100)
+        both.missed.append(missed(2))
+        room.hold(both)
+        room.hold(guest(2, until: 100))
+        #expect(room.take(unknown: [missed(3).tag], now: 5).isEmpty)
+        #expect(room.take(unknown: [missed(2).tag], now: 5).map(\.missed) == [[missed(2)]])
+        #expect(!room.admits([missed(2)], at: port, now: 6))
+        #expect(room.take(unknown: [missed(1).tag, missed(2).tag], now: 7).count == 1)
+        #expect(room.count == 0 && room.due == .max)
+    }
+
     @Test func `one port does not fill the room`() {
         var room = WaitingRoom()
         for number in 0..<UInt16(AgentLimits.heldPerPort) {

@@ -220,7 +220,10 @@ private func masquerade(_ port: UInt16, as translated: UInt16) -> TranslationUse
         let keys =
             FlowReplication.key(ofConnection: tcp(1).reversed, zone: zone)
             + FlowReplication.key(ofTranslation: masquerade(2, as: 7000).reply, zone: zone)
-        hosts.hosts[2].replication.want(keys, from: [hosts.hosts[0].id, hosts.hosts[1].id], now: hosts.now)
+        let tags: Set<Simulation.Tag> = [
+            .connection(tcp(1), zone: zone), .translation(masquerade(2, as: 7000).reply, zone: zone),
+        ]
+        hosts.hosts[2].replication.want(keys, tags, from: [hosts.hosts[0].id, hosts.hosts[1].id], now: hosts.now)
         hosts.deliver()
         hosts.deliver()
         #expect(hosts.connection(2, tcp(1).reversed, zone: zone) == ConnectionMatch(isReturn: true))
@@ -235,7 +238,8 @@ private func masquerade(_ port: UInt16, as translated: UInt16) -> TranslationUse
         let keys =
             FlowReplication.key(ofConnection: tcp(1).reversed, zone: zone)
             + FlowReplication.key(ofTranslation: reply, zone: zone)
-        asker.replication.want(keys, from: [hosts.hosts[0].id, other], now: hosts.now)
+        let tags: Set<Simulation.Tag> = [.connection(tcp(1), zone: zone), .translation(reply, zone: zone)]
+        asker.replication.want(keys, tags, from: [hosts.hosts[0].id, other], now: hosts.now)
         hosts.deliver()
         let knows = hosts.hosts[0].replication
         #expect(knows.askers(of: [.connection(tcp(3), zone: zone)], now: hosts.now) == [])
@@ -244,9 +248,45 @@ private func masquerade(_ port: UInt16, as translated: UInt16) -> TranslationUse
         #expect(knows.askers(of: [.connection(tcp(1), zone: zone)], now: hosts.now) == [], "it was told")
         let begun = Learned.translation(masquerade(2, as: 7000), flags: 0x02)
         #expect(knows.askers(of: Set(begun.tags), now: hosts.now + 2 * second) == [])
-        asker.replication.want(keys, from: [hosts.hosts[0].id, other], now: hosts.now)
+        asker.replication.want(keys, tags, from: [hosts.hosts[0].id, other], now: hosts.now)
         hosts.deliver()
         #expect(knows.askers(of: Set(begun.tags), now: hosts.now + second / 2) == [asker.id])
+    }
+
+    @Test func `what all others say that they don't know nobody waits for, and who is away is not waited for`() {
+        let hosts = Hosts(3)
+        hosts.run(for: 20_000_000)
+        let asker = hosts.hosts[2]
+        let others = [hosts.hosts[0].id, hosts.hosts[1].id]
+        let keys = FlowReplication.key(ofConnection: tcp(1), zone: zone)
+        let tags: Set<Simulation.Tag> = [.connection(tcp(1), zone: zone)]
+        func ask() -> Bool {
+            asker.news.unknown.withLock { $0 = [] }
+            asker.replication.want(keys, tags, from: others, now: hosts.now)
+            hosts.deliver()
+            hosts.deliver()
+            return asker.news.unknown.withLock { $0 } == tags
+        }
+        #expect(!ask(), "who has just begun does not know what it does not know")
+        hosts.hosts[0].replication.setCaughtUp()
+        #expect(!ask(), "the other one may know")
+        hosts.hosts[1].replication.setCaughtUp()
+        #expect(ask())
+        // A word that is lost is asked for again.
+        hosts.isLost.withLock { $0 = { from, _ in from == others[1] } }
+        #expect(!ask())
+        hosts.isLost.withLock { $0 = { _, _ in false } }
+        hosts.run(for: 6_000_000)
+        #expect(asker.news.unknown.withLock { $0 } == tags)
+        hosts.isLost.withLock { $0 = { from, _ in from == others[1] } }
+        hosts.run(for: 3 * second)
+        #expect(ask(), "one that was not heard for seconds is not there")
+        // One that knows tells, and then there is nothing that nobody knows.
+        hosts.isLost.withLock { $0 = { _, _ in false } }
+        hosts.run(for: 20_000_000)
+        hosts.learn(0, .connection(tcp(1), zone: zone, flags: 0x02))
+        #expect(!ask())
+        #expect(hosts.connection(2, tcp(1), zone: zone) != nil)
     }
 
     @Test func `in whichever order rows come, the same stands`() throws {

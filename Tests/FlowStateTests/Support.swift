@@ -26,6 +26,7 @@ final class Hosts: Sendable {
     final class Noted: Sendable {
         let tags = Mutex<Set<Simulation.Tag>>([])
         let compared = Mutex<[PeerID]>([])
+        let unknown = Mutex<Set<Simulation.Tag>>([])
     }
 
     let hosts: [Host]
@@ -43,6 +44,7 @@ final class Hosts: Sendable {
                 id: id, table: table, wire: wire,
                 replication: FlowReplication(
                     table, over: wire, onNews: { tags in noted.tags.withLock { $0.formUnion(tags) } },
+                    onUnknown: { tags in noted.unknown.withLock { $0.formUnion(tags) } },
                     onCompare: { peer in noted.compared.withLock { $0.append(peer) } }), news: noted)
         }
         for host in hosts { host.replication.setPeers(Set(ids).subtracting([host.id])) }

@@ -79,9 +79,12 @@ case $example in
         say state; "$selvage" state --lab "$lab" 203.0.113.10 | tee "$dump" | tail -n 3; grep -q 'shop/edge .*203\.0\.113\.10' "$dump"
         say trace takes nobody\'s turn; for _ in 1 2 3; do "$selvage" trace --lab "$lab" shop/internet/client 'tcp to 203.0.113.10:80' | grep 'is 10\.0\.1\.1[12]:8080, pool www, by turns'; done | sort -u | tee "$dump"; [ "$(wc -l <"$dump")" = 1 ]
         say iperf3; at shop/web/www2 iperf3 -s -1 -D -p 9000; at shop/internet/client iperf3 -c 203.0.113.10 -p 9000 -t 1 | grep receiver
-        say a server that is drained gets nothing new; sed 's/port: 8080, weight: 2 }/port: 8080, state: drain }/' "$examples/load-balancer.yaml" >"$dump.yaml"
-        "$selvage" apply --lab "$lab" --wait "$dump.yaml"; "$selvage" get pools --lab "$lab"; "$selvage" get pool shop/www --lab "$lab"
+        say a server that is drained gets nothing new; "$selvage" member shop/www 10.0.1.12:8080 --state drain --wait --lab "$lab"
+        "$selvage" get pool shop/www --lab "$lab" | tee "$dump"; grep -q '10.0.1.12 *8080 *2 *drain' "$dump"
         at shop/internet/client sh -c 'for n in $(seq 10); do curl -sS -m 5 http://203.0.113.10/name; done' | sort | uniq -c | tee "$dump"; grep -q '10 www1' "$dump"
+        say one is added, and takes its turns; "$selvage" member shop/www 10.0.1.13:8080 --state up --weight 1 --wait --lab "$lab"
+        at shop/internet/client sh -c 'for n in $(seq 10); do curl -sS -m 5 http://203.0.113.10/name; done' | sort | uniq -c | tee "$dump"; grep -q '5 www3' "$dump"
+        say a member that is not there is told so; { "$selvage" member shop/www 10.0.1.99:8080 --state up --lab "$lab" 2>&1 || true; } | grep 'is no member of shop/www: it has 10.0.1.11:8080'
         # shellcheck disable=SC2086
         kill $servers 2>/dev/null || true
         ;;

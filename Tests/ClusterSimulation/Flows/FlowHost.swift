@@ -47,6 +47,7 @@ final class FlowNode {
         replication = FlowReplication(
             table, over: notes,
             onNews: { tags in notes.messages.withLock { $0.append(.invalidate(tags)) } },
+            onUnknown: { tags in notes.messages.withLock { $0.append(.unknown(tags)) } },
             onCompare: { peer in notes.toCompare.withLock { $0.append(peer) } },
             onMembership: { peer, message in notes.members.withLock { $0.append((peer, message)) } },
             onPending: { notes.isPending.withLock { $0 = true } })
