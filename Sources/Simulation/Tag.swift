@@ -131,7 +131,7 @@ extension TopologyDifference {
 
     /// Routers behind whose virtual addresses members of pools came or went.
     func routersOfPools(_ old: Topology, _ new: Topology) -> Set<DevicePath> {
-        let moved = pools.filter { old.pools[$0]?.addresses != new.pools[$0]?.addresses }
+        let moved = pools.filter { old.pools[$0]?.places != new.pools[$0]?.places }
         if moved.isEmpty { return [] }
         var found: Set<DevicePath> = []
         for topology in [old, new] {

@@ -645,7 +645,7 @@ def main():
             entry = json.loads(line)
             reach = {"simulate.bridge": "<= 0.5", "simulate.routers": "<= 1.5", "rules.ratio": "<= 1.3",
                      "state.bytes": "<= 200", "simulate.stateful": "<= 2",
-                     **{f"balance.{how}.ratio": "<= 1.5"
+                     **{f"balance.{how}.ratio": "<= 2"
                         for how in ("round-robin", "least-connections", "source-hash", "maglev")}}.get(entry["name"])
             result(entry["name"], entry["value"], entry["unit"], reach=reach, allocations=entry["allocations"])
         if os.geteuid() != 0:

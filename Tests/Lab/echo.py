@@ -11,6 +11,7 @@ if sys.argv[1] == "serve":
         connection.sendall(data)
 else:
     connection = socket.create_connection((sys.argv[2], 8080), timeout=5)
+    print("connected", flush=True)
     end = time.monotonic() + float(sys.argv[3])
     count = worst = 0
     while time.monotonic() < end:

@@ -89,6 +89,39 @@ import Wire
         #expect(said.contains("203.0.113.10:80 is 10.0.1.11:8080, pool web, by turns"), "\(said)")
     }
 
+    @Test func `who asks a member itself, by the port that its connection to the virtual address has, is told apart`()
+        throws
+    {
+        let host = try host("{ members: [{ address: 10.0.1.11, port: 8080 }] }")
+        func direct(_ port: UInt16) -> Carried {
+            host.carry(
+                host.packet(tcp, "t/out/client", "203.0.113.99", port, "10.0.1.11", 8080, via: "t/gw/out"),
+                at: "t/out/client")
+        }
+        func back(_ port: UInt16) -> Carried {
+            host.carry(
+                host.packet(tcp, "t/a/one", "10.0.1.11", 8080, "203.0.113.99", port, via: "t/gw/a", flags: 0x12),
+                at: "t/a/one")
+        }
+        // One way round, and the other.
+        #expect(ask(host, 5000).talk == "203.0.113.99:5000 > 10.0.1.11:8080")
+        let second = direct(5000)
+        #expect(second.key.ipSource == address("203.0.113.99") && second.key.sourcePort != 5000)
+        #expect(direct(5001).talk == "203.0.113.99:5001 > 10.0.1.11:8080")
+        let third = ask(host, 5001)
+        #expect(third.key.ipDestination == address("10.0.1.11") && third.key.sourcePort != 5001)
+        #expect(back(5000).talk == "203.0.113.10:80 > 203.0.113.99:5000")
+        #expect(back(second.key.sourcePort).talk == "10.0.1.11:8080 > 203.0.113.99:5000")
+        #expect(back(5001).talk == "10.0.1.11:8080 > 203.0.113.99:5001")
+        #expect(back(third.key.sourcePort).talk == "203.0.113.10:80 > 203.0.113.99:5001")
+        // Its other ports are nobody's matter: flows stay wide.
+        let other = host.carry(
+            host.packet(tcp, "t/out/client", "203.0.113.99", 5002, "10.0.1.11", 22, via: "t/gw/out"), at: "t/out/client"
+        )
+        #expect(other.verdict.isCacheable && !other.verdict.beginsConnection)
+        #expect(!other.verdict.mask.includes(.sourcePort))
+    }
+
     @Test func `ports that are asked stay where a member has none, ranges and datagrams as well`() throws {
         let host = try host("{ members: [10.0.1.11] }")
         #expect(ask(host, 5000, 8003).talk == "203.0.113.99:5000 > 10.0.1.11:8003")

@@ -95,6 +95,26 @@ struct TranslationModel {
         }
     }
 
+    /// Whether connections are redirected to a port of a machine.
+    private func isTarget(_ tuple: ConnectionTuple) -> Bool {
+        guard [6, 17, 132].contains(tuple.ipProtocol) else { return false }
+        let isMember = translation.virtual.contains { virtual in
+            let pool = topology.pools[DevicePath(tenant: plan.path.tenant, name: virtual.pool)]
+            return virtual.ipProtocol == tuple.ipProtocol
+                && (pool?.members ?? []).contains { member in
+                    member.address == tuple.destination
+                        && (member.port.map { $0 == tuple.destinationPort }
+                            ?? virtual.ports.contains { $0.contains(tuple.destinationPort) })
+                }
+        }
+        return isMember
+            || translation.rules.contains { rule in
+                guard case .destination(let target) = rule.action, let ports = target.ports else { return false }
+                return rule.condition.ipProtocol == Match(tuple.ipProtocol) && target.first == tuple.destination
+                    && ports.contains(tuple.destinationPort)
+            }
+    }
+
     private func member(of virtual: VirtualAddress) -> PoolMember? {
         topology.pools[DevicePath(tenant: plan.path.tenant, name: virtual.pool)]?.members.first {
             $0.state == .up && $0.weight > 0
@@ -112,7 +132,7 @@ struct TranslationModel {
         var known = connections.first { $0.original == tuple || $0.reply == tuple }
         let floating = translation.floating.first { $0.address == tuple.destination }
         let isStatic = floating.map { port(of: $0) == from } ?? false
-        var isRedirected = false
+        var (isRedirected, isDirect) = (false, false)
         if let floating, isStatic {
             real.destination = floating.target
             known = nil
@@ -145,6 +165,9 @@ struct TranslationModel {
                 real.destination = target.first
                 if let ports = target.ports { real.destinationPort = ports.first }
                 isRedirected = true
+            } else if isTarget(tuple), mayBegin {
+                // Answers of that machine to those who ask for it and to those who are sent there look alike.
+                (isRedirected, isDirect) = (true, true)
             }
         }
         let inner = TranslationModel.header(key, real)
@@ -171,7 +194,7 @@ struct TranslationModel {
             }
             return result(sent)
         }
-        if !isRedirected,
+        if !isRedirected || isDirect,
             let own = translation.floating.first(where: { $0.target == real.source && port(of: $0) == out })
         {
             sent.source = own.address
@@ -199,7 +222,7 @@ struct TranslationModel {
             connections.append(Connection(original: tuple, reply: sent.reversed))
             return result(sent)
         }
-        if wish == nil, from == out { wish = ([address(of: out)], .translation) }
+        if wish == nil, from == out, !isDirect { wish = ([address(of: out)], .translation) }
         let hasPorts = [1, 6, 17, 132].contains(tuple.ipProtocol)
         guard let wish else {
             if isTaken(sent) {

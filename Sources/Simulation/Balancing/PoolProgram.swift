@@ -55,8 +55,8 @@ final class PoolProgram: @unchecked Sendable {  // written in `init` only, freed
 
     let v4: PoolView
     let v6: PoolView
-    /// Addresses of all members.
-    let addresses: Set<Prefix>
+    /// All members.
+    let members: [PoolMember]
     private let memory: [UnsafeMutableRawPointer]
 
     init(_ pool: Pool) {
@@ -82,7 +82,7 @@ final class PoolProgram: @unchecked Sendable {  // written in `init` only, freed
                 lookupCount: lookup.count)
         }
         (v4, v6) = (view(.ipv4), view(.ipv6))
-        addresses = pool.addresses
+        members = pool.members
         self.memory = memory
     }
 
@@ -143,8 +143,8 @@ extension MemberRecord {
 }
 
 extension Pool {
-    /// Addresses of its members.
-    var addresses: Set<Prefix> { Set(members.map { Prefix($0.address, length: $0.address.family.width) }) }
+    /// Where its members are.
+    var places: Set<String> { Set(members.map(\.name)) }
 }
 
 extension Tag {

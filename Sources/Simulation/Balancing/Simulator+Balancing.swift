@@ -26,7 +26,7 @@ public struct BalanceChoice: Sendable, Hashable {
 /// whoever sees its packets later finds it there.
 extension Simulator {
     /// Members that are compared for the fewest connections.
-    private static let compared = 8
+    private static let compared = 4
 
     /// Sends a connection that begins to a member of a pool. False when the packet ends here.
     mutating func balance(_ index: Int32, _ place: FilterPlace, _ packet: borrowing SimulatedPacket) -> Bool {

@@ -136,7 +136,7 @@ struct PolicyTables: Sendable {
             group: { indexOfGroup[DevicePath(tenant: router.path.tenant, name: $0)] ?? -1 },
             pool: { name in
                 let index = indexOfPool[DevicePath(tenant: router.path.tenant, name: name)] ?? -1
-                return (index, index < 0 ? [] : pools[Int(index)]?.addresses ?? [])
+                return (index, index < 0 ? [] : pools[Int(index)]?.members ?? [])
             })
         for (chain, list) in [
             (program.view.pointee.destinationChain, program.destinationList),

@@ -2,8 +2,8 @@
 import Wire
 
 /// Connections by where they are sent, if that is another place than they asked for.
-struct RedirectedCounts: Sendable {
-    private var counts: [UInt64: Int32] = [:]
+struct RedirectedCounts: ~Copyable {
+    private var counts = HashIndex()
 
     /// How many are sent to a port of a machine.
     func count(of address: IPAddress, port: UInt16, ipProtocol: UInt8, zone: Tag) -> Int {
@@ -11,12 +11,12 @@ struct RedirectedCounts: Sendable {
     }
 
     /// Counts a connection that is there from now on, or is no more.
-    mutating func change(_ record: TranslationTable.Record, by change: Int32) {
+    mutating func change(_ record: TranslationTable.Record, by change: Int) {
         let (asked, sent) = (record.original, record.reply)
         guard asked.destination != sent.source || asked.destinationPort != sent.sourcePort else { return }
         let key = Self.key(sent.source, sent.sourcePort, sent.ipProtocol, record.zone)
-        let count = (counts[key] ?? 0) + change
-        counts[key] = count > 0 ? count : nil
+        let count = Int(counts[key] ?? 0) + change
+        counts[key] = count > 0 ? UInt64(count) : nil
     }
 
     private static func key(_ address: IPAddress, _ port: UInt16, _ ipProtocol: UInt8, _ zone: Tag) -> UInt64 {

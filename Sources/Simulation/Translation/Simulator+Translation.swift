@@ -14,6 +14,8 @@ struct TranslationProgress {
     var isAsked = false
     /// Whether the destination was translated for a connection that begins.
     var isRedirected = false
+    /// Whether it is one of a connection that asks a machine by its own name which others are redirected to.
+    var isDirect = false
     /// Whether it was a floating address.
     var isFloating = false
     /// Whether the destination was translated without state: then the source stays.
@@ -68,7 +70,9 @@ extension Simulator {
             guard lookUp(place, packet) else { return false }
             return redirect(to: floating.target, port: nil, isFloating: true, "its floating address", place)
         }
-        guard case .translate(let index) = run(view.pointee.destinationChain, place, 0) else { return true }
+        guard case .translate(let index) = run(view.pointee.destinationChain, place, 0) else {
+            return isLater || noteDirect(view, place, packet)
+        }
         guard !isLater else { return refuse(.fragmentUnknown, place) }
         guard lookUp(place, packet) else { return false }
         if let match = translating.match { return apply(match, place) }
@@ -83,6 +87,25 @@ extension Simulator {
         let (isMember, bits) = view.pointee.redirected.holds(key.ipSource)
         verdict.mask.includeSource(prefix: isMember ? 128 : rounded(bits, key.ipSource.family.width))
         return isMember
+    }
+
+    /// Takes note of a connection that asks a machine by its own name which others are redirected to: the machine's answers to
+    /// both look alike, so that they must be told apart. False when the packet ends here.
+    private mutating func noteDirect(
+        _ view: UnsafePointer<TranslationView>, _ place: FilterPlace, _ packet: borrowing SimulatedPacket
+    ) -> Bool {
+        let (isMember, bits) = view.pointee.redirected.holds(key.ipDestination)
+        verdict.mask.includeDestination(prefix: isMember ? 128 : rounded(bits, key.ipDestination.family.width))
+        guard isMember, hasPorts else { return true }
+        verdict.mask.include(.destinationPort)
+        guard view.pointee.isTarget(key.ipDestination, key.destinationPort, key.ipProtocol), mayBegin else {
+            return true
+        }
+        guard lookUp(place, packet) else { return false }
+        if let match = translating.match { return apply(match, place) }
+        translating.isDirect = true
+        translating.isRedirected = true
+        return true
     }
 
     private mutating func redirect(to target: TargetRecord, _ place: FilterPlace) -> Bool {
@@ -151,7 +174,9 @@ extension Simulator {
         verdict.mask.includeSource(prefix: rounded(bits, key.ipSource.family.width))
         if isHidden {
             verdict.mask.includeSource(prefix: 128)
-            if !translating.isRedirected, let floating = view.pointee.floating(of: key.ipSource, port: place.outPort) {
+            if !translating.isRedirected || translating.isDirect,
+                let floating = view.pointee.floating(of: key.ipSource, port: place.outPort)
+            {
                 if isTracing {
                     noteTranslation("source \(key.ipSource) becomes \(floating.address), its floating address", place)
                 }
@@ -196,7 +221,7 @@ extension Simulator {
         } else if let target {
             wish = self.wish(target, tuple, place, toward: next)
             if wish == nil { return refuse(.notTranslatable, place) }
-        } else if place.inPort == place.outPort {
+        } else if place.inPort == place.outPort, !translating.isDirect {
             // The answer would go straight back, and say another source than was asked: a hairpin.
             wish = masquerade(tuple, .translation, place, toward: next)
         } else {

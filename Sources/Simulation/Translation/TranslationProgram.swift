@@ -21,6 +21,9 @@ struct TranslationView {
     var hidden: AddressGroupView
     /// Addresses besides its own that the router answers for in its networks.
     var answered: AddressGroupView
+    /// Hashes of machines and ports that connections are redirected to, where the ports are known; in order.
+    var ports: UnsafePointer<UInt64>
+    var portCount: Int
 }
 
 /// What a rule translates to.
@@ -65,7 +68,7 @@ final class TranslationProgram: @unchecked Sendable {  // written in `init` only
 
     init(
         _ router: Router, _ ports: [RouterPort], chains: (destination: Int32, source: Int32),
-        group: (String) -> Int32, pool: (String) -> (index: Int32, addresses: Set<Prefix>)
+        group: (String) -> Int32, pool: (String) -> (index: Int32, members: [PoolMember])
     ) {
         let translation = router.translation
         var targets: [TargetRecord] = []
@@ -74,9 +77,15 @@ final class TranslationProgram: @unchecked Sendable {  // written in `init` only
         var returns: Set<Prefix> = []
         var redirected: Set<Prefix> = []
         var hidden: Set<Prefix> = []
+        var known: Set<UInt64> = []
         // They come first: rules are for what is nobody's.
         for (place, virtual) in translation.virtual.enumerated() {
-            let (index, addresses) = pool(virtual.pool)
+            let (index, members) = pool(virtual.pool)
+            for member in members {
+                redirected.insert(Prefix(member.address, length: member.address.family.width))
+                let range = member.port.map { [PortRange($0, $0)] } ?? virtual.ports.sorted()
+                known.formUnion(TranslationView.targets(member.address, range, virtual.ipProtocol))
+            }
             destinationLines.append(
                 ChainSource.Line(
                     place: translation.rules.count + place, condition: virtual.condition, action: .translate,
@@ -85,7 +94,6 @@ final class TranslationProgram: @unchecked Sendable {  // written in `init` only
                 TargetRecord(
                     kind: .pool, hasPorts: true, rule: Int32(translation.rules.count + place), first: virtual.address,
                     count: 1, ports: PortRange(0, 0), base: -1, pool: index))
-            redirected.formUnion(addresses)
         }
         for (place, rule) in translation.rules.enumerated() {
             var line = ChainSource.Line(
@@ -98,6 +106,11 @@ final class TranslationProgram: @unchecked Sendable {  // written in `init` only
             case .destination(let target):
                 destinationLines.append(line)
                 targets.append(TargetRecord(target, place, rule.condition))
+                if let range = target.ports, let ip = rule.condition.ipProtocol, !ip.isInverted {
+                    for number in 0..<target.count {
+                        known.formUnion(TranslationView.targets(target.address(number), [range], ip.value))
+                    }
+                }
                 redirected.formUnion(target.prefixes)
             case .source(let target):
                 sourceLines.append(line)
@@ -146,7 +159,8 @@ final class TranslationProgram: @unchecked Sendable {  // written in `init` only
             floatingByAddress: keep(floating.sorted { $0.address < $1.address }),
             floatingByTarget: keep(floating.sorted { ($0.target, $0.port) < ($1.target, $1.port) }),
             floatingCount: floating.count, returns: programs[0].view, redirected: programs[1].view,
-            hidden: programs[2].view, answered: programs[3].view)
+            hidden: programs[2].view, answered: programs[3].view, ports: keep(known.sorted()),
+            portCount: known.count)
         view = keep([made])
         sets = programs
         self.memory = memory
@@ -186,6 +200,32 @@ extension TranslationTarget {
 }
 
 extension TranslationView {
+    /// Whether connections are redirected to a port of a machine.
+    func isTarget(_ address: IPAddress, _ port: UInt16, _ ipProtocol: UInt8) -> Bool {
+        if portCount == 0 { return false }
+        let wanted = TranslationView.target(address, port, ipProtocol)
+        var (low, high) = (0, portCount)
+        while low < high {
+            let middle = (low + high) / 2
+            if ports[middle] < wanted { low = middle + 1 } else { high = middle }
+        }
+        return low < portCount && ports[low] == wanted
+    }
+
+    /// Ports of one target that are told apart, at most: of more, connections that ask by the machine's own name are not noted.
+    static let portsPerTarget = 256
+
+    static func targets(_ address: IPAddress, _ ranges: [PortRange], _ ipProtocol: UInt8) -> [UInt64] {
+        guard ranges.reduce(0, { $0 + Int($1.last) - Int($1.first) + 1 }) <= portsPerTarget else { return [] }
+        return ranges.flatMap { range in (range.first...range.last).map { target(address, $0, ipProtocol) } }
+    }
+
+    private static func target(_ address: IPAddress, _ port: UInt16, _ ipProtocol: UInt8) -> UInt64 {
+        mix(
+            mix(address.high ^ UInt64(address.family.rawValue), address.low ^ 0x9e37_79b9_7f4a_7c15),
+            UInt64(port) << 8 | UInt64(ipProtocol) | 1 << 32)
+    }
+
     /// The floating address of its name.
     func floating(_ address: IPAddress) -> FloatingRecord? {
         var (low, high) = (0, floatingCount)

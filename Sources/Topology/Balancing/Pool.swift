@@ -7,7 +7,7 @@ public struct Pool: Sendable, Equatable {
     public enum Algorithm: String, Sendable, CaseIterable {
         /// By turns, each as often as its weight says. Every host keeps its own turns.
         case roundRobin = "round-robin"
-        /// The one with the fewest connections for its weight; of more than eight, the best of eight that are drawn.
+        /// The one with the fewest connections for its weight; of more than four, the best of four that are drawn.
         case leastConnections = "least-connections"
         /// The same one for each client's address, as long as members stay; when one goes, only its clients move.
         case sourceHash = "source-hash"

@@ -8,7 +8,7 @@ import TestSupport
 import Topology
 import Wire
 
-/// What the first packet of a connection costs that a router sends to a member of a pool: with two members behind one virtual
+/// What the first packet of a connection costs that a router sends to a member of a pool: with eight members behind one virtual
 /// address, and with 500 behind each of 200.
 extension SimulateCommand {
     private static let drawing = """
@@ -25,10 +25,10 @@ extension SimulateCommand {
 
     func balanced() throws {
         for algorithm in Pool.Algorithm.allCases {
-            let few = try balanced(algorithm, members: 2, addresses: 1)
+            let few = try balanced(algorithm, members: 8, addresses: 1)
             let many = try balanced(algorithm, members: 500, addresses: 200)
             let name = "balance.\(algorithm.rawValue)"
-            print("{\"name\": \"\(name).2x1\", \"value\": \(few), \"unit\": \"us\", \"allocations\": 0}")
+            print("{\"name\": \"\(name).8x1\", \"value\": \(few), \"unit\": \"us\", \"allocations\": 0}")
             print("{\"name\": \"\(name).500x200\", \"value\": \(many), \"unit\": \"us\", \"allocations\": 0}")
             print("{\"name\": \"\(name).ratio\", \"value\": \(many / few), \"unit\": \"x\", \"allocations\": 0}")
         }
