@@ -61,6 +61,15 @@ extension BridgeResource {
         bridge.isEnabled = enabled ?? true
         for text in subnets ?? [] { bridge.subnets.append(try reader.prefix(text, "subnet")) }
         bridge.filters = try reader.filters(inbound, outbound)
+        for network in dhcp ?? [] {
+            let fields = network.sorted { $0.key < $1.key }.map { (name: $0.key, values: $0.value) }
+            let standard = bridge.subnets.first { $0.family == .ipv4 }
+            do throws(RuleMistake) {
+                bridge.dhcp.append(try DHCPSubnet(reading: fields, standard: standard))
+            } catch {
+                throw .invalid("\(path) dhcp", "\(error.field) \(error.reason)", error.remedy)
+            }
+        }
         return .bridge(bridge)
     }
 }

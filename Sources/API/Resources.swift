@@ -15,6 +15,8 @@ public struct BridgeResource: Codable, Sendable, Equatable {
     public var inbound: String?
     /// The chain that filters what goes out.
     public var outbound: String?
+    /// Addresses that it gives to machines, by network: fields and values as in a manifest.
+    public var dhcp: [[String: [String]]]?
     /// The key of its floods in tunnels; given by the cluster.
     public var floodKey: UInt32?
     /// The revision that made it.
@@ -188,7 +190,12 @@ public enum Resource: Sendable, Equatable, Encodable {
                 BridgeResource(
                     name: bridge.path.description, enabled: bridge.isEnabled,
                     subnets: bridge.subnets.map(\.description), inbound: bridge.filters.inbound,
-                    outbound: bridge.filters.outbound, floodKey: bridge.floodKey, created: version?.created,
+                    outbound: bridge.filters.outbound,
+                    dhcp: bridge.dhcp.isEmpty
+                        ? nil
+                        : bridge.dhcp.map {
+                            Dictionary(uniqueKeysWithValues: $0.fields.map { ($0.name, $0.values) })
+                        }, floodKey: bridge.floodKey, created: version?.created,
                     revision: version?.modified))
         case .router(let router):
             self = .router(

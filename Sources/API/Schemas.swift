@@ -25,6 +25,10 @@ enum Schemas {
                     Property("subnets", .array(.string()), "Networks that live on it."),
                     Property("inbound", .name(1), "The chain that filters what comes in."),
                     Property("outbound", .name(1), "The chain that filters what goes out."),
+                    Property(
+                        "dhcp", .array(.map(.array(.string()))),
+                        "Addresses that it gives to machines, by network, as in a manifest: \(DHCPSubnet.fieldNames.joined(separator: ", "))."
+                    ),
                     Property("floodKey", .integer(0...0xff_ffff), "The key of its floods in tunnels. Not read."),
                 ] + versions())
         case .router:

@@ -317,8 +317,9 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
             case .known: break
             case .conflict: stands = false
             case .refused:
-                // Without a connection its answers could not come back.
+                // Without a connection its answers could not come back, and an address that is not noted is given twice.
                 if learned.isOfConnection { simulator.refuse() }
+                if case .lease = learned { simulator.refuse() }
             }
         }
         tell(told, news: news)

@@ -15,6 +15,8 @@ public enum RowKind: UInt8, Sendable, CaseIterable {
     case neighbor = 4
     /// Clients of pools and the members that they come back to (``AffinityKey``).
     case affinity = 5
+    /// Addresses that bridges gave (``LeaseKey``).
+    case lease = 6
 }
 
 /// Where a row is in its table, as the log of what is told names it.

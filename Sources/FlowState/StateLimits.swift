@@ -13,6 +13,10 @@ public enum StateLimits {
     public static let learnedEntries = 131_072
     /// Learned entries at one port.
     public static let learnedPerPort = 4096
+    /// Addresses that bridges gave.
+    public static let leases = 131_072
+    /// Addresses that bridges gave to machines behind one port.
+    public static let leasesPerPort = 1024
     /// Clients that come back to a member of a pool.
     public static let affinities = 262_144
     /// Clients of one pool in one router that do.

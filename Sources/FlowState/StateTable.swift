@@ -15,6 +15,7 @@ public final class StateTable: FlowStateView {
     let stations: LearnedRows<StationKey>
     let neighbors: LearnedRows<NeighborKey>
     let affinities: LearnedRows<AffinityKey>
+    let leases: LearnedRows<LeaseKey>
     let telling = Telling()
     let bounds = LearnedBounds()
     private let stamps = Mutex(RowStamps())
@@ -39,6 +40,8 @@ public final class StateTable: FlowStateView {
         neighbors = LearnedRows(telling, bounds)
         affinities = LearnedRows(
             telling, LearnedBounds(total: StateLimits.affinities, perPort: StateLimits.affinitiesPerPool))
+        leases = LearnedRows(
+            telling, LearnedBounds(total: StateLimits.leases, perPort: StateLimits.leasesPerPort))
     }
 
     /// Tables by what they hold.
@@ -49,6 +52,7 @@ public final class StateTable: FlowStateView {
         case .station: stations
         case .neighbor: neighbors
         case .affinity: affinities
+        case .lease: leases
         }
     }
 
@@ -60,6 +64,7 @@ public final class StateTable: FlowStateView {
         stations.set(stamps)
         neighbors.set(stamps)
         affinities.set(stamps)
+        leases.set(stamps)
     }
 
     /// The clock of this host's stamps, in milliseconds since 1970: others follow it.
@@ -121,6 +126,11 @@ public final class StateTable: FlowStateView {
         }
     }
 
+    /// Who has an address that a bridge gave.
+    public func lease(of address: IPAddress, bridge: Tag) -> Lease? {
+        leases[LeaseKey(address: address, bridge: bridge)]?.lease
+    }
+
     /// The member that a client comes back to.
     public func member(of client: IPAddress, pool: Tag) -> UInt64? {
         affinities[AffinityKey(client: client, pool: pool)]?.member
@@ -155,6 +165,9 @@ public final class StateTable: FlowStateView {
         case .fragment(let name, let zone, let tuple): translations.learn(name, zone: zone, tuple, now: now)
         case .mac(let mac, let vlan, let bridge, let port):
             stations.learn(StationKey(mac: mac, vlan: vlan, bridge: bridge), port, now: now, &told)
+        case .lease(let address, let bridge, let port, let lease):
+            leases.learn(
+                LeaseKey(address: address, bridge: bridge), .init(lease: lease, port: port), now: now, &told)
         case .neighbor(let address, let mac, let port):
             learn(NeighborKey(address: address, port: port), mac, now, &told)
         }
@@ -210,6 +223,7 @@ public final class StateTable: FlowStateView {
         tags.formUnion(stations.expire(now: now))
         tags.formUnion(neighbors.expire(now: now))
         _ = affinities.expire(now: now)
+        _ = leases.expire(now: now)
         unreachable.withLock { unreachable in
             for (key, until) in unreachable where until <= now {
                 unreachable[key] = nil

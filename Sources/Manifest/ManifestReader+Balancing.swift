@@ -70,7 +70,7 @@ extension ManifestReader {
     }
 
     /// Fields with their values as they stand, and where each is.
-    private mutating func readFields(
+    mutating func readFields(
         _ node: Node, _ object: String, _ known: [String]
     ) -> (fields: [(name: String, values: [String])], nodes: [String: Node]) {
         var fields: [(name: String, values: [String])] = []

@@ -167,8 +167,9 @@ public struct ManifestReader {
 
     private mutating func readBridge(_ path: DevicePath, _ node: Node) {
         var bridge = Bridge(path: path)
+        var dhcp: Node?
         for field in yaml.entries(
-            node, path.description, known: ["subnet", "enabled", "ports", "links", "inbound", "outbound"])
+            node, path.description, known: ["subnet", "enabled", "ports", "links", "inbound", "outbound", "dhcp"])
         {
             switch field.key {
             case "subnet":
@@ -177,10 +178,13 @@ public struct ManifestReader {
                 }
             case "enabled": bridge.isEnabled = yaml.bool(field.value, path.description, "enabled") ?? true
             case "links": for item in yaml.items(field.value) { bridgeLinks.append((path, item)) }
+            case "dhcp": dhcp = field.value
             case "inbound", "outbound": readFilter(field.key, field.value, path.description, &bridge.filters)
             default: readPorts(field.value, path, .bridge)
             }
         }
+        // What it gives follows from what lives on it, wherever that is said.
+        if let dhcp { bridge.dhcp = readDHCP(dhcp, bridge) }
         topology.bridges[path] = bridge
     }
 

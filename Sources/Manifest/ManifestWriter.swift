@@ -90,6 +90,13 @@ public enum ManifestWriter {
                 line(4, "subnet: [\(bridge.subnets.map { "\"\($0)\"" }.joined(separator: ", "))]")
             }
             writeFilters(bridge.filters)
+            if !bridge.dhcp.isEmpty { line(4, "dhcp:") }
+            for subnet in bridge.dhcp {
+                let parts = subnet.fields.map { field in
+                    "\(field.name): [\(field.values.map(Writer.inQuotes).joined(separator: ", "))]"
+                }
+                line(5, "- { \(parts.joined(separator: ", ")) }")
+            }
             writePorts(path)
             if bridge.isEnabled, bridge.subnets.isEmpty, text.hasSuffix("\(quoted(path.name)):\n") {
                 text = String(text.dropLast()) + " {}\n"
@@ -322,7 +329,10 @@ public enum ManifestWriter {
                     (48...57).contains($0) || (65...90).contains($0) || (97...122).contains($0)
                         || [UInt8(ascii: "-"), UInt8(ascii: "_"), UInt8(ascii: "."), UInt8(ascii: "/")].contains($0)
                 }
-            if isPlain { return name }
+            return isPlain ? name : Writer.inQuotes(name)
+        }
+
+        private static func inQuotes(_ name: String) -> String {
             let escaped = name.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"")
             return "\"\(escaped)\""
         }

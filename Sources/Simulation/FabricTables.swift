@@ -48,6 +48,8 @@ struct FabricTables: Sendable {
     var answeredByRouter: [Int32: Set<IPAddress>] = [:]
     /// Ports of each bridge that lead to other bridges: few, where a bridge has many.
     var linksOfBridge: [Int32: [Int32]] = [:]
+    /// What bridges tell machines of addresses, by bridge.
+    var dhcp: [Int32: DHCPProgram] = [:]
     var freePorts: [Int32] = []
     var freeBridges: [Int32] = []
     var freeRouters: [Int32] = []
@@ -284,6 +286,24 @@ struct FabricTables: Sendable {
         waste += Self.put(near, &floodPorts, &record.floodPortStart, &record.floodPortCount)
         waste += Self.put(far, &floodHosts, &record.floodHostStart, &record.floodHostCount)
         bridges[Int(index)] = record
+        if dhcp[index] != nil || !bridge.dhcp.isEmpty { fillDHCP(index, bridge) }
+    }
+
+    private mutating func fillDHCP(_ index: Int32, _ bridge: Bridge) {
+        guard !bridge.dhcp.isEmpty else {
+            dhcp[index] = nil
+            return
+        }
+        let routers = portsOfBridge[Int(index)].map { ports[Int($0)] }
+            .filter { $0.attachment == .peer && $0.vlan == 0 && ports[Int($0.peer)].isRouter }
+            .map { port in
+                let far = ports[Int(port.peer)]
+                return DHCPProgram.RouterPort(
+                    addresses: Array(addresses[Int(far.addressStart)..<Int(far.addressStart + far.addressCount)]),
+                    mac: far.mac)
+            }
+        let mtu = hosts.filter(\.isReachable).map { Int($0.mtu) }.min() ?? 1500
+        dhcp[index] = DHCPProgram(bridge, routers, mtu: mtu, hosts: Array(hostNames), local: localHost)
     }
 
     /// Puts a run where the one before lay, or at the end if it is longer. Returns how many places that leaves unused.

@@ -13,7 +13,7 @@ extension Simulator {
         // Announcements (RFC 5227) go to everyone.
         if sender == target { return false }
         guard let found = fabric.neighbor(bridge: device, vlan: vlan, address: IPAddress(target)) else {
-            return false
+            return vlan == 0 && answerForServer(target, index, device)
         }
         // The owner itself probing its address, or a question that stays on the asker's side.
         if found.mac == key.arpSource || found.port == index { return false }
@@ -29,6 +29,19 @@ extension Simulator {
             operation: 2, sender: (found.mac, target), target: (key.arpSource, sender),
             etherDestination: key.etherSource)
         answer(withTag(frame, vlan: vlan, port: index), from: index)
+        return true
+    }
+
+    /// Answers for the address that DHCP answers come from, where nobody has it.
+    private mutating func answerForServer(_ target: IPv4Address, _ index: Int32, _ device: Int32) -> Bool {
+        guard let network = fabric.tables.dhcp[device]?.networks.first(where: { $0.server == target }) else {
+            return false
+        }
+        answer(
+            Frame.arp(
+                operation: 2, sender: (network.serverMAC, target),
+                target: (key.arpSource, key.ipSource.v4 ?? IPv4Address(bits: 0)), etherDestination: key.etherSource),
+            from: index)
         return true
     }
 

@@ -216,6 +216,7 @@ public struct Simulator: ~Copyable {
         traversed[traversedCount] = device.bits
         traversedCount += 1
         if port.isRouter { (arrivalKey, arrivalID) = (key, queryID) }
+        if !fabric.tables.dhcp.isEmpty, !port.isRouter, index == ingressPort, answerDHCP(index, port, packet) { return }
         if port.sends >= 0 {
             let place = FilterPlace(inPort: index, outPort: -1, device: device)
             noteGroups(port)

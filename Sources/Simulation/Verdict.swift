@@ -141,6 +141,8 @@ public enum Learned: Sendable, Hashable {
     case connection(ConnectionTuple, zone: Tag, flags: UInt16)
     /// A packet of a translated connection went on, in a router.
     case translation(TranslationUse, flags: UInt16)
+    /// A bridge gave an address to a machine behind a port, or has it back.
+    case lease(IPAddress, bridge: Tag, port: Tag, Lease)
     /// The first fragment of a packet whose later ones are to be known by it.
     case fragment(FragmentName, zone: Tag, tuple: ConnectionTuple)
 
@@ -148,7 +150,7 @@ public enum Learned: Sendable, Hashable {
     public var isOfConnection: Bool {
         switch self {
         case .connection, .translation, .fragment: true
-        case .mac, .neighbor: false
+        case .mac, .neighbor, .lease: false
         }
     }
 
@@ -166,6 +168,7 @@ public enum Learned: Sendable, Hashable {
         case .connection(let tuple, let zone, _): .connection(tuple, zone: zone)
         case .translation(let use, _): .translation(use.isReturn ? use.reply : use.original, zone: use.zone)
         case .fragment(let name, let zone, _): .fragment(name, zone: zone)
+        case .lease(let address, let bridge, _, _): .lease(address, bridge: bridge)
         }
     }
 }
@@ -266,6 +269,8 @@ public enum DropReason: String, Sendable, CaseIterable {
     case rogueServer = "machine plays DHCP server or router"
     /// No member of the pool behind a virtual address takes connections.
     case noMember = "no member of the pool takes connections"
+    /// A machine asks for an address where none is left, or none is given.
+    case noLease = "no address to give"
     /// There is no port left that a source could become, or this host has none yet.
     case portsExhausted = "no port left to translate to"
     /// A segment amid a connection that this host does not know, which has just started: others may know it.

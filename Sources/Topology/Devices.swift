@@ -13,6 +13,8 @@ public struct Bridge: Sendable, Equatable {
     public var floodKey: UInt32 = 0
     /// What filters frames as they come into the bridge and as they leave it.
     public var filters = Filters()
+    /// Addresses that it gives to machines, by network.
+    public var dhcp: [DHCPSubnet] = []
 
     /// A bridge without networks.
     public init(path: DevicePath) { self.path = path }

@@ -10,7 +10,7 @@ extension TopologyObject {
 
     private var format: UInt8 {
         switch self {
-        case .bridge(let bridge): bridge.filters.isEmpty ? 1 : 2
+        case .bridge(let bridge): bridge.dhcp.isEmpty ? bridge.filters.isEmpty ? 1 : 2 : 3
         case .router(let router):
             router.translation.isEmpty
                 ? router.filters.isEmpty ? 1 : 2 : router.translation.virtual.isEmpty ? 3 : 4
@@ -33,6 +33,7 @@ extension TopologyObject {
             out.list(bridge.subnets) { $0.prefix($1) }
             out.number(bridge.floodKey)
             if format > 1 { out.filters(bridge.filters) }
+            if format > 2 { out.dhcp(bridge.dhcp) }
         case .router(let router):
             out.path(router.path)
             out.flag(router.isEnabled)
@@ -87,6 +88,7 @@ extension TopologyObject {
             bridge.subnets = try reader.list { reader throws(MalformedBytes) in try reader.prefix() }
             bridge.floodKey = try reader.number()
             if format > 1 { bridge.filters = try reader.filters() }
+            if format > 2 { bridge.dhcp = try reader.dhcp() }
             self = .bridge(bridge)
         case .router:
             var router = Router(path: try reader.devicePath())

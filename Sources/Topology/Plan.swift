@@ -123,6 +123,13 @@ extension TopologyObject {
                 ("enabled", bridge.isEnabled ? "true" : "false"),
                 ("subnet", bridge.subnets.map(\.description).joined(separator: ", ")),
             ] + bridge.filters.fields
+                + bridge.dhcp.map { subnet in
+                    (
+                        "dhcp \(subnet.subnet)",
+                        subnet.fields.dropFirst().map { "\($0.name) \($0.values.joined(separator: ", "))" }
+                            .joined(separator: "; ")
+                    )
+                }
         case .router(let router):
             return [
                 ("enabled", router.isEnabled ? "true" : "false"),

@@ -124,6 +124,7 @@ extension Topology {
         for path in touchedBridges {
             guard let bridge = bridges[path] else { continue }
             checkFilters(bridge.filters, of: path, tenant: path.tenant, &found)
+            if !bridge.dhcp.isEmpty { checkDHCP(of: bridge, &found) }
         }
         for path in touchedChains { if let chain = chains[path] { check(chain, &found) } }
         for tenant in Set(touchedChains.map(\.tenant)) { checkJumps(of: tenant, &found) }

@@ -265,6 +265,63 @@ import Wire
         ] { #expect(drawn.contains(part), "no word of \(part) in \(drawn)") }
     }
 
+    private func giving(_ dhcp: String) -> String {
+        """
+        tenants:
+          t:
+            bridges:
+              a: { subnet: ["fd00::/64", 10.0.1.0/24], ports: [vm], dhcp: \(dhcp) }
+              b: { ports: [vm], dhcp: \(dhcp == "true" ? "false" : "[]") }
+        """
+    }
+
+    @Test func `addresses that a bridge gives say a manifest, and are written as they were`() throws {
+        let path = DevicePath(tenant: "t", name: "a")
+        let short = try ManifestReader.read(giving("true"), file: "m").topology
+        #expect(short.bridges[path]?.dhcp.map(\.subnet.description) == ["10.0.1.0/24"])
+        let topology = try ManifestReader.read(
+            giving(
+                """
+                [{ range: [10.0.1.100-10.0.1.199, 10.0.1.250], dns: 10.0.1.53, domain: example.org, lease: 600, mtu: 1400,
+                   hosts: ["02:00:00:00:00:07 10.0.1.7 printer", "02:00:00:00:00:08 10.0.1.8"],
+                   routes: "10.9.0.0/16 via 10.0.1.9", options: ["43 0x00ff", '66 a "quoted" one'] },
+                 { subnet: 10.0.2.0/24, server: 10.0.2.2, router: 10.0.2.3 }]
+                """), file: "m"
+        ).topology
+        let subnets = try #require(topology.bridges[path]?.dhcp)
+        #expect(subnets[0].ranges.map(\.count) == [100, 1] && subnets[0].lease == 600)
+        #expect(subnets[0].options == [43: [0, 255], 66: Array("a \"quoted\" one".utf8)])
+        #expect(try ManifestReader.read(ManifestWriter.write(topology), file: "w").topology == topology)
+        var out = ByteWriter()
+        topology[.bridge(path)]?.encode(&out)
+        var reader = ByteReader(out.bytes)
+        #expect(try TopologyObject(from: &reader) == topology[.bridge(path)] && reader.isAtEnd)
+    }
+
+    @Test func `addresses that can't be given are refused together, by name, with a remedy`() {
+        func mistakes(_ dhcp: String) -> String {
+            do { _ = try ManifestReader.read(giving(dhcp), file: "m") } catch { return "\(error)" }
+            return "none"
+        }
+        for (dhcp, part) in [
+            ("{ range: 10.0.1.9-x }", "range is \"10.0.1.9-x\""), ("{ hosts: [10.0.1.5] }", "hosts is \"10.0.1.5\""),
+            ("{ options: [\"43 0x1\"] }", "options is \"43 0x1\""), ("{ lease: soon }", "lease is \"soon\""),
+            ("{ rage: 10.0.1.9 }", "did you mean range?"), ("{ domain: \"a..b\" }", "domain is \"a..b\""),
+            ("{ subnet: \"fd00::/64\" }", "is no IPv4 network of machines"),
+            ("{ range: 10.0.2.9 }", "range begins with 10.0.2.9 is no address of the network"),
+            ("{ range: 10.0.1.0-10.0.1.9 }", "range begins with 10.0.1.0 is no address of the network"),
+            ("{ range: 10.0.1.9-10.0.1.8 }", "range 10.0.1.9-10.0.1.8 ends before it begins"),
+            ("{ range: [10.0.1.5-10.0.1.9, 10.0.1.9] }", "range 10.0.1.9 overlaps another"),
+            ("{ hosts: [\"02:00:00:00:00:07 10.0.1.7\", \"02:00:00:00:00:08 10.0.1.7\"] }", "is two hosts'"),
+            ("{ options: [\"3 0x0a000101\"] }", "option 3 follows from other fields"), ("{ lease: 5 }", "lease is 5 s"),
+            ("{ dns: \"fd00::53\" }", "fd00::53 is no IPv4 address"),
+            ("[{ subnet: 10.0.0.0/16 }, { subnet: 10.0.1.0/24 }]", "overlaps 10.0.0.0/16"),
+        ] {
+            let text = mistakes(dhcp)
+            #expect(text.contains(part), "no word of \(part) in \(text)")
+        }
+    }
+
     @Test func `one chain may be jumped to again and again, and deep chains are refused`() throws {
         let twice = mistakes("chains: { a: [{ action: jump b }, { action: jump b }], b: [] }")
         #expect(twice == "none")

@@ -108,6 +108,10 @@ final class TableState: FlowStateView {
     let translations = Mutex(TranslationTable(seed: 7, limit: 10_000))
     private let fragments = Mutex<[Fragment: ConnectionTuple]>([:])
 
+    private let leases = Mutex<[Tag: Lease]>([:])
+    func lease(of address: IPAddress, bridge: Tag) -> Lease? {
+        leases.withLock { $0[.neighbor(address, port: bridge)] }
+    }
     private let turns = Mutex<[Tag: UInt64]>([:])
     private let members = Mutex<[Tag: UInt64]>([:])
     func turn(of pool: Tag) -> UInt64 { turns.withLock { $0[pool] ?? 0 } }
@@ -164,6 +168,8 @@ final class TableState: FlowStateView {
             if balance.seconds > 0 {
                 members.withLock { $0[.neighbor(balance.client, port: balance.pool)] = balance.member }
             }
+        case .lease(let address, let bridge, _, let lease):
+            leases.withLock { $0[.neighbor(address, port: bridge)] = lease.seconds > 1 ? lease : nil }
         case .fragment(let name, let zone, let tuple):
             fragments.withLock { $0[Fragment(name: name, zone: zone)] = tuple }
         }

@@ -40,7 +40,7 @@ public struct TopologyChanges {
             }
             (topology.ports[one.path], topology.ports[two.path]) = (one, two)
         }
-        switch Int.random(in: 0...30, using: &random) {
+        switch Int.random(in: 0...31, using: &random) {
         case 0: topology.ports[path]?.isEnabled.toggle()
         case 1: topology.ports[path]?.mac = MACAddress(bits: 0x0e77_0000_0000 | UInt64(serial))
         case 2, 3:
@@ -134,6 +134,22 @@ public struct TopologyChanges {
             } else {
                 topology.ports[path]?.allowed = []
             }
+        case 31:
+            var subnet = DHCPSubnet(subnet(serial).network)
+            let first = subnet.subnet.address.high
+            func own(_ number: UInt64) -> IPAddress { IPAddress(high: first | number << 32, low: 0, family: .ipv4) }
+            if Bool.random(using: &random) {
+                subnet.ranges = [DHCPRange(own(10), own(20)), DHCPRange(own(30), own(30))]
+            }
+            if Bool.random(using: &random) {
+                subnet.hosts = [DHCPHost(MACAddress(bits: UInt64(serial) + 2 << 8), own(5))]
+            }
+            if Bool.random(using: &random) { (subnet.server, subnet.router) = (own(1), own(2)) }
+            if Bool.random(using: &random) { (subnet.nameServers, subnet.domain) = ([own(3)], "example.org") }
+            if Bool.random(using: &random) { (subnet.mtu, subnet.lease) = (1400, 60 + serial) }
+            if Bool.random(using: &random) { subnet.routes = [DHCPRoute(self.subnet(serial + 1).network, via: own(4))] }
+            if Bool.random(using: &random) { subnet.options = [43: [0, UInt8(serial & 0xff)], 66: [65, 34, 92]] }
+            topology.bridges[bridge]?.dhcp = Int.random(in: 0...3, using: &random) == 0 ? [] : [subnet]
         case 27, 28:
             var pool = Pool(path: DevicePath(tenant: "t", name: "p\(Int.random(in: 0...1, using: &random))"))
             pool.algorithm = Pool.Algorithm.allCases.randomElement(using: &random) ?? .maglev

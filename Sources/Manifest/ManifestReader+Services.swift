@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+import Topology
+import Wire
+import Yams
+
+/// Addresses that bridges give.
+extension ManifestReader {
+    /// `dhcp` of a bridge: `true` for its IPv4 network, or what is said of one network or of several.
+    mutating func readDHCP(_ node: Node, _ bridge: Bridge) -> [DHCPSubnet] {
+        let standard = bridge.subnets.first { $0.family == .ipv4 }
+        let object = "\(bridge.path) dhcp"
+        if node.mapping == nil, node.sequence == nil {
+            guard let isOn = yaml.bool(node, object, "dhcp"), isOn else { return [] }
+            guard let standard else {
+                yaml.mistake(
+                    node, object, "has no network", "give the bridge a subnet, or write dhcp: { subnet: 10.0.1.0/24 }")
+                return []
+            }
+            return [DHCPSubnet(standard)]
+        }
+        var list: [DHCPSubnet] = []
+        for item in yaml.items(node) {
+            let (fields, nodes) = readFields(item, object, DHCPSubnet.fieldNames)
+            do throws(RuleMistake) {
+                let subnet = try DHCPSubnet(reading: fields, standard: standard)
+                yaml.note("\(object) \(subnet.subnet)", at: item)
+                list.append(subnet)
+            } catch {
+                yaml.mistake(nodes[error.field] ?? item, object, "\(error.field) \(error.reason)", error.remedy)
+            }
+        }
+        return list
+    }
+}

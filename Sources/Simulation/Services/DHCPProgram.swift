@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+import Topology
+import Wire
+
+/// What a bridge's machines are told of addresses, put together from what is said of the bridge and what is on it.
+final class DHCPProgram: Sendable {
+    /// A router's port on the bridge.
+    struct RouterPort {
+        var addresses: [InterfaceAddress]
+        var mac: MACAddress
+    }
+
+    /// One network.
+    struct Network: Sendable {
+        var subnet: DHCPSubnet
+        /// Where answers come from.
+        var server: IPv4Address
+        var serverMAC: MACAddress
+        /// Addresses that nobody is given.
+        var reserved: Set<IPv4Address>
+        var hosts: [MACAddress: DHCPHost]
+        /// Addresses of all ranges.
+        var count: Int
+        /// What everybody is told, and in which order.
+        var options: [UInt8: [UInt8]]
+        var order: [UInt8]
+
+        /// An address of its ranges.
+        func address(_ index: Int) -> IPv4Address {
+            var left = index
+            for range in subnet.ranges {
+                if left < range.count { return IPv4Address(bits: UInt32(range.first.high >> 32) &+ UInt32(left)) }
+                left -= range.count
+            }
+            return IPv4Address(bits: 0)
+        }
+
+        /// Whether an address is one of its ranges and nobody's by name.
+        func gives(_ address: IPv4Address) -> Bool {
+            let address = IPAddress(address)
+            return subnet.ranges.contains { $0.first <= address && address <= $0.last }
+                && address.v4.map { !reserved.contains($0) } == true
+        }
+    }
+
+    let networks: [Network]
+    /// How many hosts there are and which this one is: each gives of its own addresses first, so that two that are asked at once
+    /// give none twice.
+    private let share: (count: UInt64, own: UInt64)
+
+    init(_ bridge: Bridge, _ routers: [RouterPort], mtu: Int, hosts: [String], local: String) {
+        share = (UInt64(max(1, hosts.count)), UInt64(hosts.sorted().firstIndex(of: local) ?? 0))
+        let own = MACAddress(bits: 0x0e00_0000_0000 | stableHash("dhcp \(bridge.path)") & 0xff_ffff_ffff)
+        networks = bridge.dhcp.map { subnet in
+            let near = routers.flatMap { port in port.addresses.map { (address: $0.address, mac: port.mac) } }
+                .filter { subnet.subnet.contains($0.address) }
+            let first = IPAddress(high: subnet.subnet.address.high + 1 << 32, low: 0, family: .ipv4)
+            let router = subnet.router ?? near.first?.address
+            let server = subnet.server ?? router ?? first
+            var reserved = Set(near.compactMap(\.address.v4) + subnet.hosts.compactMap(\.address.v4))
+            for address in [router, server] { if let v4 = address?.v4 { reserved.insert(v4) } }
+            let (options, order) = DHCPProgram.options(subnet, router: router?.v4, mtu: mtu)
+            return Network(
+                subnet: subnet, server: server.v4 ?? IPv4Address(bits: 0),
+                serverMAC: near.first { $0.address == server }?.mac ?? own, reserved: reserved,
+                hosts: Dictionary(subnet.hosts.map { ($0.mac, $0) }, uniquingKeysWith: { first, _ in first }),
+                count: subnet.ranges.reduce(0) { $0 + $1.count }, options: options, order: order)
+        }
+    }
+
+    /// Whether this host gives an address ahead of the others.
+    func isOwn(_ address: IPv4Address) -> Bool {
+        mix(UInt64(address.bits) | 1 << 32, 0x9e37_79b9_7f4a_7c15) >> 7 % share.count == share.own
+    }
+
+    private static func options(
+        _ subnet: DHCPSubnet, router: IPv4Address?, mtu: Int
+    ) -> ([UInt8: [UInt8]], [UInt8]) {
+        typealias Option = DHCPMessage.Option
+        var options: [UInt8: [UInt8]] = subnet.options
+        let mask = subnet.subnet.length == 0 ? 0 : ~UInt32(0) << UInt32(32 - subnet.subnet.length)
+        options[Option.mask] = bytes(IPv4Address(bits: mask))
+        if let router { options[Option.router] = bytes(router) }
+        options[Option.nameServers] = subnet.nameServers.compactMap(\.v4).flatMap(bytes)
+        options[Option.timeServers] = subnet.timeServers.compactMap(\.v4).flatMap(bytes)
+        options[Option.domain] = subnet.domain.map { Array($0.utf8) } ?? []
+        options[Option.search] = subnet.search.flatMap(labels)
+        let size = min(max(subnet.mtu ?? mtu, 576), 65_535)
+        options[Option.mtu] = [UInt8(size >> 8), UInt8(size & 0xff)]
+        options[Option.bootFile] = subnet.bootFile.map { Array($0.utf8) } ?? []
+        if !subnet.routes.isEmpty {
+            // Who takes these ignores the router option: the default is among them (RFC 3442).
+            var routes = subnet.routes
+            if let router { routes.append(DHCPRoute(.all(.ipv4), via: IPAddress(router))) }
+            options[Option.routes] = routes.flatMap { route -> [UInt8] in
+                guard let gateway = route.gateway.v4, let destination = route.destination.address.v4 else { return [] }
+                let significant = (route.destination.length + 7) / 8
+                return [UInt8(route.destination.length)] + bytes(destination).prefix(significant) + bytes(gateway)
+            }
+        }
+        let order =
+            [
+                Option.server, Option.lease, Option.mask, Option.router, Option.nameServers, Option.renewal,
+                Option.rebinding, Option.mtu, Option.routes, Option.hostName, Option.domain, Option.search,
+                Option.timeServers, Option.bootFile,
+            ] + subnet.options.keys.sorted() + [Option.relay]
+        return (options, order)
+    }
+
+    static func bytes(_ address: IPv4Address) -> [UInt8] { bytes(address.bits) }
+    static func bytes(_ number: UInt32) -> [UInt8] {
+        [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: number >> UInt32($0)) }
+    }
+
+    /// A name as labels (RFC 1035 section 3.1).
+    private static func labels(_ name: String) -> [UInt8] {
+        name.split(separator: ".").flatMap { [UInt8($0.utf8.count)] + Array($0.utf8) } + [0]
+    }
+}

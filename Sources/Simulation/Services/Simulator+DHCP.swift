@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+import Topology
+import Wire
+
+/// Addresses for machines, given on the host where they ask (RFC 2131). A lease is a row that all hosts have, so that whichever
+/// is asked next knows it.
+extension Simulator {
+    /// Addresses of ranges that are looked at for one machine.
+    private static let lookedAt = 1024
+    /// How long an address is given to nobody that a machine found in use, seconds.
+    private static let declined: UInt32 = 600
+
+    /// Who asks, and where.
+    private struct Client {
+        var message: DHCPMessage
+        /// Tells it from others: what it calls itself, or its MAC.
+        var identity: UInt64
+        var port: PortRecord
+        var network: DHCPProgram.Network
+        /// Its own address and name, if it has one.
+        var own: (address: IPv4Address, name: String?)?
+    }
+
+    /// Answers a machine that asks for an address, before anything filters. True when that was the end of the frame.
+    mutating func answerDHCP(_ index: Int32, _ port: PortRecord, _ packet: borrowing SimulatedPacket) -> Bool {
+        guard let program = fabric.tables.dhcp[port.device], key.etherType == EtherType.ipv4 else { return false }
+        // Networks of VLANs give none.
+        verdict.mask.bits.words[8] |= UInt64(0x1000) << 48
+        guard !key.hasVLAN, port.vlan == 0, isForServer(program) else { return false }
+        verdict.mask.include(.ipProtocol)
+        guard key.ipProtocol == IPProtocol.udp else { return false }
+        verdict.mask.include(.ipFragment)
+        guard key.ipFragment == FragmentKind.none else { return false }
+        verdict.mask.include(.destinationPort)
+        guard key.destinationPort == DHCPMessage.serverPort else { return false }
+        verdict.isCacheable = false
+        let start = Int(layout.transport) + 8
+        let end = min(packet.bytes.byteCount, Int(layout.network) + layout.networkLength)
+        guard layout.transport != 0, end > start, end - start <= 2048 else {
+            drop(.malformed, at: index)
+            return true
+        }
+        let bytes = (start..<end).map { packet.bytes.unsafeLoad(fromByteOffset: $0, as: UInt8.self) }
+        guard let message = DHCPMessage(bytes), message.isRequest else {
+            if isTracing { note("dhcp", Int(index), "not a message of a client") }
+            drop(.malformed, at: index)
+            return true
+        }
+        serve(message, program, index, port)
+        return true
+    }
+
+    /// Whether a packet is one to everybody, or to a server's address.
+    private mutating func isForServer(_ program: DHCPProgram) -> Bool {
+        verdict.mask.include(.etherDestination)
+        if key.etherDestination == .broadcast {
+            verdict.mask.includeDestination(prefix: 32)
+            return key.ipDestination.high >> 32 == 0xffff_ffff
+        }
+        for network in program.networks where network.serverMAC == key.etherDestination {
+            let bits = key.ipDestination.commonPrefix(IPAddress(network.server)) + 1
+            verdict.mask.includeDestination(prefix: rounded(min(32, bits), 32))
+            if bits > 32 { return true }
+        }
+        return false
+    }
+
+    private mutating func serve(
+        _ message: DHCPMessage, _ program: DHCPProgram, _ index: Int32, _ port: PortRecord
+    ) {
+        guard var client = client(message, program, port) else {
+            if isTracing {
+                note("dhcp", Int(index), "\(message.kind) of \(message.mac): no network gives it an address")
+            }
+            return drop(.noLease, at: index)
+        }
+        func address(_ option: UInt8) -> IPv4Address? {
+            guard let bytes = message.options[option], bytes.count == 4 else { return nil }
+            return IPv4Address(bits: bytes.reduce(0) { $0 << 8 | UInt32($1) })
+        }
+        let asked = address(DHCPMessage.Option.requestedAddress)
+        switch message.kind {
+        case .discover:
+            guard let found = client.own?.address ?? find(client, asked, program) else {
+                if isTracing {
+                    note(
+                        "dhcp", Int(index), "\(message.mac) asks: no address of \(client.network.subnet.subnet) is left"
+                    )
+                }
+                return drop(.noLease, at: index)
+            }
+            reply(.offer, to: client, found, index)
+        case .request:
+            if let server = address(DHCPMessage.Option.server), server != client.network.server {
+                if isTracing { note("dhcp", Int(index), "\(message.mac) takes what \(server) offers") }
+                return
+            }
+            let isRenewal = message.clientAddress.bits != 0
+            guard let wanted = isRenewal ? message.clientAddress : asked else { return drop(.malformed, at: index) }
+            guard mayHave(wanted, client) else { return reply(.nak, to: client, wanted, index) }
+            take(wanted, client, client.identity, client.network.subnet.lease)
+            reply(.ack, to: client, wanted, index)
+        case .inform:
+            client.own = nil
+            reply(.ack, to: client, message.clientAddress, index)
+        case .decline:
+            guard let asked, client.network.gives(asked), isFree(asked, for: client) else { return }
+            if isTracing {
+                note("dhcp", Int(index), "\(message.mac) found \(asked) in use: nobody is given it for a while")
+            }
+            take(asked, client, 0, Self.declined)
+        case .release:
+            guard lease(of: message.clientAddress, client)?.client == client.identity else { return }
+            if isTracing { note("dhcp", Int(index), "\(message.mac) gives \(message.clientAddress) back") }
+            // The shortest lease of nobody's: the others hear of it as of any.
+            take(message.clientAddress, client, 0, 1)
+        case .offer, .ack, .nak: drop(.malformed, at: index)
+        }
+    }
+
+    // MARK: - Addresses
+
+    /// Who asks: a machine that has an address of its own in a network, or else one that gets one there.
+    private func client(_ message: DHCPMessage, _ program: DHCPProgram, _ port: PortRecord) -> Client? {
+        var identity = mix(message.mac.bits | 1 << 48, 0x9e37_79b9_7f4a_7c15)
+        for byte in message.options[DHCPMessage.Option.client] ?? [] {
+            identity = mix(identity ^ UInt64(byte), 0xe703_7ed1_a0b4_28db)
+        }
+        func make(_ network: DHCPProgram.Network, _ own: (IPv4Address, String?)? = nil) -> Client {
+            Client(message: message, identity: identity | 1, port: port, network: network, own: own)
+        }
+        let isRelayed = message.relay.bits != 0
+        let near = program.networks.filter { !isRelayed || $0.subnet.subnet.contains(IPAddress(message.relay)) }
+        for network in near {
+            if let host = network.hosts[message.mac], let address = host.address.v4 {
+                return make(network, (address, host.name))
+            }
+            guard port.mac == message.mac, !isRelayed else { continue }
+            for offset in 0..<Int(port.addressCount) {
+                let address = fabric.addresses[Int(port.addressStart) + offset].address
+                if network.subnet.subnet.contains(address), let own = address.v4 {
+                    return make(network, (own, name(of: port)))
+                }
+            }
+        }
+        // One that has an address already is asked for in its network.
+        let had = message.clientAddress.bits != 0 ? message.clientAddress : nil
+        let home = had.flatMap { had in near.first { $0.subnet.subnet.contains(IPAddress(had)) } }
+        return (home ?? near.first { $0.count > 0 } ?? near.first).map { make($0) }
+    }
+
+    private func lease(of address: IPv4Address, _ client: Client) -> Lease? {
+        state.lease(of: IPAddress(address), bridge: fabric.bridges[Int(client.port.device)].tag)
+    }
+
+    private func isFree(_ address: IPv4Address, for client: Client) -> Bool {
+        lease(of: address, client).map { $0.client == client.identity } ?? true
+    }
+
+    /// Whether the topology says who has an address.
+    private func isDeclared(_ address: IPv4Address, _ client: Client) -> Bool {
+        fabric.neighbor(bridge: client.port.device, vlan: 0, address: IPAddress(address)) != nil
+    }
+
+    private func mayHave(_ address: IPv4Address, _ client: Client) -> Bool {
+        if let own = client.own { return own.address == address }
+        return client.network.gives(address) && !isDeclared(address, client) && isFree(address, for: client)
+    }
+
+    /// An address for a machine that has none of its own: the one that it has, the one that it asks for, or a free one.
+    private func find(_ client: Client, _ asked: IPv4Address?, _ program: DHCPProgram) -> IPv4Address? {
+        let total = client.network.count
+        guard total > 0 else { return nil }
+        if let asked, mayHave(asked, client), lease(of: asked, client) != nil || program.isOwn(asked) { return asked }
+        let start = Int(truncatingIfNeeded: mix(client.identity, 0xa076_1d64_78bd_642f) >> 33) % total
+        var (own, other): (IPv4Address?, IPv4Address?) = (nil, nil)
+        for step in 0..<min(total, Self.lookedAt) {
+            let address = client.network.address((start + step) % total)
+            guard client.network.gives(address) else { continue }
+            if let lease = lease(of: address, client) {
+                if lease.client == client.identity { return address }
+                continue
+            }
+            if own != nil || isDeclared(address, client) { continue }
+            if program.isOwn(address) { own = address } else if other == nil { other = address }
+        }
+        return own ?? other
+    }
+
+    /// Notes who has an address from now on.
+    private mutating func take(_ address: IPv4Address, _ client: Client, _ identity: UInt64, _ seconds: UInt32) {
+        if client.own != nil { return }
+        verdict.learned.append(
+            .lease(
+                IPAddress(address), bridge: fabric.bridges[Int(client.port.device)].tag, port: client.port.tag,
+                Lease(client: identity, seconds: seconds)))
+    }
+
+    private func name(of port: PortRecord) -> String? {
+        fabric.port(port.tag).map { fabric.path($0).name }
+    }
+
+    // MARK: - Answers
+
+    private mutating func reply(_ kind: DHCPMessage.Kind, to client: Client, _ address: IPv4Address, _ index: Int32) {
+        typealias Option = DHCPMessage.Option
+        let (asked, network) = (client.message, client.network)
+        if isTracing {
+            note("dhcp", Int(index), "\(asked.kind) of \(asked.mac): \(kind) \(address), from \(network.server)")
+        }
+        var answer = DHCPMessage(kind, isRequest: false, transaction: asked.transaction, mac: asked.mac)
+        answer.isBroadcast = asked.isBroadcast
+        answer.relay = asked.relay
+        if kind != .nak {
+            answer.options = network.options
+            answer.clientAddress = asked.clientAddress
+            if let boot = network.subnet.bootServer?.v4 { answer.bootServer = boot }
+            if let name = client.own?.name { answer.options[Option.hostName] = Array(name.utf8) }
+            if asked.kind != .inform {
+                answer.yourAddress = address
+                let lease = network.subnet.lease
+                for (option, time) in [
+                    (Option.lease, lease), (Option.renewal, lease / 2), (Option.rebinding, lease / 8 * 7),
+                ] {
+                    answer.options[option] = DHCPProgram.bytes(time)
+                }
+            }
+        }
+        answer.options[Option.server] = DHCPProgram.bytes(network.server)
+        // What a relay said it is told again (RFC 3046 section 2.2).
+        answer.options[Option.relay] = asked.options[Option.relay]
+        var largest = 576
+        if let most = asked.options[Option.largest], most.count == 2 { largest = Int(most[0]) << 8 | Int(most[1]) }
+        let data = answer.encoded(network.order, largest: min(largest, 1400))
+        var (mac, destination) = (MACAddress.broadcast, IPv4Address(bits: 0xffff_ffff))
+        var port = DHCPMessage.clientPort
+        if asked.relay.bits != 0 {
+            (mac, destination, port) = (key.etherSource, asked.relay, DHCPMessage.serverPort)
+        } else if kind != .nak, asked.clientAddress.bits != 0 {
+            (mac, destination) = (key.etherSource, asked.clientAddress)
+        } else if kind != .nak, !asked.isBroadcast {
+            (mac, destination) = (asked.mac, address)
+        }
+        self.answer(
+            Frame.udp(
+                etherSource: network.serverMAC, etherDestination: mac, source: IPAddress(network.server),
+                destination: IPAddress(destination), sourcePort: DHCPMessage.serverPort, destinationPort: port,
+                data: data),
+            from: index)
+    }
+}
+
+/// Who has an address that a bridge gave.
+public struct Lease: Sendable, Hashable {
+    /// The machine, by its identity; 0: nobody, and nobody is to get it.
+    public var client: UInt64
+    /// How long from when it was given, seconds.
+    public var seconds: UInt32
+
+    /// A lease.
+    public init(client: UInt64, seconds: UInt32) {
+        self.client = client
+        self.seconds = seconds
+    }
+}
+
+extension Tag {
+    /// An address that a bridge gives. No flow depends on whose it is.
+    static func lease(_ address: IPAddress, bridge: Tag) -> Tag {
+        Tag(bits: mix(address.high ^ bridge.bits, address.low ^ 0xd4c9_0000_0000_001d))
+    }
+}
