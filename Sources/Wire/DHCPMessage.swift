@@ -16,26 +16,47 @@ public struct DHCPMessage: Sendable, Equatable {
 
     /// Options by number (RFC 2132, 3046, 3397, 3442).
     public enum Option {
+        /// The subnet mask.
         public static let mask: UInt8 = 1
+        /// Routers, the first preferred.
         public static let router: UInt8 = 3
+        /// Servers of names.
         public static let nameServers: UInt8 = 6
+        /// The client's name.
         public static let hostName: UInt8 = 12
+        /// The domain of its name.
         public static let domain: UInt8 = 15
+        /// Bytes of the largest packet.
         public static let mtu: UInt8 = 26
+        /// NTP servers.
         public static let timeServers: UInt8 = 42
+        /// The address that a client asks for.
         public static let requestedAddress: UInt8 = 50
+        /// How long the address is its, seconds.
         public static let lease: UInt8 = 51
+        /// Whether options go on in other fields.
         public static let overload: UInt8 = 52
+        /// What the message is.
         public static let kind: UInt8 = 53
+        /// The server that is meant, or that answers.
         public static let server: UInt8 = 54
+        /// Options that the client asks for.
         public static let wanted: UInt8 = 55
+        /// Bytes of the longest message that it takes.
         public static let largest: UInt8 = 57
+        /// When to ask its server again, seconds.
         public static let renewal: UInt8 = 58
+        /// When to ask any server, seconds.
         public static let rebinding: UInt8 = 59
+        /// What the client calls itself.
         public static let client: UInt8 = 61
+        /// What to start from.
         public static let bootFile: UInt8 = 67
+        /// What a relay says of the client.
         public static let relay: UInt8 = 82
+        /// Domains to try.
         public static let search: UInt8 = 119
+        /// Routes without classes.
         public static let routes: UInt8 = 121
     }
 
@@ -47,8 +68,9 @@ public struct DHCPMessage: Sendable, Equatable {
         Option.routes,
     ]
 
-    /// UDP ports.
+    /// The UDP port of servers and relays.
     public static let serverPort: UInt16 = 67
+    /// The UDP port of clients.
     public static let clientPort: UInt16 = 68
 
     /// What it is.

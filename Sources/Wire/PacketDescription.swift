@@ -6,6 +6,7 @@
 ///     tcp 10.0.1.11:40000 > 10.0.2.21:5432 ttl 3
 ///     udp to [fd00::2]:53 length 1400
 ///     arp who-has 10.0.1.1
+///     dhcp
 public struct PacketDescription: Sendable, Equatable {
     /// What kind of packet.
     public enum Kind: Sendable, Equatable {
@@ -17,8 +18,10 @@ public struct PacketDescription: Sendable, Equatable {
         case udp
         /// An ARP request.
         case arp
+        /// A machine asks for an address.
+        case dhcp
     }
-    /// Echo request, TCP, UDP or ARP.
+    /// Echo request, TCP, UDP, ARP or DHCP.
     public var kind = Kind.icmp
     /// Source; the port's own unless said.
     public var source: IPAddress?
@@ -47,7 +50,7 @@ public struct PacketDescription: Sendable, Equatable {
 
     /// How to describe a packet, for error messages and help.
     public static let usage = """
-        icmp to ADDRESS | tcp|udp [ADDRESS:PORT >] ADDRESS:PORT | tcp|udp to ADDRESS:PORT | arp who-has ADDRESS, \
+        icmp to ADDRESS | tcp|udp [ADDRESS:PORT >] ADDRESS:PORT | tcp|udp to ADDRESS:PORT | arp who-has ADDRESS | dhcp, \
         then any of: from ADDRESS, ttl N, length BYTES, vlan ID, eth-src MAC, eth-dst MAC
         """
 
@@ -67,9 +70,14 @@ public struct PacketDescription: Sendable, Equatable {
         case "tcp": kind = .tcp
         case "udp": kind = .udp
         case "arp": kind = .arp
+        case "dhcp":
+            kind = .dhcp
+            destination = IPAddress(IPv4Address(bits: .max))
+            source = IPAddress(IPv4Address(bits: 0))
+            (sourcePort, destinationPort) = (DHCPMessage.clientPort, DHCPMessage.serverPort)
         default: throw fail("\"\(first)\" is no kind of packet")
         }
-        var hasDestination = false
+        var hasDestination = kind == .dhcp
         while let word = words.popFirst() {
             switch word.lowercased() {
             case "to", ">", "who-has":
@@ -154,6 +162,11 @@ public struct PacketDescription: Sendable, Equatable {
                 etherSource: etherSource, etherDestination: etherDestination, source: source, destination: destination,
                 sourcePort: sourcePort, destinationPort: destinationPort, ttl: ttl,
                 data: [UInt8](repeating: 0, count: max(0, length - header - 8)))
+        case .dhcp:
+            let message = DHCPMessage(.discover, isRequest: true, transaction: 1, mac: etherSource)
+            frame = Frame.udp(
+                etherSource: etherSource, etherDestination: etherDestination, source: source, destination: destination,
+                sourcePort: sourcePort, destinationPort: destinationPort, ttl: ttl, data: message.encoded([]))
         case .tcp:
             frame = Frame.tcp(
                 etherSource: etherSource, etherDestination: etherDestination, source: source, destination: destination,

@@ -33,7 +33,22 @@ private struct Stage {
     }
 }
 
-private let stages = [Stage(Drawings.routers), Stage(Drawings.vlans)]
+/// A bridge that gives addresses, and a router with a virtual address, so that what comes to them is read as well.
+private let services = Drawings.threeNetworks.replacing(
+    "  a:\n",
+    with: "  a:\n        subnet: 10.0.1.0/24\n        dhcp: { range: 10.0.1.100-10.0.1.109, options: [\"43 0x01\"] }\n"
+).replacing(
+    "    routers:\n",
+    with: """
+            pools: { web: { persistence: 60, members: [10.0.1.11, 10.0.1.12] } }
+            routers:
+              gw:
+                links: [{ bridge: a, address: 10.0.1.1/24 }, { bridge: b, address: 10.0.2.1/24 }, { bridge: out, address: 203.0.113.1/24 }]
+                vips: [{ address: 203.0.113.10, port: 1-65535, pool: web }, { address: 203.0.113.10, protocol: udp, port: 53, pool: web }]
+
+        """)
+
+private let stages = [Stage(Drawings.routers), Stage(Drawings.vlans), Stage(services)]
 
 private func fuzz(_ kind: UInt8, _ bytes: UnsafeRawBufferPointer) {
     if kind & 8 != 0 { return fuzzStore(kind, Array(bytes)) }
@@ -69,6 +84,9 @@ private func fuzz(_ kind: UInt8, _ bytes: UnsafeRawBufferPointer) {
         _ = MACAddress(text)
         _ = try? Prefix(parsing: text)
         _ = PortPath(text)
+        if let message = DHCPMessage(Array(bytes)) {
+            _ = DHCPMessage(message.encoded(message.options.keys.sorted(), largest: 1400))
+        }
     }
 }
 
