@@ -5,7 +5,6 @@ import Wire
 extension Simulator {
     mutating func bridgeInput(_ index: Int32, _ port: PortRecord, _ packet: borrowing SimulatedPacket) {
         let bridge = fabric.bridges[Int(port.device)]
-        verdict.tags.append(bridge.tag)
         guard bridge.isEnabled else { return drop(.bridgeDisabled, at: index) }
         verdict.mask.include(.etherDestination)
         verdict.mask.include(.etherSource)

@@ -216,11 +216,16 @@ public struct Simulator: ~Copyable {
         traversed[traversedCount] = device.bits
         traversedCount += 1
         if port.isRouter { (arrivalKey, arrivalID) = (key, queryID) }
+        // What is stopped at the port depends on its bridge, too, which may give addresses ahead of all that stops it.
+        if !port.isRouter { verdict.tags.append(device) }
+        if port.sends >= 0 {
+            noteGroups(port)
+            guard passesGuard(port, at: index, packet) else { return }
+        }
         if !fabric.tables.dhcp.isEmpty, !port.isRouter, index == ingressPort, answerDHCP(index, port, packet) { return }
         if port.sends >= 0 {
             let place = FilterPlace(inPort: index, outPort: -1, device: device)
-            noteGroups(port)
-            guard passesGuard(port, at: index, packet), passes(port.sends, place, at: index, packet) else { return }
+            guard passes(port.sends, place, at: index, packet) else { return }
         }
         guard passes(port.inbound, FilterPlace(inPort: index, outPort: -1, device: device), at: index, packet) else {
             return

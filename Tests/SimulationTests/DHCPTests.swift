@@ -202,6 +202,35 @@ import Wire
         #expect(ack.options[Option.nameServers] != nil)
     }
 
+    @Test func `nobody asks in another's name, and a machine in security groups gets one address and relays nothing`()
+        throws
+    {
+        let text = drawing("{ range: 10.0.1.100-10.0.1.109 }").replacing(
+            "mac: \"0e:00:00:00:0a:03\" }", with: "mac: \"0e:00:00:00:0a:03\", security: [closed] }"
+        ).replacing("chains:", with: "securityGroups: { closed: {} }\n    chains:")
+        let host = try Host(text)
+        let (own, other) = (mac("0e:00:00:00:0a:03"), mac("02:00:00:00:00:11"))
+        var spoofed = frame(.discover, other)
+        spoofed.replaceSubrange(6..<12, with: [0x02, 0, 0, 0, 0, 0x77])
+        #expect(host.send(spoofed, at: "t/a/any").drop == .spoofedMAC)
+        #expect(host.send(frame(.discover, other), at: "t/a/more").drop == .spoofedMAC)
+        let relayed = frame(.discover, own, relay: "10.0.1.11")
+        #expect(host.send(relayed, at: "t/a/more").packets.isEmpty)
+        let first = try #require(lease(host, own, at: "t/a/more"))
+        let (again, _) = try #require(answer(host, frame(.discover, own, [Option.client: [9, 9]]), at: "t/a/more"))
+        #expect("\(again.yourAddress)" == first)
+    }
+
+    @Test func `a bridge that gives addresses from now on gives them where filters stopped all before`() throws {
+        let before = try draw(drawing("false"))
+        let after = try draw(drawing("true"))
+        let stopped = Host(topology: before, state: TableState()).send(
+            frame(.discover, mac("0e:00:00:00:0a:01")), at: "t/a/vm")
+        #expect(stopped.drop == .filtered && stopped.isCacheable)
+        let changed = TopologyDifference(from: before, to: after).tags(from: before, to: after)
+        #expect(!changed.isDisjoint(with: stopped.tags), "the flow that stops it is decided again")
+    }
+
     @Test func `a relay's clients get addresses of its network, and what it said comes back`() throws {
         let host = try Host(drawing(full))
         let relayed = frame(

@@ -54,7 +54,7 @@ final class DHCPProgram: Sendable {
         networks = bridge.dhcp.map { subnet in
             let near = routers.flatMap { port in port.addresses.map { (address: $0.address, mac: port.mac) } }
                 .filter { subnet.subnet.contains($0.address) }
-            let first = IPAddress(high: subnet.subnet.address.high + 1 << 32, low: 0, family: .ipv4)
+            let first = IPAddress(high: subnet.subnet.address.high &+ 1 << 32, low: 0, family: .ipv4)
             let router = subnet.router ?? near.first?.address
             let server = subnet.server ?? router ?? first
             var reserved = Set(near.compactMap(\.address.v4) + subnet.hosts.compactMap(\.address.v4))
@@ -114,6 +114,6 @@ final class DHCPProgram: Sendable {
 
     /// A name as labels (RFC 1035 section 3.1).
     private static func labels(_ name: String) -> [UInt8] {
-        name.split(separator: ".").flatMap { [UInt8($0.utf8.count)] + Array($0.utf8) } + [0]
+        name.split(separator: ".").flatMap { [UInt8(min(63, $0.utf8.count))] + Array($0.utf8.prefix(63)) } + [0]
     }
 }

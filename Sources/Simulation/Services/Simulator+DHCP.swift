@@ -21,7 +21,8 @@ extension Simulator {
         var own: (address: IPv4Address, name: String?)?
     }
 
-    /// Answers a machine that asks for an address, before anything filters. True when that was the end of the frame.
+    /// Answers a machine that asks for an address, before anything filters but what it may say of itself. True when that was
+    /// the end of the frame.
     mutating func answerDHCP(_ index: Int32, _ port: PortRecord, _ packet: borrowing SimulatedPacket) -> Bool {
         guard let program = fabric.tables.dhcp[port.device], key.etherType == EtherType.ipv4 else { return false }
         // Networks of VLANs give none.
@@ -44,6 +45,11 @@ extension Simulator {
         guard let message = DHCPMessage(bytes), message.isRequest else {
             if isTracing { note("dhcp", Int(index), "not a message of a client") }
             drop(.malformed, at: index)
+            return true
+        }
+        // Nobody asks, gives back or declines in another's name; a relay speaks for others, and a machine in security groups is none.
+        guard message.relay.bits == 0 ? message.mac == key.etherSource : port.sends < 0 else {
+            drop(.spoofedMAC, at: index)
             return true
         }
         serve(message, program, index, port)
@@ -123,7 +129,8 @@ extension Simulator {
     /// Who asks: a machine that has an address of its own in a network, or else one that gets one there.
     private func client(_ message: DHCPMessage, _ program: DHCPProgram, _ port: PortRecord) -> Client? {
         var identity = mix(message.mac.bits | 1 << 48, 0x9e37_79b9_7f4a_7c15)
-        for byte in message.options[DHCPMessage.Option.client] ?? [] {
+        // One in security groups is its MAC: by other names it would get more addresses than one.
+        for byte in port.sends < 0 ? message.options[DHCPMessage.Option.client] ?? [] : [] {
             identity = mix(identity ^ UInt64(byte), 0xe703_7ed1_a0b4_28db)
         }
         func make(_ network: DHCPProgram.Network, _ own: (IPv4Address, String?)? = nil) -> Client {
