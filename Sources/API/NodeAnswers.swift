@@ -264,6 +264,31 @@ public struct StateAnswer: Codable, Sendable {
     public var ports: [Ports]? = []
     /// What tenants have of what they may have.
     public var tenants: [Tenant]? = []
+    /// Addresses that bridges gave, in order of bridge and address.
+    public var leases: [Lease]? = []
+
+    /// An address that a bridge gave.
+    public struct Lease: Codable, Sendable {
+        /// The bridge.
+        public var bridge: String
+        /// The address.
+        public var address: String
+        /// The port where it was asked for.
+        public var port: String
+        /// Whether a machine has it; otherwise nobody is to get it.
+        public var isTaken: Bool
+        /// Seconds until it ends.
+        public var leftSeconds: Double
+
+        /// Made by the node.
+        public init(bridge: String, address: String, port: String, isTaken: Bool, leftSeconds: Double) {
+            self.bridge = bridge
+            self.address = address
+            self.port = port
+            self.isTaken = isTaken
+            self.leftSeconds = leftSeconds
+        }
+    }
 
     /// What began at ports of a tenant on this host.
     public struct Tenant: Codable, Sendable {

@@ -207,6 +207,12 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
         }
     }
 
+    /// Each entry, and when its time is over.
+    func forEach(_ body: (Key, Key.Value, UInt64) -> Void) {
+        let entries = state.withLock { $0.entries }
+        for entry in entries where entry.isTaken { body(entry.key, entry.value, entry.used &+ entry.lifetime) }
+    }
+
     /// Forgets one; whether it was there.
     func forget(_ key: Key, now: UInt64) -> Bool {
         state.withLock { state in

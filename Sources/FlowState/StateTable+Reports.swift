@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import Simulation
 import Synchronization
+import Wire
 
 /// What tools and operators ask.
 extension StateTable {
@@ -67,6 +68,13 @@ extension StateTable {
     /// Translated connections that are known, and how many found no room.
     public var translationCount: (count: Int, refused: UInt64) {
         translations.state.withLock { ($0.table.count, $0.table.refused) }
+    }
+
+    /// Addresses that bridges gave, in no order: to whom, at which port, and when that is over.
+    public var givenAddresses: [(address: IPAddress, bridge: Tag, lease: Lease, port: Tag, ends: UInt64)] {
+        var list: [(address: IPAddress, bridge: Tag, lease: Lease, port: Tag, ends: UInt64)] = []
+        leases.forEach { key, value, ends in list.append((key.address, key.bridge, value.lease, value.port, ends)) }
+        return list
     }
 
     /// Stations and neighbors that found no room.

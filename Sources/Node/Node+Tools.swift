@@ -117,6 +117,18 @@ extension Node {
             }
             .filter { ports in text.map { "\(ports.router) \(ports.address)".contains($0) } ?? true }
             .sorted { ($0.router, $0.address) < ($1.router, $1.address) }
+        let ports = Dictionary(
+            topology.ports.keys.map { (Simulation.Tag.port($0), $0.description) },
+            uniquingKeysWith: { first, _ in first })
+        answer.leases = agent.state.givenAddresses.filter { $0.lease.seconds > 1 }
+            .sorted { ($0.bridge.bits, $0.address) < ($1.bridge.bits, $1.address) }
+            .map { lease in
+                .init(
+                    bridge: zones[lease.bridge] ?? "a bridge that is gone", address: lease.address.description,
+                    port: ports[lease.port] ?? "a port that is gone", isTaken: lease.lease.client != 0,
+                    leftSeconds: seconds(now, lease.ends))
+            }
+            .filter { lease in text.map { "\(lease.bridge) \(lease.address) \(lease.port)".contains($0) } ?? true }
         let (own, translated) = agent.state.countsByTenant
         answer.tenants = topology.tenants.compactMap { name in
             let tag = Simulation.Tag.tenant(name)

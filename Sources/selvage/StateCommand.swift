@@ -14,10 +14,11 @@ struct StateCommand: AsyncParsableCommand {
 extension StateCommand {
     struct List: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            commandName: "list", abstract: "List the connections that hosts know, and what routers translate.",
+            commandName: "list",
+            abstract: "List the connections that hosts know, what routers translate and bridges give.",
             discussion: """
                 A connection is known where a rule asked for it, in the zone of the device that was filtered. A translated one is
-                known in its router. PORTS are those that a host may translate sources to; no other host has them meanwhile.
+                known in its router. An address that a bridge gave is known on all hosts until its lease ends. PORTS are those that a host may translate sources to; no other host has them meanwhile.
                 """)
 
         @OptionGroup var node: NodeOptions
@@ -73,6 +74,16 @@ extension StateCommand.List {
                     [
                         $0.name, "\($0.connections)", "\($0.connectionsRefused)", "\($0.translations)",
                         "\($0.translationsRefused)",
+                    ]
+                })
+        }
+        if let leases = answer.leases, !leases.isEmpty {
+            LabPrinter.table(
+                ["BRIDGE", "ADDRESS", "PORT", "LEFT"],
+                leases.map { lease in
+                    [
+                        lease.bridge, lease.address, lease.isTaken ? lease.port : "in use by nobody that is known",
+                        "\(Int(lease.leftSeconds)) s",
                     ]
                 })
         }

@@ -49,6 +49,8 @@ own=$(address acme/office/laptop); echo "laptop $own"
 [[ $own =~ ^10\.0\.1\.1[0-9][0-9]$ ]] || fail "dhclient has $own"
 at acme/office/laptop ping -c 1 -W 2 10.0.2.21 >/dev/null || fail "the address does not work"
 ends laptop
+"$selvage" state --lab $lab "$own" >"$work/out"
+[ "$(grep -c "acme/office *$own *acme/office/laptop *1[0-9][0-9] s" "$work/out")" = 3 ] || fail "not all hosts know the lease"
 quietly "$selvage" lab kill h2 --lab $lab && quietly "$selvage" lab start h2 --lab $lab || fail "the node does not start again"
 isc acme/office/laptop || { cp "$work/isc" "$work/out"; fail "dhclient got nothing after a reboot"; }
 grep -q 'DHCPDISCOVER' "$work/isc" && fail "it had to begin again: $(cat "$work/isc")"
