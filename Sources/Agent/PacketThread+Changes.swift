@@ -293,6 +293,7 @@ extension PacketThread {
                     return
                 }
                 if attempts == 1, picksUp(key), !mayPickUp { simulator.refuse(.notCaughtUp) }
+                if givesAddress, !mayPickUp { simulator.refuse(.notCaughtUp) }
             } while !takeNote(thread, at: port) && attempts < AgentLimits.translationAttempts
         }
         if waits {

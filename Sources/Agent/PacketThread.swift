@@ -155,14 +155,19 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
                 let tag = epoch.fabric.tag(port)
                 if mayWaitForState(tag) { return waitForState(packet.owned(), tag) }
                 if !mayPickUp { simulator.refuse(.notCaughtUp) }
+            } else if attempts == 1, lacksState, !simulator.verdict.outputs.isEmpty {
+                // What it would teach as it is may be wrong.
+                let tag = epoch.fabric.tag(port)
+                if mayWaitForState(tag) { return waitForState(packet.owned(), tag) }
             }
+            if givesAddress, !mayPickUp { simulator.refuse(.notCaughtUp) }
         } while !takeNote(thread, at: port) && attempts < AgentLimits.translationAttempts
         if simulator.verdict.wait != nil {
             park(packet.owned(), .ingress(epoch.fabric.tag(port)))
             sendGenerated(thread, generation: 0)
             return
         }
-        if lacksState {
+        if lacksState, simulator.verdict.outputs.isEmpty {
             let tag = epoch.fabric.tag(port)
             if mayWaitForState(tag) { return waitForState(packet.owned(), tag) }
         }

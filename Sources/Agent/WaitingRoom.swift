@@ -111,6 +111,11 @@ extension PacketThread {
         }
     }
 
+    /// Whether the packet in hand is answered with an address, which others may have given to another machine.
+    var givesAddress: Bool {
+        simulator.verdict.learned.contains { learned in if case .lease = learned { true } else { false } }
+    }
+
     /// Whether this host may begin a translation amid a connection: not while the others may well know it and can't have been
     /// asked. The sender sends its segment again.
     var mayPickUp: Bool { epoch.replication?.isCaughtUp ?? true }

@@ -53,6 +53,8 @@ protocol LearnedKey: Hashable, Sendable {
     var digestKey: UInt64 { get }
     var family: AddressFamily { get }
     var tag: Tag { get }
+    /// What else an entry is found by; `nil`: nothing.
+    func other(_ value: Value) -> UInt64?
     /// The port, or whatever else has a bound of its own, that an entry is counted to.
     func port(_ value: Value) -> Tag
     static func digest(_ value: Value) -> UInt64
@@ -62,6 +64,10 @@ protocol LearnedKey: Hashable, Sendable {
     func writeKey(into out: inout ByteWriter)
     /// What those who use it are asked to confirm before it is forgotten; `nil`: nobody is asked.
     func learned(_ value: Value) -> Learned?
+}
+
+extension LearnedKey {
+    func other(_ value: Value) -> UInt64? { nil }
 }
 
 /// What packets taught, as rows. The latest stands.
@@ -86,6 +92,8 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
     }
     private struct State {
         var places: [Key: Int32] = [:]
+        /// Places by what else entries are found by.
+        var others: [UInt64: Int32] = [:]
         var entries: [Entry] = []
         var free: [Int32] = []
         var stamps = RowStamps()
@@ -109,6 +117,13 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
         state.withLock { state in state.places[key].map { state.entries[Int($0)].value } }
     }
 
+    /// The entry that is found by something else than its key.
+    func entry(other: UInt64) -> (key: Key, value: Key.Value)? {
+        state.withLock { state in
+            state.others[other].map { (state.entries[Int($0)].key, state.entries[Int($0)].value) }
+        }
+    }
+
     private func toggle(_ state: inout State, _ place: Int32, isAdded: Bool, _ now: UInt64) {
         let entry = state.entries[Int(place)]
         let value = mix(entry.stamp.bits, Key.digest(entry.value))
@@ -129,6 +144,7 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
                 bounds.give(back: entry.key.port(old))
             }
             toggle(&state, known, isAdded: false, now)
+            dropOther(&state, known)
             state.entries[Int(known)] = entry
             place = known
         } else {
@@ -142,13 +158,21 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
             }
             state.places[entry.key] = place
         }
+        if let other = entry.key.other(entry.value) { state.others[other] = place }
         toggle(&state, place, isAdded: true, now)
         return place
+    }
+
+    private func dropOther(_ state: inout State, _ place: Int32) {
+        let entry = state.entries[Int(place)]
+        guard let other = entry.key.other(entry.value), state.others[other] == place else { return }
+        state.others[other] = nil
     }
 
     private func remove(_ state: inout State, _ place: Int32, _ now: UInt64) {
         let entry = state.entries[Int(place)]
         toggle(&state, place, isAdded: false, now)
+        dropOther(&state, place)
         bounds.give(back: entry.key.port(entry.value))
         state.places[entry.key] = nil
         state.entries[Int(place)].isTaken = false

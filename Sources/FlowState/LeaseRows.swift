@@ -19,6 +19,11 @@ struct LeaseKey: LearnedKey {
     var family: AddressFamily { address.family }
     var tag: Tag { Tag(bits: digestKey) }
     func port(_ value: Value) -> Tag { value.port }
+    func other(_ value: Value) -> UInt64? { LeaseKey.holder(value.lease.client, bridge: bridge) }
+    /// A machine on a bridge; `nil` for nobody.
+    static func holder(_ client: UInt64, bridge: Tag) -> UInt64? {
+        client == 0 ? nil : mix(client, bridge.bits ^ 0xd4c9_0000_0000_0021)
+    }
     static func digest(_ value: Value) -> UInt64 {
         mix(value.lease.client ^ value.port.bits, UInt64(value.lease.seconds) | 1 << 32)
     }

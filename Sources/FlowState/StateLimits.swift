@@ -16,7 +16,7 @@ public enum StateLimits {
     /// Addresses that bridges gave.
     public static let leases = 131_072
     /// Addresses that bridges gave to machines behind one port.
-    public static let leasesPerPort = 1024
+    public static let leasesPerPort = 256
     /// Clients that come back to a member of a pool.
     public static let affinities = 262_144
     /// Clients of one pool in one router that do.

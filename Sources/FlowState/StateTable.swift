@@ -131,6 +131,11 @@ public final class StateTable: FlowStateView {
         leases[LeaseKey(address: address, bridge: bridge)]?.lease
     }
 
+    /// The address that a bridge gave to a machine.
+    public func address(of client: UInt64, bridge: Tag) -> IPAddress? {
+        LeaseKey.holder(client, bridge: bridge).flatMap { leases.entry(other: $0)?.key.address }
+    }
+
     /// The member that a client comes back to.
     public func member(of client: IPAddress, pool: Tag) -> UInt64? {
         affinities[AffinityKey(client: client, pool: pool)]?.member

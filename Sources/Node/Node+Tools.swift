@@ -129,6 +129,7 @@ extension Node {
                     leftSeconds: seconds(now, lease.ends))
             }
             .filter { lease in text.map { "\(lease.bridge) \(lease.address) \(lease.port)".contains($0) } ?? true }
+            .prefix(Node.listedConnections).map(\.self)
         let (own, translated) = agent.state.countsByTenant
         answer.tenants = topology.tenants.compactMap { name in
             let tag = Simulation.Tag.tenant(name)

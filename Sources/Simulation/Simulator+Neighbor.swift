@@ -34,9 +34,9 @@ extension Simulator {
 
     /// Answers for the address that DHCP answers come from, where nobody has it.
     private mutating func answerForServer(_ target: IPv4Address, _ index: Int32, _ device: Int32) -> Bool {
-        guard let network = fabric.tables.dhcp[device]?.networks.first(where: { $0.server == target }) else {
-            return false
-        }
+        guard let program = fabric.tables.dhcp[device], key.ipSource.high != 0,
+            let network = program.networks.first(where: { $0.server == target && $0.answersForServer })
+        else { return false }
         answer(
             Frame.arp(
                 operation: 2, sender: (network.serverMAC, target),

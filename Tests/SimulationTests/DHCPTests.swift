@@ -231,6 +231,39 @@ import Wire
         #expect(!changed.isDisjoint(with: stopped.tags), "the flow that stops it is decided again")
     }
 
+    @Test func `one machine has one address, and blocks none that it was not given`() throws {
+        let host = try Host(drawing("{ range: 10.0.1.100-10.0.1.109 }"))
+        let one = mac("02:00:00:00:00:11")
+        let own = try #require(lease(host, one, at: "t/a/any"))
+        let other = own == "10.0.1.100" ? "10.0.1.101" : "10.0.1.100"
+        let (nak, _) = try #require(
+            answer(host, frame(.request, one, [Option.requestedAddress: bytes(other)]), at: "t/a/any"))
+        #expect(nak.kind == .nak)
+        _ = host.carry(frame(.decline, one, [Option.requestedAddress: bytes(other)]), at: "t/a/any")
+        #expect(lease(host, mac("02:00:00:00:00:12"), at: "t/a/any", asks: other) == other)
+    }
+
+    @Test func `the router that only machines know keeps its address, and a disabled bridge gives none`() throws {
+        func arp(_ host: Host, _ target: String, sender: String = "10.0.1.50") -> Carried? {
+            let asker = mac("0e:00:00:00:0a:02")
+            guard let from = address(sender).v4, let to = address(target).v4 else { return nil }
+            let verdict = host.send(
+                Frame.arp(operation: 1, sender: (asker, from), target: (.zero, to), etherDestination: .broadcast),
+                at: "t/a/more")
+            return host.answers(verdict).first
+        }
+        let text = drawing("{ range: 10.0.1.100-10.0.1.109, router: 10.0.1.254 }").replacing(
+            "inbound: none", with: "enabled: true")
+        let host = try Host(text)
+        #expect(arp(host, "10.0.1.254") == nil)
+        let own = try Host(text.replacing("router: 10.0.1.254", with: "server: 10.0.1.2, router: 10.0.1.254"))
+        #expect(arp(own, "10.0.1.2") != nil && arp(own, "10.0.1.2", sender: "0.0.0.0") == nil)
+        let off = try Host(
+            drawing("true").replacing("inbound: none\n", with: "enabled: false\n").replacing(
+                ", inbound: none", with: ""))
+        #expect(off.send(frame(.discover, mac("02:00:00:00:00:11")), at: "t/a/any").drop == .bridgeDisabled)
+    }
+
     @Test func `a relay's clients get addresses of its network, and what it said comes back`() throws {
         let host = try Host(drawing(full))
         let relayed = frame(
@@ -239,6 +272,27 @@ import Wire
         let (offer, key) = try #require(answer(host, relayed, at: "t/a/any"))
         #expect(offer.options[Option.relay] == [1, 2, 3, 4] && "\(offer.relay)" == "10.0.1.11")
         #expect("\(key.ipDestination)" == "10.0.1.11" && key.destinationPort == 67)
+        // Of another network than the relay's own server address: that is what it is answered by.
+        let far = try Host(
+            drawing("[{ range: 10.0.1.100-10.0.1.109 }, { subnet: 10.0.9.0/24, range: 10.0.9.100-10.0.9.109 }]"))
+        func relay(_ kind: DHCPMessage.Kind, _ options: [UInt8: [UInt8]] = [:]) throws -> (DHCPMessage, FlowKey) {
+            try #require(
+                answer(
+                    far,
+                    frame(
+                        kind, mac("02:00:00:00:00:11"), options, to: (mac("0e:00:00:00:aa:01"), "10.0.1.1"),
+                        relay: "10.0.9.1"), at: "t/a/any"))
+        }
+        let (given, from) = try relay(.discover, [Option.client: [7]])
+        #expect("\(from.ipSource)" == "10.0.1.1" && given.options[Option.server] == bytes("10.0.1.1"))
+        #expect("\(given.yourAddress)".hasPrefix("10.0.9.1") && given.options[Option.client] == [7])
+        let wanted = bytes("\(given.yourAddress)")
+        let asks: [UInt8: [UInt8]] = [
+            Option.client: [7], Option.requestedAddress: wanted, Option.server: bytes("10.0.1.1"),
+        ]
+        #expect(try relay(.request, asks).0.kind == .ack)
+        let (nak, _) = try relay(.request, [Option.requestedAddress: wanted])
+        #expect(nak.kind == .nak && nak.isBroadcast)
     }
 
     @Test func `hosts give of their own share first, so that two that are asked at once give none twice`() throws {

@@ -109,6 +109,8 @@ final class TableState: FlowStateView {
     private let fragments = Mutex<[Fragment: ConnectionTuple]>([:])
 
     private let leases = Mutex<[Tag: Lease]>([:])
+    private let holders = Mutex<[UInt64: IPAddress]>([:])
+    func address(of client: UInt64, bridge: Tag) -> IPAddress? { holders.withLock { $0[client] } }
     func lease(of address: IPAddress, bridge: Tag) -> Lease? {
         leases.withLock { $0[.neighbor(address, port: bridge)] }
     }
@@ -170,6 +172,10 @@ final class TableState: FlowStateView {
             }
         case .lease(let address, let bridge, _, let lease):
             leases.withLock { $0[.neighbor(address, port: bridge)] = lease.seconds > 1 ? lease : nil }
+            holders.withLock { holders in
+                for (client, held) in holders where held == address { holders[client] = nil }
+                if lease.client != 0 { holders[lease.client] = address }
+            }
         case .fragment(let name, let zone, let tuple):
             fragments.withLock { $0[Fragment(name: name, zone: zone)] = tuple }
         }

@@ -208,6 +208,8 @@ public struct TopologyChanges {
                     ? IPAddress(high: network.address.high | 99 << 32, low: 0, family: .ipv4)
                     : IPAddress(high: network.address.high, low: 99, family: .ipv6)
                 translation.floating.append(FloatingAddress(address, target: target, port: own.path.name))
+                // In the order in which they are read.
+                translation.floating.sort { $0.address < $1.address }
             }
             topology.routers[router]?.translation = translation
         case 10:

@@ -16,6 +16,8 @@ final class DHCPProgram: Sendable {
         /// Where answers come from.
         var server: IPv4Address
         var serverMAC: MACAddress
+        /// Whether the bridge answers for the server's address, which nobody has.
+        var answersForServer: Bool
         /// Addresses that nobody is given.
         var reserved: Set<IPv4Address>
         var hosts: [MACAddress: DHCPHost]
@@ -62,7 +64,9 @@ final class DHCPProgram: Sendable {
             let (options, order) = DHCPProgram.options(subnet, router: router?.v4, mtu: mtu)
             return Network(
                 subnet: subnet, server: server.v4 ?? IPv4Address(bits: 0),
-                serverMAC: near.first { $0.address == server }?.mac ?? own, reserved: reserved,
+                serverMAC: near.first { $0.address == server }?.mac ?? own,
+                // The address of a router that the topology does not know is that router's.
+                answersForServer: subnet.server != nil && subnet.server != subnet.router, reserved: reserved,
                 hosts: Dictionary(subnet.hosts.map { ($0.mac, $0) }, uniquingKeysWith: { first, _ in first }),
                 count: subnet.ranges.reduce(0) { $0 + $1.count }, options: options, order: order)
         }
@@ -103,7 +107,7 @@ final class DHCPProgram: Sendable {
                 Option.server, Option.lease, Option.mask, Option.router, Option.nameServers, Option.renewal,
                 Option.rebinding, Option.mtu, Option.routes, Option.hostName, Option.domain, Option.search,
                 Option.timeServers, Option.bootFile,
-            ] + subnet.options.keys.sorted() + [Option.relay]
+            ] + subnet.options.keys.sorted() + [Option.client, Option.relay]
         return (options, order)
     }
 

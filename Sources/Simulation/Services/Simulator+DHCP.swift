@@ -24,7 +24,11 @@ extension Simulator {
     /// Answers a machine that asks for an address, before anything filters but what it may say of itself. True when that was
     /// the end of the frame.
     mutating func answerDHCP(_ index: Int32, _ port: PortRecord, _ packet: borrowing SimulatedPacket) -> Bool {
-        guard let program = fabric.tables.dhcp[port.device], key.etherType == EtherType.ipv4 else { return false }
+        guard let program = fabric.tables.dhcp[port.device], fabric.bridges[Int(port.device)].isEnabled,
+            key.etherType == EtherType.ipv4
+        else { return false }
+        // Whose a server's MAC is the bridge's routers say.
+        verdict.tags.append(fabric.bridges[Int(port.device)].stationsTag)
         // Networks of VLANs give none.
         verdict.mask.bits.words[8] |= UInt64(0x1000) << 48
         guard !key.hasVLAN, port.vlan == 0, isForServer(program) else { return false }
@@ -48,7 +52,11 @@ extension Simulator {
             return true
         }
         // Nobody asks, gives back or declines in another's name; a relay speaks for others, and a machine in security groups is none.
-        guard message.relay.bits == 0 ? message.mac == key.etherSource : port.sends < 0 else {
+        let isOwn = message.mac == key.etherSource && !message.mac.isGroup && message.mac != .zero
+        // Who is behind a relay asks to go on by itself: its packets come by a router.
+        let isBeyond =
+            message.relay.bits != 0 || message.clientAddress.bits != 0 && key.ipDestination.high >> 32 != 0xffff_ffff
+        guard isOwn || isBeyond && port.sends < 0 else {
             drop(.spoofedMAC, at: index)
             return true
         }
@@ -97,7 +105,9 @@ extension Simulator {
             }
             reply(.offer, to: client, found, index)
         case .request:
-            if let server = address(DHCPMessage.Option.server), server != client.network.server {
+            if let server = address(DHCPMessage.Option.server),
+                !program.networks.contains(where: { $0.server == server })
+            {
                 if isTracing { note("dhcp", Int(index), "\(message.mac) takes what \(server) offers") }
                 return
             }
@@ -110,7 +120,7 @@ extension Simulator {
             client.own = nil
             reply(.ack, to: client, message.clientAddress, index)
         case .decline:
-            guard let asked, client.network.gives(asked), isFree(asked, for: client) else { return }
+            guard let asked, lease(of: asked, client)?.client == client.identity else { return }
             if isTracing {
                 note("dhcp", Int(index), "\(message.mac) found \(asked) in use: nobody is given it for a while")
             }
@@ -133,6 +143,8 @@ extension Simulator {
         for byte in port.sends < 0 ? message.options[DHCPMessage.Option.client] ?? [] : [] {
             identity = mix(identity ^ UInt64(byte), 0xe703_7ed1_a0b4_28db)
         }
+        // Nor is it anybody else who says its MAC elsewhere.
+        if port.sends >= 0 { identity = mix(identity ^ port.tag.bits, 0x8ebc_6af0_9c88_c6e3) }
         func make(_ network: DHCPProgram.Network, _ own: (IPv4Address, String?)? = nil) -> Client {
             Client(message: message, identity: identity | 1, port: port, network: network, own: own)
         }
@@ -169,29 +181,37 @@ extension Simulator {
         fabric.neighbor(bridge: client.port.device, vlan: 0, address: IPAddress(address)) != nil
     }
 
+    /// What a machine was given and has still.
+    private func held(_ client: Client) -> IPv4Address? {
+        let address = state.address(of: client.identity, bridge: fabric.bridges[Int(client.port.device)].tag)?.v4
+        return address.flatMap { client.network.gives($0) && !isDeclared($0, client) ? $0 : nil }
+    }
+
     private func mayHave(_ address: IPv4Address, _ client: Client) -> Bool {
         if let own = client.own { return own.address == address }
+        // One address for one machine.
+        if let held = held(client) { return held == address }
         return client.network.gives(address) && !isDeclared(address, client) && isFree(address, for: client)
     }
 
     /// An address for a machine that has none of its own: the one that it has, the one that it asks for, or a free one.
     private func find(_ client: Client, _ asked: IPv4Address?, _ program: DHCPProgram) -> IPv4Address? {
+        if let held = held(client) { return held }
         let total = client.network.count
         guard total > 0 else { return nil }
-        if let asked, mayHave(asked, client), lease(of: asked, client) != nil || program.isOwn(asked) { return asked }
+        if let asked, mayHave(asked, client), program.isOwn(asked) { return asked }
         let start = Int(truncatingIfNeeded: mix(client.identity, 0xa076_1d64_78bd_642f) >> 33) % total
-        var (own, other): (IPv4Address?, IPv4Address?) = (nil, nil)
+        var other: IPv4Address?
         for step in 0..<min(total, Self.lookedAt) {
             let address = client.network.address((start + step) % total)
-            guard client.network.gives(address) else { continue }
-            if let lease = lease(of: address, client) {
-                if lease.client == client.identity { return address }
+            guard other == nil || program.isOwn(address) else { continue }
+            guard client.network.gives(address), lease(of: address, client) == nil, !isDeclared(address, client) else {
                 continue
             }
-            if own != nil || isDeclared(address, client) { continue }
-            if program.isOwn(address) { own = address } else if other == nil { other = address }
+            if program.isOwn(address) { return address }
+            other = address
         }
-        return own ?? other
+        return other
     }
 
     /// Notes who has an address from now on.
@@ -212,11 +232,14 @@ extension Simulator {
     private mutating func reply(_ kind: DHCPMessage.Kind, to client: Client, _ address: IPv4Address, _ index: Int32) {
         typealias Option = DHCPMessage.Option
         let (asked, network) = (client.message, client.network)
+        // A relay is answered by the address that it asked, which may be another network's.
+        let isToAll = key.ipDestination.high >> 32 == 0xffff_ffff
+        let server = isToAll ? network.server : key.ipDestination.v4 ?? network.server
         if isTracing {
-            note("dhcp", Int(index), "\(asked.kind) of \(asked.mac): \(kind) \(address), from \(network.server)")
+            note("dhcp", Int(index), "\(asked.kind) of \(asked.mac): \(kind) \(address), from \(server)")
         }
         var answer = DHCPMessage(kind, isRequest: false, transaction: asked.transaction, mac: asked.mac)
-        answer.isBroadcast = asked.isBroadcast
+        answer.isBroadcast = asked.isBroadcast || kind == .nak && asked.relay.bits != 0
         answer.relay = asked.relay
         if kind != .nak {
             answer.options = network.options
@@ -233,7 +256,9 @@ extension Simulator {
                 }
             }
         }
-        answer.options[Option.server] = DHCPProgram.bytes(network.server)
+        answer.options[Option.server] = DHCPProgram.bytes(server)
+        // RFC 6842.
+        answer.options[Option.client] = asked.options[Option.client]
         // What a relay said it is told again (RFC 3046 section 2.2).
         answer.options[Option.relay] = asked.options[Option.relay]
         var largest = 576
@@ -250,7 +275,7 @@ extension Simulator {
         }
         self.answer(
             Frame.udp(
-                etherSource: network.serverMAC, etherDestination: mac, source: IPAddress(network.server),
+                etherSource: network.serverMAC, etherDestination: mac, source: IPAddress(server),
                 destination: IPAddress(destination), sourcePort: DHCPMessage.serverPort, destinationPort: port,
                 data: data),
             from: index)

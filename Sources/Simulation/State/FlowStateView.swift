@@ -27,6 +27,8 @@ public protocol FlowStateView: AnyObject, Sendable {
     func connections(to address: IPAddress, port: UInt16, ipProtocol: UInt8, zone: Tag) -> Int
     /// The member that a client's last connection was sent to, while it is to come back there.
     func member(of client: IPAddress, pool: Tag) -> UInt64?
+    /// The address that a bridge gave to a machine, by its identity.
+    func address(of client: UInt64, bridge: Tag) -> IPAddress?
     /// Who has an address that a bridge gave.
     func lease(of address: IPAddress, bridge: Tag) -> Lease?
     /// Whether what is sent to a host arrives, as far as is known. Verdicts that depend on it have ``Tag/path(host:)``.
@@ -50,6 +52,8 @@ extension FlowStateView {
     public func connections(to address: IPAddress, port: UInt16, ipProtocol: UInt8, zone: Tag) -> Int { 0 }
     /// It did not come before.
     public func member(of client: IPAddress, pool: Tag) -> UInt64? { nil }
+    /// None.
+    public func address(of client: UInt64, bridge: Tag) -> IPAddress? { nil }
     /// Nobody.
     public func lease(of address: IPAddress, bridge: Tag) -> Lease? { nil }
     /// It arrives.

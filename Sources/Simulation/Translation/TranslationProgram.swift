@@ -84,6 +84,7 @@ final class TranslationProgram: @unchecked Sendable {  // written in `init` only
             for member in members {
                 redirected.insert(Prefix(member.address, length: member.address.family.width))
                 let range = member.port.map { [PortRange($0, $0)] } ?? virtual.ports.sorted()
+                if known.count > TranslationView.targetsPerRouter { continue }
                 known.formUnion(TranslationView.targets(member.address, range, virtual.ipProtocol))
             }
             destinationLines.append(
@@ -107,7 +108,7 @@ final class TranslationProgram: @unchecked Sendable {  // written in `init` only
                 destinationLines.append(line)
                 targets.append(TargetRecord(target, place, rule.condition))
                 if let range = target.ports, let ip = rule.condition.ipProtocol, !ip.isInverted {
-                    for number in 0..<target.count {
+                    for number in 0..<target.count where known.count <= TranslationView.targetsPerRouter {
                         known.formUnion(TranslationView.targets(target.address(number), [range], ip.value))
                     }
                 }
@@ -213,7 +214,9 @@ extension TranslationView {
     }
 
     /// Ports of one target that are told apart, at most: of more, connections that ask by the machine's own name are not noted.
-    static let portsPerTarget = 256
+    static let portsPerTarget = 64
+    /// Targets of one router that are told apart, about: of more, likewise.
+    static let targetsPerRouter = 32_768
 
     static func targets(_ address: IPAddress, _ ranges: [PortRange], _ ipProtocol: UInt8) -> [UInt64] {
         guard ranges.reduce(0, { $0 + Int($1.last) - Int($1.first) + 1 }) <= portsPerTarget else { return [] }

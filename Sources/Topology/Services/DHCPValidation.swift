@@ -63,6 +63,9 @@ extension Topology {
             if !addresses.insert(host.address).inserted {
                 problem("address \(host.address) is two hosts'", "give each its own")
             }
+            if [subnet.router, subnet.server].contains(host.address) {
+                problem("host \(host.mac) has \(host.address), the router's or server's", "give it another")
+            }
             if host.mac.isGroup || host.mac == .zero {
                 problem("MAC \(host.mac) is not that of one machine", "correct it")
             }
@@ -80,6 +83,9 @@ extension Topology {
             + (subnet.bootServer.map { [$0] } ?? [])
         if let other = others.first(where: { $0.family != .ipv4 }) {
             problem("\(other) is no IPv4 address", "DHCP tells IPv4 addresses only")
+        }
+        if let file = subnet.bootFile, file.utf8.contains(where: { $0 < 0x20 || $0 == 0x7f }) {
+            problem("bootFile has control characters", "name a file")
         }
         if !DHCPSubnet.leases.contains(subnet.lease) {
             problem(
