@@ -82,8 +82,7 @@ final class DHCPProgram: Sendable {
     ) -> ([UInt8: [UInt8]], [UInt8]) {
         typealias Option = DHCPMessage.Option
         var options: [UInt8: [UInt8]] = subnet.options
-        let mask = subnet.subnet.length == 0 ? 0 : ~UInt32(0) << UInt32(32 - subnet.subnet.length)
-        options[Option.mask] = bytes(IPv4Address(bits: mask))
+        options[Option.mask] = bytes(UInt32(prefixMask(subnet.subnet.length).high >> 32))
         if let router { options[Option.router] = bytes(router) }
         options[Option.nameServers] = subnet.nameServers.compactMap(\.v4).flatMap(bytes)
         options[Option.timeServers] = subnet.timeServers.compactMap(\.v4).flatMap(bytes)

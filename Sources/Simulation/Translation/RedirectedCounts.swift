@@ -19,7 +19,8 @@ struct RedirectedCounts: ~Copyable {
         counts[key] = count > 0 ? UInt64(count) : nil
     }
 
-    private static func key(_ address: IPAddress, _ port: UInt16, _ ipProtocol: UInt8, _ zone: Tag) -> UInt64 {
+    /// A hash of a machine's port, in a zone.
+    static func key(_ address: IPAddress, _ port: UInt16, _ ipProtocol: UInt8, _ zone: Tag) -> UInt64 {
         mix(
             mix(address.high ^ zone.bits, address.low ^ 0x9e37_79b9_7f4a_7c15),
             UInt64(port) << 8 | UInt64(ipProtocol) | 1 << 32)

@@ -224,9 +224,8 @@ extension TranslationView {
     }
 
     private static func target(_ address: IPAddress, _ port: UInt16, _ ipProtocol: UInt8) -> UInt64 {
-        mix(
-            mix(address.high ^ UInt64(address.family.rawValue), address.low ^ 0x9e37_79b9_7f4a_7c15),
-            UInt64(port) << 8 | UInt64(ipProtocol) | 1 << 32)
+        // They are one router's.
+        RedirectedCounts.key(address, port, ipProtocol, Tag(bits: UInt64(address.family.rawValue)))
     }
 
     /// The floating address of its name.
