@@ -237,6 +237,10 @@ public struct DatapathStatistics: Sendable, Equatable {
     public var masks: UInt64 = 0
     /// Requests that the engine below refused; each is a fault of ours.
     public var refused: UInt64 = 0
+    /// Flows that were not taken, since another one that is there holds their packets; it is decided again with them.
+    public var overlapping: UInt64 = 0
+    /// Times that refusals were lost, for want of room to tell them.
+    public var unheard: UInt64 = 0
     /// The last refusal in words; empty when there was none.
     public var lastRefusal = ""
 

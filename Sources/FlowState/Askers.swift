@@ -25,14 +25,23 @@ final class Askers: Sendable {
     /// Whether there may be any: who begins a connection asks each time.
     private let isUsed = Atomic<Bool>(false)
 
-    func note(_ peer: PeerID, _ tags: Set<Tag>, now: UInt64) {
-        if tags.isEmpty { return }
-        asked.withLock { asked in
+    /// Keeps who asked for what; how many of that there was no room for.
+    func note(_ peer: PeerID, _ tags: Set<Tag>, now: UInt64) -> Int {
+        if tags.isEmpty { return 0 }
+        return asked.withLock { asked in
             asked.turn(now)
-            for tag in tags where asked.recent.count < StateLimits.askedEntries {
-                if asked.recent[tag]?.contains(peer) != true { asked.recent[tag, default: []].append(peer) }
+            var left = 0
+            for tag in tags {
+                if let peers = asked.recent[tag] {
+                    if !peers.contains(peer) { asked.recent[tag]?.append(peer) }
+                } else if asked.recent.count < StateLimits.askedEntries {
+                    asked.recent[tag] = [peer]
+                } else {
+                    left += 1
+                }
             }
             isUsed.store(true, ordering: .relaxed)
+            return left
         }
     }
 

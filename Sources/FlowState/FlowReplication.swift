@@ -32,6 +32,8 @@ public struct ReplicationCounters: Sendable, Equatable {
     public var wanted: UInt64 = 0
     /// Times that it was asked, and knew.
     public var found: UInt64 = 0
+    /// Questions for what was not known that were not kept, for want of room: who asked is told with all.
+    public var forgottenAskers: UInt64 = 0
 }
 
 /// Tells the other nodes what a ``StateTable`` learns, and the table what they tell. It has no thread and no socket: whoever
@@ -253,7 +255,8 @@ public final class FlowReplication: Sendable {
                 do throws(MalformedBytes) {
                     var unknown: Set<Tag> = []
                     let rows = try table.find(keys, now: now, unknown: &unknown)
-                    askers.note(peer, unknown, now: now)
+                    let forgotten = askers.note(peer, unknown, now: now)
+                    if forgotten > 0 { counted.withLock { $0.forgottenAskers &+= UInt64(forgotten) } }
                     // Who has just begun does not know what it does not know.
                     if !unknown.isEmpty, isCaughtUp { send(.unknown(unknown.map(\.bits)), to: peer) }
                     if rows.isEmpty { break }

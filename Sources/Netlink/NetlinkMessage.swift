@@ -84,10 +84,13 @@ public struct NetlinkReader {
     public let payload: UnsafeRawBufferPointer
     /// The message's type.
     public let type: UInt16
+    /// The sequence number, which is that of the request where it is answered.
+    public let sequence: UInt32
 
-    init(_ payload: UnsafeRawBufferPointer, type: UInt16) {
+    init(_ payload: UnsafeRawBufferPointer, type: UInt16, sequence: UInt32) {
         self.payload = payload
         self.type = type
+        self.sequence = sequence
     }
 
     /// Walks the messages in what one read gave.

@@ -141,7 +141,7 @@ public final class NetlinkSocket: @unchecked Sendable {  // one thread at a time
                     let code = payload.loadUnaligned(as: Int32.self)
                     if code != 0 { failure = SystemError(code, action + NetlinkReader.reason(payload)) }
                 case 3: isDone = true  // NLMSG_DONE
-                default: body(NetlinkReader(payload, type: type))
+                default: body(NetlinkReader(payload, type: type, sequence: sequence))
                 }
             }
             if let failure { throw failure }
@@ -157,8 +157,8 @@ public final class NetlinkSocket: @unchecked Sendable {  // one thread at a time
             if errno == ENOBUFS { return false }
             throw SystemError(errno, "read a netlink socket")
         }
-        NetlinkReader.forEachMessage(UnsafeRawBufferPointer(rebasing: buffer[..<count])) { type, _, payload in
-            body(NetlinkReader(payload, type: type))
+        NetlinkReader.forEachMessage(UnsafeRawBufferPointer(rebasing: buffer[..<count])) { type, sequence, payload in
+            body(NetlinkReader(payload, type: type, sequence: sequence))
         }
         return true
     }

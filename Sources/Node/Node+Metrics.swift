@@ -97,7 +97,13 @@ extension Node {
                 [
                     .init(statistics.hits, ("outcome", "flow")), .init(statistics.misses, ("outcome", "simulation")),
                     .init(statistics.lost, ("outcome", "lost")), .init(statistics.malformed, ("outcome", "malformed")),
-                    .init(statistics.refused, ("outcome", "refused")),
+                ])
+            text.counter(
+                "selvage_datapath_requests_refused_total", "Requests that the datapath did not do, by reason.",
+                [
+                    .init(statistics.refused, ("reason", "refused")),
+                    .init(statistics.overlapping, ("reason", "another flow holds its packets")),
+                    .init(statistics.unheard, ("reason", "not heard for want of room")),
                 ])
         }
         let ports = (try? agent.ports()) ?? []
@@ -189,7 +195,10 @@ extension Node {
         text.counter("selvage_state_pushed_total", "Rows pushed ahead of a packet.", told.pushed)
         text.counter(
             "selvage_state_questions_total", "Questions for what a packet needs.",
-            [.init(told.wanted, ("outcome", "asked")), .init(told.found, ("outcome", "answered"))])
+            [
+                .init(told.wanted, ("outcome", "asked")), .init(told.found, ("outcome", "answered")),
+                .init(told.forgottenAskers, ("outcome", "asker forgotten for want of room")),
+            ])
         text.counter(
             "selvage_state_compared_total", "Times that tables were compared.",
             [

@@ -48,7 +48,8 @@ extension StateService {
             ("of strangers", sealed.strangers), ("forged", sealed.forged), ("replayed", sealed.replayed),
             ("malformed", sealed.malformed &+ told.malformed), ("bytes told", told.bytes),
             ("pushed ahead of a packet", told.pushed), ("asked others for a packet", told.wanted),
-            ("asked by others, and known", told.found), ("tables compared", compared.compared),
+            ("asked by others, and known", told.found), ("askers forgotten for want of room", told.forgottenAskers),
+            ("tables compared", compared.compared),
             ("of those differed", compared.differed),
         ]
         if let status = journal.withLock({ $0 })?.status {

@@ -407,6 +407,11 @@ private func udp(
             try bench.send(incoming, into: 2)
             #expect(try bench.receive(from: 1) == udp())
             #expect(bench.pendingUpcalls == 0)
+            // Given new actions it goes by them, though the kernel does not see that it is the same flow.
+            bench.install(Flow(key: key, mask: mask, actions: [.output(bench.numbers[0])]))
+            try bench.send(incoming, into: 2)
+            #expect(try bench.receive(from: 0) == udp())
+            #expect(try bench.datapath.statistics().refused == 0)
         }
     }
 }

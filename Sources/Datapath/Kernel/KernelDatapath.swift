@@ -157,6 +157,8 @@ public final class KernelDatapath: Datapath, @unchecked Sendable {  // `control`
             statistics.lost += worker.unfair.load(ordering: .relaxed)
             statistics.overflows += worker.overflows.load(ordering: .relaxed)
             statistics.refused += worker.refused.load(ordering: .relaxed)
+            statistics.overlapping += worker.overlapping.load(ordering: .relaxed)
+            statistics.unheard += worker.unheard.load(ordering: .relaxed)
             let refusal = worker.lastRefusal.withLock { $0 }
             if !refusal.isEmpty { statistics.lastRefusal = refusal }
         }

@@ -35,6 +35,10 @@ final class KernelWorker: DatapathThread, @unchecked Sendable {  // only atomics
     let unfair = Atomic<UInt64>(0)
     /// Requests that the kernel refused.
     let refused = Atomic<UInt64>(0)
+    /// Flows that the kernel did not take, since their packets are another's that is there.
+    let overlapping = Atomic<UInt64>(0)
+    /// Times that the kernel had no room for what it refused.
+    let unheard = Atomic<UInt64>(0)
     /// The last refusal in words.
     let lastRefusal = Mutex("")
     /// Upcalls read.
@@ -194,6 +198,23 @@ final class KernelWorker: DatapathThread, @unchecked Sendable {  // only atomics
 
     // MARK: - Requests
 
+    /// What is asked of the kernel, as the sequence number of the request.
+    private enum Request: UInt32, CustomStringConvertible {
+        case new = 1
+        case set = 2
+        case remove = 3
+        case execute = 4
+
+        var description: String {
+            switch self {
+            case .new: "install a flow"
+            case .set: "give a flow new actions"
+            case .remove: "remove a flow"
+            case .execute: "send a packet"
+            }
+        }
+    }
+
     private func send() {
         guard requests.count > 0 else { return }
         let result = Glibc.send(requestSocket.descriptor, requests.base, requests.count, 0)
@@ -209,13 +230,27 @@ final class KernelWorker: DatapathThread, @unchecked Sendable {  // only atomics
             let isWhole = try? requestSocket.receive { reader in
                 more = true
                 guard reader.type == 2, let code = reader.payload.number(Int32.self), code != 0 else { return }
-                // Flows that another thread or an earlier change removed are no fault, nor is a flow whose packets another one
-                // holds by now.
-                if code == -ENOENT { return }
+                let request = Request(rawValue: reader.sequence)
+                if code == -ENOENT {
+                    switch request {
+                    // A flow that another thread or an earlier change removed, or that is not there yet.
+                    case .set, .remove: return
+                    // One whose packets another one holds by now (`ovs_flow_cmd_new`).
+                    case .new:
+                        overlapping.add(1, ordering: .relaxed)
+                        return
+                    case .execute, nil: break
+                    }
+                }
                 refused.add(1, ordering: .relaxed)
-                lastRefusal.withLock { $0 = SystemError(code, "install or execute").description + reader.reason }
+                let what = request?.description ?? "do what was asked"
+                lastRefusal.withLock { $0 = SystemError(code, what).description + reader.reason }
             }
-            if isWhole == nil { return }
+            guard let isWhole else { return }
+            if !isWhole {
+                unheard.add(1, ordering: .relaxed)
+                more = true
+            }
         }
     }
 
@@ -225,10 +260,15 @@ final class KernelWorker: DatapathThread, @unchecked Sendable {  // only atomics
         drainRefusals()
     }
 
-    private func finish(_ what: String) {
+    private func begin(_ request: Request, _ family: UInt16, _ command: UInt8) {
+        requests.begin(
+            family: family, command: command, version: 1, flags: 1, datapath: datapath, sequence: request.rawValue)
+    }
+
+    private func finish(_ request: Request) {
         if requests.end() { return }
         refused.add(1, ordering: .relaxed)
-        lastRefusal.withLock { $0 = "\(what): more than a netlink message holds" }
+        lastRefusal.withLock { $0 = "\(request): more than a netlink message holds" }
     }
 
     func install(_ flow: borrowing Flow) {
@@ -240,10 +280,9 @@ final class KernelWorker: DatapathThread, @unchecked Sendable {  // only atomics
         request(.new, flow)
     }
 
-    private func request(_ command: OVS.FlowCommand, _ flow: borrowing Flow) {
+    private func request(_ request: Request, _ flow: borrowing Flow) {
         room(for: 1024 + flow.actions.count * 256)
-        requests.begin(
-            family: families.flow, command: command.rawValue, version: 1, flags: 1, datapath: datapath)
+        begin(request, families.flow, (request == .set ? OVS.FlowCommand.set : .new).rawValue)
         requests.attribute(9, (flow.id.high, flow.id.low))
         // A mask that has the tunnel's key means it, also where that is 0.
         let isTunnel = flow.mask.bits.tunnelID != 0
@@ -256,15 +295,14 @@ final class KernelWorker: DatapathThread, @unchecked Sendable {  // only atomics
         let actions = requests.beginNest(2)
         ActionCodec.encode(flow.actions, upcallPort: upcallSocket.portID, into: &requests)
         requests.endNest(actions)
-        finish("install a flow")
+        finish(request)
     }
 
     func remove(_ id: FlowID) {
         room(for: 64)
-        requests.begin(
-            family: families.flow, command: OVS.FlowCommand.delete.rawValue, version: 1, flags: 1, datapath: datapath)
+        begin(.remove, families.flow, OVS.FlowCommand.delete.rawValue)
         requests.attribute(9, (id.high, id.low))
-        finish("remove a flow")
+        finish(.remove)
     }
 
     func execute(_ actions: [Action], on packet: borrowing UpcallPacket) {
@@ -279,7 +317,7 @@ final class KernelWorker: DatapathThread, @unchecked Sendable {  // only atomics
         // A packet that goes nowhere needs no telling, and one that is larger than a netlink attribute cannot be told.
         guard !actions.isEmpty, (14..<65_500).contains(packet.count) else { return }
         room(for: packet.count + 512 + actions.count * 256)
-        requests.begin(family: families.packet, command: 3, version: 1, flags: 1, datapath: datapath)
+        begin(.execute, families.packet, 3)
         requests.attribute(1, bytes: packet)
         let nest = requests.beginNest(2)
         requests.attribute(OVS.Key.inPort, key.inPort)
@@ -287,7 +325,7 @@ final class KernelWorker: DatapathThread, @unchecked Sendable {  // only atomics
         let list = requests.beginNest(3)
         ActionCodec.encode(actions, upcallPort: upcallSocket.portID, into: &requests)
         requests.endNest(list)
-        finish("execute")
+        finish(.execute)
     }
 
     func forEachFlow(_ body: (FlowID, FlowStatistics) -> Void) {

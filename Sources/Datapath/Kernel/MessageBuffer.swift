@@ -22,14 +22,16 @@ struct MessageBuffer {
 
     mutating func reset() { count = 0 }
 
-    /// Begins a generic netlink message with the header of the ovs families.
-    mutating func begin(family: UInt16, command: UInt8, version: UInt8, flags: UInt16, datapath: Int32) {
+    /// Begins a generic netlink message with the header of the ovs families. What the kernel says of it has its `sequence`.
+    mutating func begin(
+        family: UInt16, command: UInt8, version: UInt8, flags: UInt16, datapath: Int32, sequence: UInt32
+    ) {
         messageStart = count
         isOverfull = false
         put(UInt32(0))
         put(family)
         put(flags)
-        put(UInt32(0))
+        put(sequence)
         put(UInt32(0))
         put(command)
         put(version)
