@@ -80,6 +80,11 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
         var used: UInt64
         /// When other hosts last heard of it.
         var told: UInt64
+        /// When all know that it was seen: what they are told, or told.
+        var known: UInt64
+        /// Whether it is in the digest. All take it out at the same time, whoever knows that it lives longer: what differs
+        /// meanwhile is nothing to repair.
+        var isCounted = false
         var entry: UInt64 = 0
         /// Whether this host learned it from packets, not from another host.
         var isOwn: Bool
@@ -126,6 +131,8 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
 
     private func toggle(_ state: inout State, _ place: Int32, isAdded: Bool, _ now: UInt64) {
         let entry = state.entries[Int(place)]
+        if entry.isCounted == isAdded { return }
+        state.entries[Int(place)].isCounted = isAdded
         let value = mix(entry.stamp.bits, Key.digest(entry.value))
         if isAdded {
             state.digest.add(key: entry.key.digestKey, value: value, origin: entry.stamp.origin, now)
@@ -191,12 +198,14 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
                 // The others hear of it well before they would forget it.
                 guard now >= known.told &+ known.lifetime / 8 else { return .known }
                 state.entries[Int(place)].told = now
+                state.entries[Int(place)].known = now
+                toggle(&state, place, isAdded: true, now)
                 state.entries[Int(place)].entry = telling.tell(RowHandle(Key.kind, place), true, &told)
                 return .known
             }
             let entry = Entry(
                 key: key, value: value, stamp: state.stamps.next(after: known?.stamp ?? .none, now: now), used: now,
-                told: now, isOwn: true)
+                told: now, known: now, isOwn: true)
             guard let place = put(&state, entry, now) else { return .refused }
             state.entries[Int(place)].entry = telling.tell(RowHandle(Key.kind, place), true, &told)
             return .news
@@ -207,10 +216,13 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
     func expire(now: UInt64) -> [Tag] {
         state.withLock { state in
             var tags: [Tag] = []
-            for place in state.entries.indices where state.entries[place].isTaken && state.entries[place].expires <= now
-            {
-                tags.append(state.entries[place].key.tag)
-                remove(&state, Int32(place), now)
+            for place in state.entries.indices where state.entries[place].isTaken {
+                if state.entries[place].expires <= now {
+                    tags.append(state.entries[place].key.tag)
+                    remove(&state, Int32(place), now)
+                } else if state.entries[place].known &+ state.entries[place].lifetime <= now {
+                    toggle(&state, Int32(place), isAdded: false, now)
+                }
             }
             return tags
         }
@@ -246,11 +258,12 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
         }
     }
 
+    /// Writes a row as all are to know it.
     private func write(_ entry: Entry, _ now: UInt64, into out: inout ByteWriter) {
         out.number(RowForm.head(Key.kind, entry.key.family))
         entry.key.write(entry.value, into: &out)
         out.number(entry.stamp.bits)
-        out.age(now, entry.used)
+        out.age(now, entry.known)
     }
 
     func encode(_ place: Int32, entry: UInt64, now: UInt64, into out: inout ByteWriter) {
@@ -272,7 +285,7 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
         let used = now > age ? now - age : 0
         let isNews = state.withLock { state in
             state.stamps.follow(stamp.milliseconds, now: now)
-            let entry = Entry(key: key, value: value, stamp: stamp, used: used, told: now, isOwn: false)
+            let entry = Entry(key: key, value: value, stamp: stamp, used: used, told: now, known: used, isOwn: false)
             guard age < entry.lifetime + entry.lifetime / 8 else { return false }
             if let place = state.places[key] {
                 let known = state.entries[Int(place)]
@@ -282,9 +295,12 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
                     known.value == value || Key.digest(value) < Key.digest(known.value)
                 {
                     guard known.value == value else { return false }
+                    guard used > known.known else { return false }
+                    state.entries[Int(place)].known = used
+                    state.entries[Int(place)].told = now
+                    if used &+ known.lifetime > now { toggle(&state, place, isAdded: true, now) }
                     guard used > known.used else { return false }
                     state.entries[Int(place)].used = used
-                    state.entries[Int(place)].told = now
                     state.entries[Int(place)].isOwn = false
                     state.entries[Int(place)].isConfirming = false
                     return false
@@ -323,84 +339,11 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
         for place in Int(max(0, place))..<max(Int(max(0, place)), entries.count) {
             let entry = entries[place]
             guard entry.isTaken, buckets[TableDigest.bucket(entry.key.digestKey)],
-                entry.used &+ entry.lifetime > now &+ (all ? 0 : StateLimits.comparedNanoseconds)
+                entry.known &+ entry.lifetime > now &+ (all ? 0 : StateLimits.comparedNanoseconds)
             else { continue }
             write(entry, now, into: &out)
             if out.bytes.count >= limit { return Int32(place + 1) }
         }
         return nil
     }
-}
-
-/// Where a station of a bridge is.
-struct StationKey: LearnedKey {
-    var mac: MACAddress
-    var vlan: UInt16
-    var bridge: Tag
-
-    static var kind: RowKind { .station }
-    static func lifetime(_ value: Tag) -> UInt64 { StateLimits.macLifetimeNanoseconds }
-    var digestKey: UInt64 { mix(mac.bits | UInt64(vlan) << 48, bridge.bits) }
-    var family: AddressFamily { .ipv4 }
-    var tag: Tag { .mac(mac, vlan: vlan, bridge: bridge) }
-    func port(_ value: Tag) -> Tag { value }
-    static func digest(_ value: Tag) -> UInt64 { value.bits }
-    func writeKey(into out: inout ByteWriter) {
-        out.number(mac.bits << 16 | UInt64(vlan))
-        out.number(bridge.bits)
-    }
-    func write(_ value: Tag, into out: inout ByteWriter) {
-        writeKey(into: &out)
-        out.number(value.bits)
-    }
-    init(reading reader: inout ByteReader, _ form: UInt8) throws(MalformedBytes) {
-        let bits: UInt64 = try reader.number()
-        mac = MACAddress(bits: bits >> 16)
-        vlan = UInt16(truncatingIfNeeded: bits) & 0x0fff
-        bridge = try reader.tag()
-    }
-    init(mac: MACAddress, vlan: UInt16, bridge: Tag) {
-        self.mac = mac
-        self.vlan = vlan
-        self.bridge = bridge
-    }
-    static func value(reading reader: inout ByteReader) throws(MalformedBytes) -> Tag { try reader.tag() }
-    func learned(_ value: Tag) -> Learned? { .mac(mac, vlan: vlan, bridge: bridge, port: value) }
-}
-
-/// Which MAC a neighbor of a router's port has.
-struct NeighborKey: LearnedKey {
-    var address: IPAddress
-    var port: Tag
-
-    static var kind: RowKind { .neighbor }
-    static func lifetime(_ value: MACAddress) -> UInt64 { StateLimits.neighborLifetimeNanoseconds }
-    var digestKey: UInt64 { mix(address.high ^ port.bits, address.low &+ 0x1f83_d9ab_fb41_bd6b) }
-    var family: AddressFamily { address.family }
-    var tag: Tag { .neighbor(address, port: port) }
-    func port(_ value: MACAddress) -> Tag { port }
-    static func digest(_ value: MACAddress) -> UInt64 { value.bits }
-    func writeKey(into out: inout ByteWriter) {
-        out.words(address)
-        out.number(port.bits)
-    }
-    func write(_ value: MACAddress, into out: inout ByteWriter) {
-        writeKey(into: &out)
-        out.number(UInt16(truncatingIfNeeded: value.bits >> 32))
-        out.number(UInt32(truncatingIfNeeded: value.bits))
-    }
-    init(reading reader: inout ByteReader, _ form: UInt8) throws(MalformedBytes) {
-        address = try reader.words(RowForm.family(form))
-        port = try reader.tag()
-    }
-    init(address: IPAddress, port: Tag) {
-        self.address = address
-        self.port = port
-    }
-    static func value(reading reader: inout ByteReader) throws(MalformedBytes) -> MACAddress {
-        let high: UInt16 = try reader.number()
-        let low: UInt32 = try reader.number()
-        return MACAddress(bits: UInt64(high) << 32 | UInt64(low))
-    }
-    func learned(_ value: MACAddress) -> Learned? { .neighbor(address, mac: value, port: port) }
 }

@@ -71,7 +71,7 @@ public struct Plan: Sendable, Equatable {
             let named =
                 current.chains.keys.map(ObjectKey.chain) + current.portGroups.keys.map(ObjectKey.portGroup)
                 + current.addressGroups.keys.map(ObjectKey.addressGroup)
-                + current.securityGroups.keys.map(ObjectKey.securityGroup)
+                + current.securityGroups.keys.map(ObjectKey.securityGroup) + current.pools.keys.map(ObjectKey.pool)
             for key in named where key.tenant.map(tenants.contains) == true && wanted[key] == nil {
                 items.append(Item(action: .delete, key: key, object: nil, changes: []))
             }

@@ -57,6 +57,29 @@ private func balanced(
         #expect(hosts.hosts.map { $0.table.member(of: address(client), pool: pool) } == [nil, nil])
     }
 
+    @Test func `near the end of their time rows are the same everywhere, though not all hosts know of their last use`()
+        throws
+    {
+        let hosts = Hosts(3)
+        hosts.run(for: 20_000_000)
+        hosts.learn(0, balanced("198.51.100.7", 1, member: 5, seconds: 80))
+        hosts.run(for: 10_000_000)
+        // So soon after, nobody is told of it.
+        hosts.clock.withLock { $0 += 9 * second }
+        hosts.learn(0, balanced("198.51.100.7", 2, member: 5, seconds: 80))
+        hosts.run(for: 10_000_000)
+        var left: [Int] = []
+        for _ in 0..<90 {
+            hosts.clock.withLock { $0 += second }
+            for host in hosts.hosts { _ = host.table.expire(now: hosts.now) }
+            #expect(hosts.isEqual(), "\(left.count) s after")
+            left.append(
+                hosts.hosts.count { $0.table.member(of: address("198.51.100.7"), pool: pool) != nil })
+        }
+        // The host that saw it keeps it to the end of its time.
+        #expect(left[78] == 3 && left.last == 0)
+    }
+
     @Test func `the member that was chosen last stands, wherever it was`() throws {
         let hosts = Hosts(2)
         hosts.run(for: 20_000_000)

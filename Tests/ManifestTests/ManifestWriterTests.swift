@@ -24,6 +24,12 @@ import Wire
             let plan = Plan(from: topology, to: read, tenants: Set(topology.tenants), others: others)
             #expect(plan.isEmpty, "seed \(seed) round \(round): \(plan.items)\n\(text)")
             if !plan.isEmpty { return }
+            // A tenant that is to have nothing keeps nothing but what its operator set.
+            let gone = Plan(from: topology, to: Topology(), tenants: Set(topology.tenants), others: [])
+            let left = topology.keys.filter { $0.tenant != nil }
+            #expect(
+                gone.items.map(\.key) == left.sorted() && gone.items.allSatisfy { $0.action == .delete },
+                "seed \(seed) round \(round)")
         }
     }
 
