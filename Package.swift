@@ -88,6 +88,15 @@ let package = Package(
                 .product(name: "DequeModule", package: "swift-collections"),
             ]),
 
+        // ... and how members of pools are checked, from inside their network.
+        room(
+            "Health",
+            [
+                "Wire", "Topology", "Simulation", "Netlink", "TLS", "Linux", "CLinux",
+                .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+            ]),
+
         // Floor 6: how the cluster is asked.
         room(
             "API",
@@ -104,7 +113,8 @@ let package = Package(
             "Node",
             [
                 "Wire", "Topology", "Simulation", "FlowState", "Gossip", "Datapath", "Manifest", "Agent", "Consensus",
-                "Store", "TLS", "API", "Linux", "Netlink", "CLinux", .product(name: "NIOCore", package: "swift-nio"),
+                "Health", "Store", "TLS", "API", "Linux", "Netlink", "CLinux",
+                .product(name: "NIOCore", package: "swift-nio"),
             ]),
 
         // Floor 8: a whole cluster on one host.
@@ -143,6 +153,7 @@ let package = Package(
         tests("Agent", ["Wire", "Simulation", "FlowState", "Datapath"]),
         tests("Consensus", ["ClusterSimulation"]),
         tests("Gossip", ["Wire"]),
+        tests("Health", ["Wire", "Topology", "Simulation"]),
         tests(
             "Store", ["Consensus", "SQLite", "TLS", "Topology", .product(name: "NIOCore", package: "swift-nio")],
             exclude: ["Fixtures"]),

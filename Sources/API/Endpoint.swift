@@ -63,6 +63,10 @@ struct Call: Sendable {
 
     /// Makes sure that the caller may make an object what it is to be. What a host's interface is used for is the operator's.
     func mayPut(_ object: TopologyObject, _ topology: Topology) throws(APIError) {
+        if case .port(let port) = object, port.isMonitor {
+            throw .invalid(
+                port.path.description, "is the port that the cluster checks members of pools by", "choose another name")
+        }
         guard case .tenant? = caller.role, case .port(let port) = object, case .exterior = port.attachment,
             topology.ports[port.path]?.attachment != port.attachment
         else { return }

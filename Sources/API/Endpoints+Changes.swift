@@ -95,7 +95,11 @@ struct ChangeEndpoints {
                 let made = try ChangeEndpoints.operation(operation, key, topology)
                 if case .put(let object) = made { try call.mayPut(object, topology) }
                 if case .delete(_, let cascade) = made { try call.mayDelete(key, cascade: cascade, topology) }
-                operations.append(made)
+                if case .delete(_, let cascade) = made {
+                    operations += ObjectEndpoints.deletion(key, cascade, topology)
+                } else {
+                    operations.append(made)
+                }
             }
             let revision = try await ObjectEndpoints.submit(operations, conditions, node)
             return try .json(

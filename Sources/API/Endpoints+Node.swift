@@ -156,6 +156,7 @@ struct NodeEndpoints {
         case .replication(let answer): try .json(answer)
         case .rules(let answer): try .json(answer)
         case .tunnels(let answer): try .json(answer)
+        case .members(let answer): try .json(answer)
         case .metrics(let text): try .json(text)
         }
     }

@@ -303,10 +303,20 @@ struct ObjectEndpoints {
         case .bridge(let path), .router(let path): device = path
         default: return nil
         }
-        let names = state.topology.ports(of: device).map(\.path.name)
+        let names = state.topology.ports(of: device).filter { !$0.isMonitor }.map(\.path.name)
         if names.isEmpty { return nil }
         let listed = names.prefix(5).joined(separator: ", ") + (names.count > 5 ? ", ..." : "")
         return "\(names.count) port\(names.count == 1 ? "" : "s"): \(listed)"
+    }
+
+    /// What takes an object away: a router's own port for checks goes with it.
+    static func deletion(_ key: ObjectKey, _ cascade: Bool, _ topology: Topology) -> [Transaction.Operation] {
+        var operations: [Transaction.Operation] = []
+        if !cascade, case .router(let path) = key {
+            let port = PortPath(device: path, name: Port.monitorName)
+            if topology.ports[port] != nil { operations.append(.delete(.port(port), cascade: false)) }
+        }
+        return operations + [.delete(key, cascade: cascade)]
     }
 
     private func delete(_ kind: ObjectKey.Kind) -> Endpoint {
@@ -327,7 +337,8 @@ struct ObjectEndpoints {
             let conditions = try ObjectEndpoints.condition(key, call)
             let revision: UInt64
             do {
-                revision = try await ObjectEndpoints.submit([.delete(key, cascade: cascade)], conditions, node)
+                revision = try await ObjectEndpoints.submit(
+                    ObjectEndpoints.deletion(key, cascade, node.replica.state.topology), conditions, node)
             } catch let error as APIError {
                 if error.type == "conflict", call.ifMatch != nil {
                     throw APIError(412, error.type, error.title, error.detail, problems: error.problems)

@@ -18,6 +18,8 @@ public enum NodeRequest: Codable, Sendable {
     case metrics
     /// What rules matched; those meant by the text, all without one.
     case rules(matching: String?)
+    /// How members of a pool are.
+    case members(pool: String)
     /// Simulate a described packet from a port.
     case trace(port: String, packet: String)
 }
@@ -42,6 +44,8 @@ public enum NodeResponse: Codable, Sendable {
     case metrics(String)
     /// Answer to `rules`.
     case rules([RuleAnswer])
+    /// Answer to `members`.
+    case members([MemberAnswer])
     /// Answer to `trace`.
     case trace(TraceAnswer)
 }

@@ -6,6 +6,7 @@ extension APIServer {
     static func endpoints(of node: any NodeInterface) -> [Endpoint] {
         var all = ObjectEndpoints(node: node).all + RuleEndpoints(node: node).all
         all += ChangeEndpoints(node: node).all
+        all += MemberEndpoints(node: node).all
         all += ClusterEndpoints(node: node).all
         all += NodeEndpoints(node: node).all
         var own = Endpoint(

@@ -11,6 +11,8 @@ public struct PoolResource: Codable, Sendable, Equatable {
     public var algorithm: String?
     /// How long a client comes to the same member after its last new connection, seconds.
     public var persistence: Int?
+    /// How they are checked; not at all unless said.
+    public var monitor: MonitorResource?
     /// The servers.
     public var members: [PoolMemberResource]?
     /// The revision that made it.
@@ -22,6 +24,7 @@ public struct PoolResource: Codable, Sendable, Equatable {
         name = pool.path.description
         algorithm = pool.algorithm.rawValue
         persistence = pool.persistence.map { Int($0) }
+        monitor = pool.monitor.map(MonitorResource.init)
         members = pool.members.map(PoolMemberResource.init)
         (created, revision) = (version?.created, version?.modified)
     }
@@ -42,8 +45,65 @@ public struct PoolResource: Codable, Sendable, Equatable {
             }
             pool.persistence = seconds
         }
+        pool.monitor = try monitor?.read("pool \(path) monitor")
         for member in members ?? [] { pool.members.append(try member.read("pool \(path)", pool.members.count + 1)) }
         return .pool(pool)
+    }
+}
+
+/// How members of a pool are checked, in JSON.
+public struct MonitorResource: Codable, Sendable, Equatable {
+    /// `tcp`, `http`, `https`, `udp` or `ping`.
+    public var type: String
+    /// The port that is asked; the member's own unless said.
+    public var port: Int?
+    /// The path of a request; `/` unless said.
+    public var path: String?
+    /// The name that a request is for; the member's address unless said.
+    public var host: String?
+    /// Statuses that are good, `200` or `200-299`; 200-299 unless said.
+    public var status: [String]?
+    /// From one check to the next, seconds; 2 unless said.
+    public var delay: Double?
+    /// How long an answer may take, seconds; 1 unless said.
+    public var timeout: Double?
+    /// Good answers in a row that bring a member back; 2 unless said.
+    public var rise: Int?
+    /// Checks in a row that fail before a member gets nothing new; 3 unless said.
+    public var fall: Int?
+
+    init(_ monitor: HealthMonitor) {
+        type = monitor.kind.rawValue
+        port = monitor.port.map { Int($0) }
+        if monitor.isHTTP {
+            path = monitor.path
+            host = monitor.host
+            status = monitor.said.first { $0.name == "status" }?.values ?? ["200-299"]
+        }
+        delay = Double(monitor.delay) / 1000
+        timeout = Double(monitor.timeout) / 1000
+        (rise, fall) = (Int(monitor.rise), Int(monitor.fall))
+    }
+
+    func read(_ object: String) throws(APIError) -> HealthMonitor {
+        var fields = [(name: "type", values: [type])]
+        if let port { fields.append(("port", ["\(port)"])) }
+        if let path { fields.append(("path", [path])) }
+        if let host { fields.append(("host", [host])) }
+        if let status { fields.append(("status", status)) }
+        for (name, value) in [("delay", delay), ("timeout", timeout)] {
+            guard let value else { continue }
+            guard let time = Int(exactly: (value * 1000).rounded()), (0...Int(UInt32.max)).contains(time) else {
+                throw .invalid(object, "\(name) is \(value)", "use 0.1 to 3600 seconds")
+            }
+            let rest = String(1000 + time % 1000).dropFirst()
+            fields.append((name, ["\(time / 1000).\(rest)"]))
+        }
+        if let rise { fields.append(("rise", ["\(rise)"])) }
+        if let fall { fields.append(("fall", ["\(fall)"])) }
+        do throws(RuleMistake) { return try HealthMonitor(reading: fields) } catch {
+            throw .invalid(object, "\(error.field) \(error.reason)", error.remedy)
+        }
     }
 }
 

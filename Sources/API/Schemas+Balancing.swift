@@ -14,9 +14,29 @@ extension Schemas {
                 Property(
                     "persistence", .integer(1...Int(Pool.longestPersistence)),
                     "How long a client comes to the same member after its last new connection, seconds."),
+                Property("monitor", monitor, "How they are checked; not at all unless said."),
                 Property("members", .array(member), "The servers."),
             ] + versions())
     }
+
+    private static let monitor = Schema.named(
+        "Monitor",
+        [
+            Property(
+                "type", .string(values: HealthMonitor.Kind.allCases.map(\.rawValue)), required: true,
+                "What a member is asked."),
+            Property("port", .integer(1...65_535), "The port that is asked; the member's own unless said."),
+            Property("path", .string(), "The path of a request; / unless said."),
+            Property("host", .string(), "The name that a request is for; the member's address unless said."),
+            Property(
+                "status", .array(.string(pattern: "^[1-5][0-9]{2}(-[1-5][0-9]{2})?$")),
+                "Statuses that are good; 200-299 unless said."),
+            Property("delay", .number, "From one check to the next, 0.1 to 3600 seconds; 2 unless said."),
+            Property("timeout", .number, "How long an answer may take, seconds; 1 unless said, at most the delay."),
+            Property("rise", .integer(1...50), "Good answers in a row that bring a member back; 2 unless said."),
+            Property(
+                "fall", .integer(1...50), "Checks in a row that fail before a member gets nothing new; 3 unless said."),
+        ])
 
     private static let member = Schema.named(
         "PoolMember",
@@ -29,6 +49,24 @@ extension Schemas {
             Property(
                 "state", .string(values: PoolMember.State.allCases.map(\.rawValue)),
                 "What it takes: new connections; those of clients that come back to it; none. Up unless said."),
+        ])
+
+    static let memberView = Schema.named(
+        "MemberView",
+        [
+            Property("member", member, required: true, "The member, as the pool has it."),
+            Property(
+                "views",
+                .array(
+                    .object([
+                        Property("router", .name(2), required: true, "A router behind whose addresses it is."),
+                        Property(
+                            "health", .string(values: ["up", "down", "unknown"]), required: true,
+                            "Whether it gets new connections by what checks found; unknown while it was not checked."),
+                        Property("reason", .string(), "What the last checks found."),
+                        Property("since", .string(), "Since when it is up or down."),
+                        Property("connections", .integer(0...Int.max), required: true, "Connections that it has."),
+                    ])), required: true, "How it is, by router."),
         ])
 
     static let virtualAddress = Schema.named(

@@ -178,7 +178,9 @@ extension PacketThread {
             // No packet came: nothing begins by it and nothing is learned of it, and the next packet decides. The old port of a
             // station that went elsewhere would have it back, the new one in turn, without end. And what nobody here knows any
             // more the others may know: nobody was asked yet.
-            if simulator.verdict.beginsConnection || teachesStation || missesState {
+            // What was translated and is so no more may belong to a connection of the same ports that is just being told.
+            let isForgotten = stateful[id]?.translations.isEmpty == false && lacksState
+            if simulator.verdict.beginsConnection || teachesStation || missesState || isForgotten {
                 thread.remove(id)
                 flows.remove(id)
                 continue

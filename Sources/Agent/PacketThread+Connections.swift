@@ -74,7 +74,8 @@ extension PacketThread {
             }
             for use in flow.translations {
                 let learned = Learned.translation(use, flags: statistics.tcpFlags)
-                guard state.translation(use.original, zone: use.zone) != nil else { continue }
+                // Its ports may be another connection's by now, which is translated otherwise.
+                guard state.translation(use.original, zone: use.zone)?.reply == use.reply else { continue }
                 _ = state.learn(learned, now: used, told: &told)
             }
         }

@@ -37,9 +37,9 @@ static inline int cossl_hkdf(const unsigned char *secret, size_t secret_length, 
 }
 
 static inline EVP_PKEY *cossl_make_p256_key(void) { return EVP_EC_gen("P-256"); }
-static inline int cossl_use_tls13_only(SSL_CTX *context)
+static inline int cossl_use_version(SSL_CTX *context, int oldest)
 {
-    return SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION);
+    return SSL_CTX_set_min_proto_version(context, oldest);
 }
 static inline void cossl_use_no_tickets(SSL_CTX *context) { SSL_CTX_set_options(context, SSL_OP_NO_TICKET); }
 // Buffers of a session that is idle go back to the allocator: thousands of connections may be open.

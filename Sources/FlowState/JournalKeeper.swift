@@ -210,6 +210,7 @@ extension StateTable {
                 case .neighbor: 22 + (isV6 ? 16 : 4)
                 case .affinity: 28 + (isV6 ? 16 : 4)
                 case .lease: 36 + (isV6 ? 16 : 4)
+                case .health: 36
                 }
             guard (try? reader.raw(length)) != nil, (try? reader.age()) != nil else { return }
             ends.append(rows.count - reader.left)

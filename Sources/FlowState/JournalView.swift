@@ -27,7 +27,7 @@ enum JournalView {
         let flow = "\(kind) IN (1, 2)"
         return """
             SELECT CASE \(kind) WHEN 1 THEN 'connection' WHEN 2 THEN 'translation' WHEN 3 THEN 'station' \
-            WHEN 4 THEN 'neighbor' WHEN 5 THEN 'affinity' WHEN 6 THEN 'lease' END AS kind, \
+            WHEN 4 THEN 'neighbor' WHEN 5 THEN 'affinity' WHEN 6 THEN 'lease' WHEN 7 THEN 'health' END AS kind, \
             CASE WHEN \(flow) THEN \(number(2)) END AS protocol, \
             CASE WHEN \(flow) THEN CASE WHEN \(isV6) THEN \(v6(11)) ELSE \(v4(11)) END \
             WHEN \(kind) = 3 THEN lower(hex(substr(row, 2, 6))) \

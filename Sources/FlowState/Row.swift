@@ -17,6 +17,8 @@ public enum RowKind: UInt8, Sendable, CaseIterable {
     case affinity = 5
     /// Addresses that bridges gave (``LeaseKey``).
     case lease = 6
+    /// What checks of pools' members came to (``HealthKey``).
+    case health = 7
 }
 
 /// Where a row is in its table, as the log of what is told names it.

@@ -21,6 +21,12 @@ public enum StateLimits {
     public static let affinities = 262_144
     /// Clients of one pool in one router that do.
     public static let affinitiesPerPool = 131_072
+    /// Members of pools whose health is known.
+    public static let healths = 65_536
+    /// ... of one pool in one router.
+    public static let healthsPerPool = 2048
+    /// How long it is known what checks came to when nobody checks any more, nanoseconds.
+    public static let healthLifetimeNanoseconds: UInt64 = 60_000_000_000
     /// Neighbors that are noted not to answer.
     public static let unreachableEntries = 16_384
     /// How long before its end a learned entry is confirmed, if anybody uses it.

@@ -16,6 +16,7 @@ public final class StateTable: FlowStateView {
     let neighbors: LearnedRows<NeighborKey>
     let affinities: LearnedRows<AffinityKey>
     let leases: LearnedRows<LeaseKey>
+    let healths: LearnedRows<HealthKey>
     let telling = Telling()
     let bounds = LearnedBounds()
     private let stamps = Mutex(RowStamps())
@@ -42,6 +43,8 @@ public final class StateTable: FlowStateView {
             telling, LearnedBounds(total: StateLimits.affinities, perPort: StateLimits.affinitiesPerPool))
         leases = LearnedRows(
             telling, LearnedBounds(total: StateLimits.leases, perPort: StateLimits.leasesPerPort))
+        healths = LearnedRows(
+            telling, LearnedBounds(total: StateLimits.healths, perPort: StateLimits.healthsPerPool))
     }
 
     /// Tables by what they hold.
@@ -53,6 +56,7 @@ public final class StateTable: FlowStateView {
         case .neighbor: neighbors
         case .affinity: affinities
         case .lease: leases
+        case .health: healths
         }
     }
 
@@ -65,6 +69,7 @@ public final class StateTable: FlowStateView {
         neighbors.set(stamps)
         affinities.set(stamps)
         leases.set(stamps)
+        healths.set(stamps)
     }
 
     /// The clock of this host's stamps, in milliseconds since 1970: others follow it.
@@ -107,8 +112,8 @@ public final class StateTable: FlowStateView {
     public func source(for wish: SourceWish) -> SourceChoice { translations.source(for: wish) }
 
     /// A port of its own machine that a source may keep or become.
-    public func sourcePort(keeping tuple: ConnectionTuple, zone: Tag) -> UInt16? {
-        translations.state.withLock { $0.table.port(keeping: tuple, zone: zone) }
+    public func sourcePort(keeping tuple: ConnectionTuple, of original: ConnectionTuple, zone: Tag) -> UInt16? {
+        translations.state.withLock { $0.table.port(keeping: tuple, of: original, zone: zone) }
     }
 
     /// What the first fragment of a packet said.
@@ -139,6 +144,16 @@ public final class StateTable: FlowStateView {
     /// The member that a client comes back to.
     public func member(of client: IPAddress, pool: Tag) -> UInt64? {
         affinities[AffinityKey(client: client, pool: pool)]?.member
+    }
+
+    /// What checks of a member came to.
+    public func health(of member: UInt64, pool: Tag) -> MemberHealth? { healths[HealthKey(pool: pool, member: member)] }
+
+    /// Takes note of what checks of a member came to.
+    public func note(
+        _ health: MemberHealth, of member: UInt64, pool: Tag, now: UInt64, told: inout ToldEntries
+    ) -> LearnOutcome {
+        healths.learn(HealthKey(pool: pool, member: member), health, now: now, &told)
     }
 
     /// Whether what is sent to a host arrives, as far as is known.
@@ -229,6 +244,7 @@ public final class StateTable: FlowStateView {
         tags.formUnion(neighbors.expire(now: now))
         _ = affinities.expire(now: now)
         _ = leases.expire(now: now)
+        _ = healths.expire(now: now)
         unreachable.withLock { unreachable in
             for (key, until) in unreachable where until <= now {
                 unreachable[key] = nil

@@ -10,7 +10,7 @@ extension ManifestReader {
             var pool = Pool(path: DevicePath(tenant: tenant, name: entry.key))
             let object = "pool \(pool.path)"
             yaml.note(object, at: entry.node)
-            for field in yaml.entries(entry.value, object, known: ["algorithm", "persistence", "members"]) {
+            for field in yaml.entries(entry.value, object, known: ["algorithm", "persistence", "monitor", "members"]) {
                 switch field.key {
                 case "algorithm":
                     guard let text = yaml.text(field.value, object, "algorithm") else { continue }
@@ -23,6 +23,7 @@ extension ManifestReader {
                 case "persistence":
                     let longest = Int(Pool.longestPersistence)
                     pool.persistence = yaml.number(field.value, object, "persistence", 1...longest).map { UInt32($0) }
+                case "monitor": pool.monitor = readMonitor(field.value, "\(object) monitor")
                 default:
                     for (place, item) in yaml.items(field.value).enumerated() {
                         if let member = readMember(item, "\(object) member \(place + 1)") {
@@ -33,6 +34,23 @@ extension ManifestReader {
                 }
             }
             topology.pools[pool.path] = pool
+        }
+    }
+
+    /// How members are checked: its kind alone, or a mapping.
+    private mutating func readMonitor(_ node: Node, _ object: String) -> HealthMonitor? {
+        var fields: [(name: String, values: [String])] = []
+        var nodes: [String: Node] = [:]
+        if node.mapping == nil {
+            guard let text = yaml.text(node, object, "type") else { return nil }
+            fields = [("type", [text])]
+        } else {
+            (fields, nodes) = readFields(node, object, HealthMonitor.fields)
+        }
+        yaml.note(object, at: node)
+        do throws(RuleMistake) { return try HealthMonitor(reading: fields) } catch {
+            yaml.mistake(nodes[error.field] ?? node, object, "\(error.field) \(error.reason)", error.remedy)
+            return nil
         }
     }
 

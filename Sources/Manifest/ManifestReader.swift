@@ -213,6 +213,12 @@ public struct ManifestReader {
     mutating func addPort(_ name: String, _ node: Node, _ device: DevicePath, _ kind: Port.Kind) -> PortPath? {
         guard yaml.name(name, node, "port") else { return nil }
         let path = PortPath(device: device, name: name)
+        if kind == .router, path.isMonitor {
+            yaml.mistake(
+                node, path.description, "is the name of the port that the cluster checks members of pools by",
+                "choose another")
+            return nil
+        }
         if topology.ports[path] != nil {
             yaml.mistake(
                 node, path.description, "is there twice", "give each port and link of a device a name of its own")

@@ -104,7 +104,7 @@ public enum ManifestWriter {
         }
 
         private mutating func writePorts(_ device: DevicePath) {
-            let ports = topology.ports(of: device).filter { !linked.contains($0.path) }
+            let ports = topology.ports(of: device).filter { !linked.contains($0.path) && !$0.isMonitor }
             if ports.isEmpty { return }
             line(4, "ports:")
             for port in ports { line(5, "\(quoted(port.path.name)): {\(properties(port))}") }
@@ -222,6 +222,12 @@ public enum ManifestWriter {
                 line(3, "\(quoted(pool.path.name)):")
                 line(4, "algorithm: \(pool.algorithm.rawValue)")
                 if let seconds = pool.persistence { line(4, "persistence: \(seconds)") }
+                if let monitor = pool.monitor {
+                    let parts = monitor.said.map { field in
+                        "\(field.name): [\(field.values.map(Writer.inQuotes).joined(separator: ", "))]"
+                    }
+                    line(4, "monitor: { \(parts.joined(separator: ", ")) }")
+                }
                 if !pool.members.isEmpty { line(4, "members:") }
                 for member in pool.members {
                     var parts = ["address: \"\(member.address)\""]

@@ -30,6 +30,7 @@ extension Node {
         writeState(&text)
         writeReplication(&text)
         writeTunnels(&text)
+        healthMetrics(&text)
         return text.text
     }
 

@@ -53,6 +53,8 @@ public final class Node: Sendable {
     private let leaser: Late<PortLeaser>
     /// Connects flow state with that of the other nodes; set at once as well.
     private let stateService: Late<StateService>
+    /// Checks members of pools; set at once as well.
+    private let monitorService: Late<MonitorService>
     var flowState: StateService {
         // `init` sets it or throws, and nobody has the node before.
         guard let service = stateService.value else { preconditionFailure("a node has flow state from its beginning") }
@@ -87,6 +89,7 @@ public final class Node: Sendable {
         let leaser = Late<PortLeaser>()
         self.leaser = leaser
         stateService = Late<StateService>()
+        monitorService = Late<MonitorService>()
         let rules = RuleLogger(identity.name, try SerialThread("sel-rules"), say)
         agent = try Agent(
             host: identity.name, datapath: try Node.openDatapath(configuration, say), logRule: { rules.write($0) },
@@ -94,6 +97,7 @@ public final class Node: Sendable {
         follower = try Follower(agent)
         leaser.value = PortLeaser(self)
         stateService.value = try StateService(self, identity, configuration.directory, agent)
+        monitorService.value = try MonitorService(self)
     }
 
     /// Where to listen so that an address is reached: everywhere, by IPv6 as well where the address is one of it.
@@ -162,7 +166,7 @@ public final class Node: Sendable {
     /// Starts everything; returns when the node forwards by what it knows and can be asked.
     public func start() async throws {
         // Forwarding comes first: it needs nobody. It begins with what was known when the last run ended.
-        let leaser = leaser.value
+        let (leaser, monitors) = (leaser.value, monitorService.value)
         agent.applySettings(of: replica.state.topology)
         leaser?.follow(replica.state)
         try flowState.load(configuration.directory)
@@ -173,6 +177,7 @@ public final class Node: Sendable {
             // Without entries the whole state is another one.
             if applied.isEmpty || applied.contains(where: { !$0.objects.isEmpty }) {
                 follower.follow { [self] in replica.state }
+                monitors?.follow()
             }
             if applied.isEmpty || applied.contains(where: \.changesLeases) { leaser?.follow(replica.state) }
             if applied.isEmpty || applied.contains(where: \.changesCluster) { flowState.followSoon() }
@@ -181,6 +186,7 @@ public final class Node: Sendable {
         try await replica.answer { [self] node, method, bytes in try await answer(node, method, bytes) }
         try await replica.start()
         try flowState.start()
+        monitors?.follow()
         let server = APIServer(self, tls: try certificates.apiContext())
         guard let address = splitAddress(identity.apiAddress) else {
             throw NodeError("\(identity.apiAddress): not an address with a port", "correct node.json")
@@ -192,6 +198,7 @@ public final class Node: Sendable {
         tasks.withLock { tasks in
             tasks.append(Task { await housekeeping.run() })
             tasks.append(Task { [flowState] in await flowState.run() })
+            if let monitors { tasks.append(Task { await monitors.run() }) }
             if let leaser {
                 tasks.append(Task { await leaser.run() })
                 tasks.append(Task { await leaser.returnIdle() })
@@ -209,6 +216,7 @@ public final class Node: Sendable {
         await replica.retire()
         for task in tasks { _ = await task.value }
         await replica.stop()
+        monitorService.value?.stop()
         flowState.stop()
         agent.stop()
     }

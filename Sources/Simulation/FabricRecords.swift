@@ -25,6 +25,8 @@ struct PortRecord {
     static let noVLAN: UInt16 = 0xffff
 
     var isRouter: Bool
+    /// Whether members of pools are checked from behind it.
+    var isMonitor = false
     var isEnabled: Bool
     var attachment: Attachment
     var vlanKind: VLAN

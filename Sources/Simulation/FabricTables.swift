@@ -177,6 +177,7 @@ struct FabricTables: Sendable {
         record.tag = old.tag
         record.tenant = .tenant(port.path.device.tenant)
         record.isRouter = port.kind == .router
+        record.isMonitor = port.isMonitor
         record.isEnabled = port.isEnabled
         record.mac = port.mac
         record.tunnelKey = port.tunnelKey

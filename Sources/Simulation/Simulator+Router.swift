@@ -109,7 +109,8 @@ extension Simulator {
         translating.view = router.translation
         guard router.translation < 0 || translateDestination(place, packet) else { return }
         let destination = router.translation < 0 ? destination : key.ipDestination
-        guard passes(router.inbound, place, at: index, packet) else { return }
+        // Whether a member gets what clients send is the operator's to say, not whether it is checked.
+        guard port.isMonitor || passes(router.inbound, place, at: index, packet) else { return }
         verdict.tags.append(router.routesTag)
         let width = destination.family.width
         let match = fabric.routing.lookup(destination, root: root, width: width)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import COpenSSL
 
-/// Who we are and whom we trust, for any number of sessions. TLS 1.3 only.
+/// Who we are and whom we trust, for any number of sessions.
 ///
 /// A context does not change: whoever has a new certificate makes a new context for new sessions.
 public final class TLSContext: @unchecked Sendable {  // OpenSSL guards it, and nobody changes it after init
@@ -17,17 +17,29 @@ public final class TLSContext: @unchecked Sendable {  // OpenSSL guards it, and 
         case none
     }
 
+    /// Versions of TLS.
+    public enum Version: Sendable {
+        /// TLS 1.2, for others' servers.
+        case tls12
+        /// TLS 1.3.
+        case tls13
+    }
+
     /// A context.
     ///
     /// - Parameters:
     ///   - identity: the own certificate and its key; a client may have none.
     ///   - authorities: who may have signed the certificates of others.
+    ///   - oldest: the oldest version that is spoken.
     public init(
-        identity: (certificate: Certificate, key: PrivateKey)?, authorities: [Certificate], verification: Verification
+        identity: (certificate: Certificate, key: PrivateKey)?, authorities: [Certificate], verification: Verification,
+        oldest: Version = .tls13
     ) throws(TLSError) {
         guard let context = SSL_CTX_new(TLS_method()) else { throw .library() }
         handle = context
-        guard cossl_use_tls13_only(context) == 1 else { throw .library() }
+        guard cossl_use_version(context, oldest == .tls12 ? TLS1_2_VERSION : TLS1_3_VERSION) == 1 else {
+            throw .library()
+        }
         cossl_release_buffers(context)
         // Sessions are not resumed: a certificate that was revoked must not live on in a ticket.
         SSL_CTX_set_num_tickets(context, 0)

@@ -17,6 +17,7 @@ extension TopologyObject {
         case .port(let port):
             port.security.isEmpty && port.allowed.isEmpty ? port.filters.isEmpty && port.groups.isEmpty ? 1 : 2 : 3
         case .portGroup(let group): group.isStateful ? 4 : 1
+        case .pool(let pool): pool.monitor == nil ? 1 : 2
         default: 1
         }
     }
@@ -66,7 +67,9 @@ extension TopologyObject {
             out.path(group.path)
             if format > 3 { out.flag(group.isStateful) }
         case .securityGroup(let group): out.securityGroup(group)
-        case .pool(let pool): out.pool(pool)
+        case .pool(let pool):
+            out.pool(pool)
+            if let monitor = pool.monitor { out.monitor(monitor) }
         case .tenant(let settings): out.settings(settings)
         case .addressGroup(let group):
             out.path(group.path)
@@ -127,7 +130,10 @@ extension TopologyObject {
             if format > 3 { group.isStateful = try reader.flag() }
             self = .portGroup(group)
         case .securityGroup: self = .securityGroup(try reader.securityGroup())
-        case .pool: self = .pool(try reader.pool())
+        case .pool:
+            var pool = try reader.pool()
+            if format > 1 { pool.monitor = try reader.monitor() }
+            self = .pool(pool)
         case .tenant: self = .tenant(try reader.settings())
         case .addressGroup:
             var group = AddressGroup(path: try reader.devicePath())

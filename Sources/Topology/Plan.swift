@@ -66,6 +66,8 @@ public struct Plan: Sendable, Equatable {
                 items.append(Item(action: .delete, key: .router(path), object: nil, changes: []))
             }
             for path in current.ports.keys where tenants.contains(path.device.tenant) && wanted.ports[path] == nil {
+                // The cluster's own, as long as there is its router.
+                if path.isMonitor, wanted.routers[path.device] != nil { continue }
                 items.append(Item(action: .delete, key: .port(path), object: nil, changes: []))
             }
             let named =

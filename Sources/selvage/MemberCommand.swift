@@ -8,11 +8,13 @@ import Wire
 /// `selvage member`.
 struct MemberCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "member", abstract: "Set what a member of a pool takes, add one or take one out.",
+        commandName: "member",
+        abstract: "Show how the members of a pool are, set what one takes, add one or take one out.",
         discussion: """
             Connections stay where they are when a member drains, goes down or gets another weight; a member that is taken out
             loses its own.
 
+              selvage member shop/www
               selvage member shop/www 10.0.1.12:8080 --state drain --wait
               selvage member shop/www 10.0.1.14:8080 --add --weight 2
               selvage member shop/www 10.0.1.12:8080 --remove
@@ -21,9 +23,13 @@ struct MemberCommand: AsyncParsableCommand {
             """)
     @OptionGroup var client: ClientOptions
     @OptionGroup var waiting: WaitOptions
+    @OptionGroup var output: OutputOptions
     @Argument(help: "The pool, as tenant/pool.") var pool: String
-    @Argument(help: "The member: its address, with :PORT where it has one of its own ([ADDRESS]:PORT for IPv6).")
-    var member: String
+    @Argument(
+        help:
+            "The member: its address, with :PORT where it has one of its own ([ADDRESS]:PORT for IPv6). All are shown without."
+    )
+    var address: String?
     @Option(help: "up, drain (only clients that come back to it) or down (nothing new).") var state: String?
     @Option(help: "Its share, 0 to \(PoolMember.largestWeight).") var weight: Int?
     @Flag(help: "It is not in the pool yet.") var add = false
@@ -31,7 +37,9 @@ struct MemberCommand: AsyncParsableCommand {
 
     func validate() throws {
         if add, remove { throw ValidationError("--add and --remove exclude each other") }
-        if !add, !remove, state == nil, weight == nil {
+        let isChange = add || remove || state != nil || weight != nil
+        if address == nil, isChange { throw ValidationError("name the member, as in 10.0.1.12:8080") }
+        if address != nil, !isChange {
             throw ValidationError("there is nothing to set: say --state, --weight, --add or --remove")
         }
         if remove, state != nil || weight != nil {
@@ -40,8 +48,33 @@ struct MemberCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
+        guard let address else { return try await show() }
+        try await change(address)
+    }
+
+    private func show() async throws {
         try await reporting {
-            let (address, port) = try parse()
+            let path = "/v1/pools/\(percentEncoded(try Objects.name(pool, of: .pool)))/members"
+            let members: [MemberAnswer] = try await client.ask { try await $0.value("GET", path) }
+            try output.show(members) {
+                LabPrinter.table(
+                    ["MEMBER", "WEIGHT", "STATE", "ROUTER", "HEALTH", "WHY", "SINCE", "CONNECTIONS"],
+                    members.flatMap { one in
+                        let known = [
+                            Self.name(one.member), "\(one.member.weight ?? 1)", one.member.state ?? "up",
+                        ]
+                        if one.views.isEmpty { return [known + ["", "", "no router sends it connections", "", ""]] }
+                        return one.views.map {
+                            known + [$0.router, $0.health, $0.reason ?? "", $0.since ?? "", "\($0.connections)"]
+                        }
+                    })
+            }
+        }
+    }
+
+    private func change(_ member: String) async throws {
+        try await reporting {
+            let (address, port) = try parse(member)
             let path = "/v1/pools/\(percentEncoded(try Objects.name(pool, of: .pool)))"
             var resource: PoolResource = try await client.ask { try await $0.value("GET", path) }
             var members = resource.members ?? []
@@ -84,7 +117,7 @@ struct MemberCommand: AsyncParsableCommand {
         return member.address.contains(":") ? "[\(member.address)]:\(port)" : "\(member.address):\(port)"
     }
 
-    private func parse() throws -> (IPAddress, Int?) {
+    private func parse(_ member: String) throws -> (IPAddress, Int?) {
         if let address = IPAddress(member) { return (address, nil) }
         if let colon = member.lastIndex(of: ":"), let port = UInt16(member[member.index(after: colon)...]), port > 0 {
             let text = member[..<colon]

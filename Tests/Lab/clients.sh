@@ -67,6 +67,9 @@ case $example in
         for number in 1 2 3; do
             for _ in $(seq 50); do at shop/internet/visitor curl -sf -m 2 -o /dev/null http://10.0.1.1$number:8080/name && break; read -rt 0.1 <> <(:) || true; done
         done
+        say checks find them
+        for _ in $(seq 100); do "$selvage" member --lab "$lab" shop/www >"$dump"; [ "$(grep -c ' up *answered with status 200' "$dump")" = 3 ] && break; read -rt 0.1 <> <(:) || true; done
+        cat "$dump"; [ "$(grep -c ' up *answered with status 200' "$dump")" = 3 ]
         say curl comes to each by its weight, and to none that is drained
         at shop/internet/client sh -c 'for n in $(seq 90); do curl -sS -m 5 http://203.0.113.10/name; done' | sort | uniq -c | tee "$dump"
         awk '{ n[$2] = $1 } END { exit !(n["www1"] >= 28 && n["www1"] <= 32 && n["www2"] >= 58 && n["www2"] <= 62 && n["www3"] == 0) }' "$dump"

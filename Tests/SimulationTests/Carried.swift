@@ -30,9 +30,11 @@ struct Carried {
 extension Host {
     /// Takes a frame through the virtual network as an agent does: what it taught is kept, what devices made goes on its way,
     /// and the frame comes out with what flows write.
-    func carry(_ frame: [UInt8], at name: String) -> Carried {
+    ///
+    /// - Parameter learns: whether what it teaches is kept.
+    func carry(_ frame: [UInt8], at name: String, learns: Bool = true) -> Carried {
         let verdict = send(frame, at: name)
-        for learned in verdict.learned { state.learn(learned) }
+        if learns { for learned in verdict.learned { state.learn(learned) } }
         return carried(frame, verdict)
     }
 

@@ -116,6 +116,11 @@ final class TableState: FlowStateView {
     }
     private let turns = Mutex<[Tag: UInt64]>([:])
     private let members = Mutex<[Tag: UInt64]>([:])
+    /// Members that checks found ill, by identity.
+    let ill = Mutex<Set<UInt64>>([])
+    func health(of member: UInt64, pool: Tag) -> MemberHealth? {
+        ill.withLock { $0.contains(member) ? MemberHealth(isUp: false, .refused, since: 1) : nil }
+    }
     func turn(of pool: Tag) -> UInt64 { turns.withLock { $0[pool] ?? 0 } }
     func member(of client: IPAddress, pool: Tag) -> UInt64? {
         members.withLock { $0[.neighbor(client, port: pool)] }
@@ -147,8 +152,8 @@ final class TableState: FlowStateView {
 
     func source(for wish: SourceWish) -> SourceChoice { translations.withLock { $0.choose(wish) } }
 
-    func sourcePort(keeping tuple: ConnectionTuple, zone: Tag) -> UInt16? {
-        translations.withLock { $0.port(keeping: tuple, zone: zone) }
+    func sourcePort(keeping tuple: ConnectionTuple, of original: ConnectionTuple, zone: Tag) -> UInt16? {
+        translations.withLock { $0.port(keeping: tuple, of: original, zone: zone) }
     }
 
     func fragment(_ name: FragmentName, zone: Tag) -> ConnectionTuple? {

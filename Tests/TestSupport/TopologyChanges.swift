@@ -161,6 +161,18 @@ public struct TopologyChanges {
                 member.state = PoolMember.State.allCases.randomElement(using: &random) ?? .up
                 pool.members.append(member)
             }
+            if Bool.random(using: &random) {
+                var monitor = HealthMonitor(HealthMonitor.Kind.allCases.randomElement(using: &random) ?? .tcp)
+                if monitor.hasPort { monitor.port = UInt16.random(in: 1...9000, using: &random) }
+                if monitor.isHTTP {
+                    monitor.path = "/a b".replacing(" ", with: "%20")
+                    monitor.statuses = [200...204, 301...301]
+                    if Bool.random(using: &random) { monitor.host = "www.example.com" }
+                }
+                monitor.timeout = UInt32.random(in: 100...2000, using: &random)
+                monitor.rise = UInt8.random(in: 1...5, using: &random)
+                pool.monitor = monitor
+            }
             topology.pools[pool.path] = Int.random(in: 0...5, using: &random) == 0 ? nil : pool
         case 29, 30:
             guard let pool = topology.pools.values.map(\.path.name).sorted().randomElement(using: &random) else {

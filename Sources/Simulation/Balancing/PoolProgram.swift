@@ -138,7 +138,7 @@ extension MemberRecord {
     fileprivate init(_ member: PoolMember) {
         self.init(
             address: member.address, port: member.port ?? 0, weight: member.weight, state: member.state,
-            identity: stableHash(member.name))
+            identity: member.identity)
     }
 }
 

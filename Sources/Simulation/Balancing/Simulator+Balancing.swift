@@ -58,35 +58,81 @@ extension Simulator {
     private mutating func choose(_ pool: PoolView, _ place: FilterPlace) -> (MemberRecord, String)? {
         let own = Tag.balance(pool.tag, zone: place.device)
         if pool.persistence > 0, let known = state.member(of: key.ipSource, pool: own),
-            let member = pool.member(known), member.state != .down
+            let member = pool.member(known), member.state != .down, isHealthy(member, own)
         {
             return (member, "where its client was")
         }
         guard pool.openCount > 0 else { return nil }
+        let (first, why, hash) = propose(pool, own, place)
+        if isHealthy(first, own) { return (first, why) }
+        // Another is drawn: those that are left share what one that is down would have got as their weights say.
+        for attempt in 1...Self.draws {
+            let other = draw(pool, mix(hash, 0xd12a_0000_0000_0025 &+ UInt64(attempt)))
+            if isHealthy(other, own) { return (other, "drawn, since \(name(first)) is down") }
+        }
+        let start = Int(hash % UInt64(pool.openCount))
+        for step in 0..<pool.openCount {
+            let other = pool.members[Int(pool.open[(start + step) % pool.openCount])]
+            if isHealthy(other, own) { return (other, "the next that is not down") }
+        }
+        return nil
+    }
+
+    /// Others that are drawn before all are looked at.
+    private static let draws = 8
+
+    private mutating func isHealthy(_ member: MemberRecord, _ pool: Tag) -> Bool {
+        state.health(of: member.identity, pool: pool)?.isUp ?? true
+    }
+
+    private func name(_ member: MemberRecord) -> String {
+        PoolMember(member.address, port: member.port == 0 ? nil : member.port).name
+    }
+
+    /// A member by a hash, as often as its weight says.
+    private func draw(_ pool: PoolView, _ hash: UInt64) -> MemberRecord {
+        let place =
+            pool.lookupCount > 0
+            ? pool.lookup[Int(hash % UInt64(pool.lookupCount))] : pool.turns[Int(hash % UInt64(pool.turnCount))]
+        return pool.members[Int(place)]
+    }
+
+    /// The member that the pool's way of choosing comes to, why, and the hash to draw another by.
+    private mutating func propose(
+        _ pool: PoolView, _ own: Tag, _ place: FilterPlace
+    ) -> (MemberRecord, String, UInt64) {
         switch pool.algorithm {
         case .roundRobin:
-            let turn = Int(state.turn(of: own) % UInt64(pool.turnCount))
-            return (pool.members[Int(pool.turns[turn])], "by turns")
+            let turn = state.turn(of: own)
+            let member = pool.members[Int(pool.turns[Int(turn % UInt64(pool.turnCount))])]
+            return (member, "by turns", mix(turn | 1 << 63, own.bits))
         case .sourceHash:
             let hash = mix(key.ipSource.high ^ 0x5e1f_ba1a, key.ipSource.low &+ 0x9e37_79b9_7f4a_7c15)
-            return (pool.members[Int(pool.lookup[Int(hash % UInt64(pool.lookupCount))])], "by its client's address")
+            return (draw(pool, hash), "by its client's address", hash)
         case .maglev:
             let hash = translating.tuple?.directedHash(0x6d61_676c_6576) ?? 0
-            return (pool.members[Int(pool.lookup[Int(hash % UInt64(pool.lookupCount))])], "by hash")
-        case .leastConnections: return (leastUsed(pool, place), "the least used")
+            return (draw(pool, hash), "by hash", hash)
+        case .leastConnections:
+            let hash = translating.tuple?.directedHash(0x1ea5) ?? 0
+            return (leastUsed(pool, hash, own, place), "the least used", hash)
         }
     }
 
     /// Of few members the one with the fewest connections for its weight; of many, the best of some that are drawn.
-    private mutating func leastUsed(_ pool: PoolView, _ place: FilterPlace) -> MemberRecord {
-        let start = Int(truncatingIfNeeded: (translating.tuple?.directedHash(0x1ea5) ?? 0) >> 33)
+    private mutating func leastUsed(
+        _ pool: PoolView, _ hash: UInt64, _ own: Tag, _ place: FilterPlace
+    ) -> MemberRecord {
+        let start = Int(truncatingIfNeeded: hash >> 33)
         // Those that follow each other in order of identity have nothing in common.
         var best = pool.members[Int(pool.open[start % pool.openCount])]
-        var fewest = load(of: best, place)
+        var (fewest, isBestHealthy) = (load(of: best, place), isHealthy(best, own))
         for step in 1..<max(2, min(Self.compared, pool.openCount)) {
             let member = pool.members[Int(pool.open[(start + step) % pool.openCount])]
+            guard isHealthy(member, own) else { continue }
             let count = load(of: member, place)
-            if count * Int(best.weight) < fewest * Int(member.weight) { (best, fewest) = (member, count) }
+            if !isBestHealthy || count * Int(best.weight) < fewest * Int(member.weight) {
+                (best, fewest, isBestHealthy) = (member, count, true)
+            }
         }
         return best
     }

@@ -18,7 +18,7 @@ public protocol FlowStateView: AnyObject, Sendable {
     /// What the source of a new connection may become. Nobody else is told of it before the connection is learned.
     func source(for wish: SourceWish) -> SourceChoice
     /// A port of its own machine that a new connection's source may keep or become; `nil` where there is none.
-    func sourcePort(keeping tuple: ConnectionTuple, zone: Tag) -> UInt16?
+    func sourcePort(keeping tuple: ConnectionTuple, of original: ConnectionTuple, zone: Tag) -> UInt16?
     /// What the first fragment of a packet said in a router's zone.
     func fragment(_ name: FragmentName, zone: Tag) -> ConnectionTuple?
     /// How many connections a pool was chosen a member for, from where this host began to count.
@@ -27,6 +27,8 @@ public protocol FlowStateView: AnyObject, Sendable {
     func connections(to address: IPAddress, port: UInt16, ipProtocol: UInt8, zone: Tag) -> Int
     /// The member that a client's last connection was sent to, while it is to come back there.
     func member(of client: IPAddress, pool: Tag) -> UInt64?
+    /// What checks of a member of a pool came to; `nil` where nobody checks.
+    func health(of member: UInt64, pool: Tag) -> MemberHealth?
     /// The address that a bridge gave to a machine, by its identity.
     func address(of client: UInt64, bridge: Tag) -> IPAddress?
     /// Who has an address that a bridge gave.
@@ -43,7 +45,9 @@ extension FlowStateView {
     /// All are new.
     public func translation(_ tuple: ConnectionTuple, zone: Tag) -> TranslationMatch? { nil }
     /// Its own.
-    public func sourcePort(keeping tuple: ConnectionTuple, zone: Tag) -> UInt16? { tuple.sourcePort }
+    public func sourcePort(keeping tuple: ConnectionTuple, of original: ConnectionTuple, zone: Tag) -> UInt16? {
+        tuple.sourcePort
+    }
     /// Nothing.
     public func source(for wish: SourceWish) -> SourceChoice { .exhausted }
     /// The first.
@@ -52,6 +56,8 @@ extension FlowStateView {
     public func connections(to address: IPAddress, port: UInt16, ipProtocol: UInt8, zone: Tag) -> Int { 0 }
     /// It did not come before.
     public func member(of client: IPAddress, pool: Tag) -> UInt64? { nil }
+    /// Nobody checks.
+    public func health(of member: UInt64, pool: Tag) -> MemberHealth? { nil }
     /// None.
     public func address(of client: UInt64, bridge: Tag) -> IPAddress? { nil }
     /// Nobody.

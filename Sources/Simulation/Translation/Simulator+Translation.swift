@@ -65,21 +65,32 @@ extension Simulator {
         } else if mayReturn || isRedirected(view) {
             guard lookUp(place, packet) else { return false }
         }
-        if let match = translating.match { return apply(match, place) }
+        if let match = translating.match, !mayBeginAnew(match) { return apply(match, place) }
         if let floating {
             guard lookUp(place, packet) else { return false }
+            if let match = translating.match { return apply(match, place) }
             return redirect(to: floating.target, port: nil, isFloating: true, "its floating address", place)
         }
         guard case .translate(let index) = run(view.pointee.destinationChain, place, 0) else {
+            if let match = translating.match { return apply(match, place) }
             return isLater || noteDirect(view, place, packet)
         }
         guard !isLater else { return refuse(.fragmentUnknown, place) }
         guard lookUp(place, packet) else { return false }
-        if let match = translating.match { return apply(match, place) }
         let target = view.pointee.targets[Int(index)]
+        if let match = translating.match {
+            guard target.kind == .pool, mayBeginAnew(match) else { return apply(match, place) }
+            // It is chosen for like any other that begins: the member of the last one may be down by now.
+            translating.match = nil
+        }
         if target.kind == .pool { return balance(target.pool, place, packet) }
         guard target.first.family == key.ipDestination.family else { return true }
         return redirect(to: target, place)
+    }
+
+    /// Whether the packet begins another connection on the ports of one that ends.
+    private func mayBeginAnew(_ match: TranslationMatch) -> Bool {
+        match.isEnding && match.side == .original && isOpening
     }
 
     /// Whether the packet may be the answer of a machine that connections are redirected to.
@@ -188,13 +199,17 @@ extension Simulator {
                 if let match = translating.match { return finish(match, place) }
             }
         }
+        // Members are checked from the router's own address, as they see it: they need no way to who checks.
+        let isCheck = fabric.ports[Int(place.inPort)].isMonitor
         let target: TargetRecord?
-        if case .translate(let index) = run(view.pointee.sourceChain, place, 0) {
+        if isCheck {
+            target = nil
+        } else if case .translate(let index) = run(view.pointee.sourceChain, place, 0) {
             target = view.pointee.targets[Int(index)]
         } else {
             target = nil
         }
-        if target == nil, !translating.isRedirected { return true }
+        if target == nil, !translating.isRedirected, !isCheck { return true }
         guard key.ipFragment != FragmentKind.later else { return refuse(.fragmentUnknown, place) }
         if !translating.isAsked {
             guard lookUp(place, packet, isLate: true) else { return false }
@@ -221,7 +236,7 @@ extension Simulator {
         } else if let target {
             wish = self.wish(target, tuple, place, toward: next)
             if wish == nil { return refuse(.notTranslatable, place) }
-        } else if place.inPort == place.outPort, !translating.isDirect {
+        } else if place.inPort == place.outPort && !translating.isDirect || fabric.ports[Int(place.inPort)].isMonitor {
             // The answer would go straight back, and say another source than was asked: a hairpin.
             wish = masquerade(tuple, .translation, place, toward: next)
         } else {
@@ -229,7 +244,7 @@ extension Simulator {
         }
         guard let wish else {
             // The client may have a connection to the same target by another of its addresses.
-            guard let port = state.sourcePort(keeping: tuple, zone: place.device) else {
+            guard let port = state.sourcePort(keeping: tuple, of: original, zone: place.device) else {
                 return refuse(.portsExhausted, place)
             }
             let isSame = port == tuple.sourcePort

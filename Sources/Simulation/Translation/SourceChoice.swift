@@ -70,9 +70,11 @@ extension TranslationTable {
     }
 
     /// A port of its own machine that a connection's source may keep, or become: towards its remote end it is no other's.
-    public mutating func port(keeping tuple: ConnectionTuple, zone: Tag) -> UInt16? {
+    ///
+    /// - Parameter original: what the connection's packets say as they come: one that begins anew has its port already.
+    public mutating func port(keeping tuple: ConnectionTuple, of original: ConnectionTuple, zone: Tag) -> UInt16? {
         var reply = tuple.reversed
-        if isFree(reply, zone: zone) { return tuple.sourcePort }
+        if isFree(reply, zone: zone) || record(reply, zone: zone)?.original == original { return tuple.sourcePort }
         if tuple.sourcePort == 0 { return nil }
         let start = Int(truncatingIfNeeded: mix(tuple.hash(seed), 0x51ed_270b_35ad_55f1) >> 33)
         for step in 0..<16 {

@@ -17,12 +17,15 @@ public struct TranslationMatch: Sendable, Hashable {
     public var reply: ConnectionTuple
     /// What the packet says.
     public var side: Side
+    /// Whether a side has said that it ends: a SYN begins another one.
+    public var isEnding: Bool
 
     /// A match.
-    public init(original: ConnectionTuple, reply: ConnectionTuple, side: Side) {
+    public init(original: ConnectionTuple, reply: ConnectionTuple, side: Side, isEnding: Bool = false) {
         self.original = original
         self.reply = reply
         self.side = side
+        self.isEnding = isEnding
     }
 }
 
@@ -126,7 +129,9 @@ public struct TranslationTable: ~Copyable {
         } else {
             return nil
         }
-        return TranslationMatch(original: slot.pointee.original, reply: slot.pointee.reply, side: side)
+        return TranslationMatch(
+            original: slot.pointee.original, reply: slot.pointee.reply, side: side,
+            isEnding: slot.pointee.life.isOver(for: 0x02))
     }
 
     /// The record of a connection, by what its packets say on either side.

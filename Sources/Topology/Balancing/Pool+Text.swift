@@ -112,7 +112,10 @@ extension VirtualAddress: CustomStringConvertible {
 extension Pool {
     /// What a plan tells of it.
     var fields: [(String, String)] {
-        [("algorithm", algorithm.rawValue), ("persistence", persistence.map { "\($0) s" } ?? "")]
+        [
+            ("algorithm", algorithm.rawValue), ("persistence", persistence.map { "\($0) s" } ?? ""),
+            ("monitor", monitor?.description ?? ""),
+        ]
             + members.map { ("member \($0.name)", "weight \($0.weight) \($0.state.rawValue)") }
     }
 }

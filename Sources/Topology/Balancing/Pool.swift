@@ -24,6 +24,8 @@ public struct Pool: Sendable, Equatable {
     public var persistence: UInt32?
     /// The servers.
     public var members: [PoolMember] = []
+    /// How they are checked; `nil`: they are not, and those that are up are taken to be there.
+    public var monitor: HealthMonitor?
 
     /// Members of one pool, at most.
     public static let membersPerPool = 1024

@@ -15,6 +15,21 @@ extension ByteWriter {
         }
     }
 
+    mutating func monitor(_ monitor: HealthMonitor) {
+        number(monitor.kind.code)
+        optional(monitor.port) { $0.number($1) }
+        text(monitor.path)
+        optional(monitor.host) { $0.text($1) }
+        list(monitor.statuses) { out, range in
+            out.number(range.lowerBound)
+            out.number(range.upperBound)
+        }
+        number(monitor.delay)
+        number(monitor.timeout)
+        number(monitor.rise)
+        number(monitor.fall)
+    }
+
     mutating func virtualAddresses(_ list: [VirtualAddress]) {
         self.list(list) { out, virtual in
             out.text(virtual.id)
@@ -48,6 +63,27 @@ extension ByteReader {
         return pool
     }
 
+    mutating func monitor() throws(MalformedBytes) -> HealthMonitor {
+        let code: UInt8 = try number()
+        guard let kind = HealthMonitor.Kind.allCases.first(where: { $0.code == code }) else {
+            throw MalformedBytes("a monitor of kind \(code), which a later version wrote")
+        }
+        var monitor = HealthMonitor(kind)
+        monitor.port = try flag() ? try number() : nil
+        monitor.path = try text()
+        monitor.host = try flag() ? try text() : nil
+        monitor.statuses = try list { reader throws(MalformedBytes) in
+            let (first, last): (UInt16, UInt16) = (try reader.number(), try reader.number())
+            guard first <= last else { throw MalformedBytes("statuses that end before they begin") }
+            return first...last
+        }
+        monitor.delay = try number()
+        monitor.timeout = try number()
+        monitor.rise = try number()
+        monitor.fall = try number()
+        return monitor
+    }
+
     mutating func virtualAddresses() throws(MalformedBytes) -> [VirtualAddress] {
         try list { reader throws(MalformedBytes) in
             VirtualAddress(
@@ -65,6 +101,18 @@ extension Pool.Algorithm {
         case .leastConnections: 2
         case .sourceHash: 3
         case .maglev: 4
+        }
+    }
+}
+
+extension HealthMonitor.Kind {
+    fileprivate var code: UInt8 {
+        switch self {
+        case .tcp: 1
+        case .http: 2
+        case .https: 3
+        case .udp: 4
+        case .ping: 5
         }
     }
 }

@@ -17,6 +17,7 @@ extension Topology {
                     name, "persistence is \(seconds) s", remedy: "use 1 to \(Pool.longestPersistence), or leave it out")
             )
         }
+        if let monitor = pool.monitor { check(monitor, of: pool, &found) }
         var seen: Set<String> = []
         for member in pool.members {
             let own = "\(name) member \(member.name)"
@@ -36,6 +37,38 @@ extension Topology {
                 found.append(
                     Problem(own, "weight is \(member.weight)", remedy: "use 0 to \(PoolMember.largestWeight)"))
             }
+        }
+    }
+
+    private func check(_ monitor: HealthMonitor, of pool: Pool, _ found: inout [Problem]) {
+        let name = "pool \(pool.path) monitor"
+        if !HealthMonitor.times.contains(monitor.delay) || !HealthMonitor.times.contains(monitor.timeout)
+            || monitor.timeout > monitor.delay
+        {
+            found.append(
+                Problem(
+                    name, "delay is \(monitor.delay) ms and timeout \(monitor.timeout) ms",
+                    remedy: "use 0.1 to 3600 seconds, and no timeout that is longer than the delay"))
+        }
+        if !HealthMonitor.counts.contains(monitor.rise) || !HealthMonitor.counts.contains(monitor.fall) {
+            found.append(
+                Problem(
+                    name, "rise is \(monitor.rise) and fall \(monitor.fall)",
+                    remedy: "use \(HealthMonitor.counts.lowerBound) to \(HealthMonitor.counts.upperBound)"))
+        }
+        if !HealthMonitor.isPath(monitor.path) || monitor.host.map({ !HealthMonitor.isHostName($0) }) ?? false
+            || monitor.statuses.isEmpty || monitor.statuses.count > 16
+        {
+            found.append(
+                Problem(
+                    name, "asks what can't be asked",
+                    remedy: "use a path such as /healthz, a host name, and up to 16 ranges of statuses"))
+        }
+        if monitor.hasPort, monitor.port == nil, let member = pool.members.first(where: { $0.port == nil }) {
+            found.append(
+                Problem(
+                    name, "does not know which port of member \(member.name) to ask",
+                    remedy: "say the monitor's port, or the member's"))
         }
     }
 
