@@ -183,8 +183,12 @@ extension Simulator {
             let out = fabric.floodPorts[Int(bridge.floodPortStart) + offset]
             if out == ingress { continue }
             let port = fabric.ports[Int(out)]
-            // Routers take no part in floods: their addresses were answered for, and nothing else concerns them.
-            if port.attachment == .peer, fabric.ports[Int(port.peer)].isRouter { continue }
+            // Routers take no part in floods: their addresses were answered for, and nothing else concerns them but that a
+            // neighbor is elsewhere.
+            if port.attachment == .peer, fabric.ports[Int(port.peer)].isRouter {
+                if !bridge.isVLANAware || port.vlan == vlan { overhear(port.peer) }
+                continue
+            }
             guard setTag(for: port, vlan) else { continue }
             let place = FilterPlace(inPort: ingress, outPort: out, device: bridge.tag)
             if passes(bridge.outbound, place, at: out, packet) { leave(out, from: ingress, packet) }

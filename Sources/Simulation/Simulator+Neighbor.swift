@@ -109,6 +109,35 @@ extension Simulator {
             from: index)
     }
 
+    /// A frame for all says where an address is: a router that asked for it before goes by that (RFC 826, RFC 4861 section
+    /// 7.2.5), as when an address that several machines stand for goes to another one. What it does not know it asks for when
+    /// it is needed.
+    mutating func overhear(_ index: Int32) {
+        let (address, mac): (IPAddress, MACAddress)
+        if key.etherType == EtherType.arp {
+            guard let sender = key.ipSource.v4, key.ipProtocol == 1 || key.ipProtocol == 2 else { return }
+            (address, mac) = (IPAddress(sender), key.arpSource)
+        } else if key.etherType == EtherType.ipv6 {
+            verdict.mask.include(.ipProtocol)
+            guard key.ipProtocol == IPProtocol.icmpv6 else { return }
+            verdict.mask.include(.ipFragment)
+            verdict.mask.include(.sourcePort)
+            guard key.ipFragment == FragmentKind.none, key.sourcePort == UInt16(ICMPv6.neighborAdvertisement) else {
+                return
+            }
+            // What it says no flow tells apart.
+            verdict.isCacheable = false
+            guard key.ipTTL == 255 else { return }
+            (address, mac) = (IPAddress(key.ndTarget), key.arpTarget)
+        } else {
+            return
+        }
+        switch state.neighbor(address, port: fabric.ports[Int(index)].tag) {
+        case .unknown, .at(mac): return
+        case .at, .unreachable: learnNeighbor(address, mac, owner: index)
+        }
+    }
+
     /// Neighbor discovery that reaches a router port. True when the packet was such a message.
     mutating func routerND(_ index: Int32, _ port: PortRecord) -> Bool {
         verdict.mask.include(.ipProtocol)

@@ -314,4 +314,43 @@ import Wire
             }
         }
     }
+
+    @Test(arguments: [false, true])
+    func `a router goes by what is announced of a neighbor that it asked for, and learns nothing else of it`(isV6: Bool)
+        throws
+    {
+        let host = Host(
+            topology: try draw(
+                Drawings.threeNetworks.replacing(
+                    "    routers:\n",
+                    with: """
+                            routers:
+                              gw: { links: [{ bridge: a, address: [10.0.1.1/24, "fd00:1::1/64"] }, { bridge: b, address: 10.0.2.1/24 }] }
+
+                        """)), state: TableState())
+        let shared = address(isV6 ? "fd00:1::100" : "10.0.1.100")
+        let mac = MACAddress(bits: 0x0e11)
+        let port = Simulation.Tag.port(try #require(PortPath("t/gw/a")))
+        func announce() {
+            let frame: [UInt8]
+            if let v6 = shared.v6 {
+                frame = Frame.neighborAdvertisement(
+                    target: v6, mac: mac, etherDestination: .multicast(for: .allNodes), destination: .allNodes,
+                    solicited: false, isRouter: false)
+            } else {
+                let own = shared.v4 ?? IPv4Address(bits: 0)
+                frame = Frame.arp(operation: 1, sender: (mac, own), target: (.zero, own), etherDestination: .broadcast)
+            }
+            let verdict = host.send(frame, at: "t/a/one")
+            for learned in verdict.learned { host.state.learn(learned) }
+            #expect(!verdict.isCacheable)
+        }
+        announce()
+        #expect(host.state.neighbor(shared, port: port) == .unknown)
+        for known in [NeighborState.at(MACAddress(bits: 0x0e22)), .unreachable] {
+            host.state.set(known, shared, port: port)
+            announce()
+            #expect(host.state.neighbor(shared, port: port) == .at(mac))
+        }
+    }
 }
