@@ -70,6 +70,15 @@ extension BridgeResource {
                 throw .invalid("\(path) dhcp", "\(error.field) \(error.reason)", error.remedy)
             }
         }
+        for network in ra ?? [] {
+            let fields = network.sorted { $0.key < $1.key }.map { (name: $0.key, values: $0.value) }
+            let standard = bridge.subnets.first { $0.family == .ipv6 }
+            do throws(RuleMistake) {
+                bridge.advertised.append(try AdvertisedPrefix(reading: fields, standard: standard))
+            } catch {
+                throw .invalid("\(path) ra", "\(error.field) \(error.reason)", error.remedy)
+            }
+        }
         return .bridge(bridge)
     }
 }

@@ -17,6 +17,8 @@ public struct BridgeResource: Codable, Sendable, Equatable {
     public var outbound: String?
     /// Addresses that it gives to machines, by network: fields and values as in a manifest.
     public var dhcp: [[String: [String]]]?
+    /// IPv6 networks that it tells machines of, as in a manifest.
+    public var ra: [[String: [String]]]?
     /// The key of its floods in tunnels; given by the cluster.
     public var floodKey: UInt32?
     /// The revision that made it.
@@ -194,6 +196,11 @@ public enum Resource: Sendable, Equatable, Encodable {
                     dhcp: bridge.dhcp.isEmpty
                         ? nil
                         : bridge.dhcp.map {
+                            Dictionary(uniqueKeysWithValues: $0.fields.map { ($0.name, $0.values) })
+                        },
+                    ra: bridge.advertised.isEmpty
+                        ? nil
+                        : bridge.advertised.map {
                             Dictionary(uniqueKeysWithValues: $0.fields.map { ($0.name, $0.values) })
                         }, floodKey: bridge.floodKey, created: version?.created,
                     revision: version?.modified))

@@ -29,6 +29,10 @@ enum Schemas {
                         "dhcp", .array(.map(.array(.string()))),
                         "Addresses that it gives to machines, by network, as in a manifest: \(DHCPSubnet.fieldNames.joined(separator: ", "))."
                     ),
+                    Property(
+                        "ra", .array(.map(.array(.string()))),
+                        "IPv6 networks that it tells machines of, as in a manifest: \(AdvertisedPrefix.fieldNames.joined(separator: ", "))."
+                    ),
                     Property("floodKey", .integer(0...0xff_ffff), "The key of its floods in tunnels. Not read."),
                 ] + versions())
         case .router:

@@ -46,6 +46,7 @@ extension PacketThread {
         decide(waiting.takeDue(now: now), isOver: true, thread)
         removeProvisional(thread)
         releaseStrays(thread)
+        advertise(thread)
         var silent: Set<Tag> = []
         for due in lot.due(now: now) {
             switch due {
@@ -80,6 +81,7 @@ extension PacketThread {
         self.epoch = epoch
         ruleCounts.forgetPlaces()
         simulator = Simulator(fabric: epoch.fabric, state: state)
+        noteAdvertisements()
         decideAgain(flows.flows(with: changed), thread)
         if installsStanding { installStanding(thread) }
         releaseStrays(thread)

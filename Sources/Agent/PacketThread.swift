@@ -88,6 +88,8 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
     /// What rules matched.
     var ruleCounts = RuleCounts()
     var nextExpiry: UInt64 = 0
+    /// What machines were told of routers, and when they are told again.
+    var advertised: (programs: Set<ObjectIdentifier>, next: UInt64) = ([], .max)
     /// Flows that carried nothing for a while, and are removed.
     var idle: [FlowID] = []
     var now: UInt64 = 0

@@ -31,4 +31,31 @@ extension ManifestReader {
         }
         return list
     }
+
+    /// `ra` of a bridge: `true` for its IPv6 networks, or what is said of one network or of several.
+    mutating func readAdvertised(_ node: Node, _ bridge: Bridge) -> [AdvertisedPrefix] {
+        let own = bridge.subnets.filter { $0.family == .ipv6 }
+        let object = "\(bridge.path) ra"
+        if node.mapping == nil, node.sequence == nil {
+            guard let isOn = yaml.bool(node, object, "ra"), isOn else { return [] }
+            if own.isEmpty {
+                yaml.mistake(
+                    node, object, "has no network", "give the bridge a subnet, or write ra: { prefix: \"fd00:1::/64\" }"
+                )
+            }
+            return own.map { AdvertisedPrefix($0) }
+        }
+        var list: [AdvertisedPrefix] = []
+        for item in yaml.items(node) {
+            let (fields, nodes) = readFields(item, object, AdvertisedPrefix.fieldNames)
+            do throws(RuleMistake) {
+                let one = try AdvertisedPrefix(reading: fields, standard: own.first)
+                yaml.note("\(object) \(one.prefix)", at: item)
+                list.append(one)
+            } catch {
+                yaml.mistake(nodes[error.field] ?? item, object, "\(error.field) \(error.reason)", error.remedy)
+            }
+        }
+        return list
+    }
 }

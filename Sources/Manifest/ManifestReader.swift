@@ -167,9 +167,9 @@ public struct ManifestReader {
 
     private mutating func readBridge(_ path: DevicePath, _ node: Node) {
         var bridge = Bridge(path: path)
-        var dhcp: Node?
+        var (dhcp, advertised): (Node?, Node?)
         for field in yaml.entries(
-            node, path.description, known: ["subnet", "enabled", "ports", "links", "inbound", "outbound", "dhcp"])
+            node, path.description, known: ["subnet", "enabled", "ports", "links", "inbound", "outbound", "dhcp", "ra"])
         {
             switch field.key {
             case "subnet":
@@ -179,12 +179,14 @@ public struct ManifestReader {
             case "enabled": bridge.isEnabled = yaml.bool(field.value, path.description, "enabled") ?? true
             case "links": for item in yaml.items(field.value) { bridgeLinks.append((path, item)) }
             case "dhcp": dhcp = field.value
+            case "ra": advertised = field.value
             case "inbound", "outbound": readFilter(field.key, field.value, path.description, &bridge.filters)
             default: readPorts(field.value, path, .bridge)
             }
         }
         // What it gives follows from what lives on it, wherever that is said.
         if let dhcp { bridge.dhcp = readDHCP(dhcp, bridge) }
+        if let advertised { bridge.advertised = readAdvertised(advertised, bridge) }
         topology.bridges[path] = bridge
     }
 

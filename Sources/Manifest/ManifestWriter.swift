@@ -90,16 +90,21 @@ public enum ManifestWriter {
                 line(4, "subnet: [\(bridge.subnets.map { "\"\($0)\"" }.joined(separator: ", "))]")
             }
             writeFilters(bridge.filters)
-            if !bridge.dhcp.isEmpty { line(4, "dhcp:") }
-            for subnet in bridge.dhcp {
-                let parts = subnet.fields.map { field in
-                    "\(field.name): [\(field.values.map(Writer.inQuotes).joined(separator: ", "))]"
-                }
-                line(5, "- { \(parts.joined(separator: ", ")) }")
-            }
+            writeNetworks("dhcp", bridge.dhcp.map(\.fields))
+            writeNetworks("ra", bridge.advertised.map(\.fields))
             writePorts(path)
             if bridge.isEnabled, bridge.subnets.isEmpty, text.hasSuffix("\(quoted(path.name)):\n") {
                 text = String(text.dropLast()) + " {}\n"
+            }
+        }
+
+        private mutating func writeNetworks(_ key: String, _ list: [[(name: String, values: [String])]]) {
+            if !list.isEmpty { line(4, "\(key):") }
+            for fields in list {
+                let parts = fields.map { field in
+                    "\(field.name): [\(field.values.map(Writer.inQuotes).joined(separator: ", "))]"
+                }
+                line(5, "- { \(parts.joined(separator: ", ")) }")
             }
         }
 

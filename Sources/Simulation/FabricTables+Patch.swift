@@ -140,6 +140,7 @@ extension FabricTables {
         bridges[Int(index)].floodHostCount = 0
         linksOfBridge[index] = nil
         dhcp[index] = nil
+        advertisements[index] = nil
         portsOfBridge[Int(index)] = []
         indexOfBridge[path] = nil
         freeBridges.append(index)

@@ -50,6 +50,8 @@ struct FabricTables: Sendable {
     var linksOfBridge: [Int32: [Int32]] = [:]
     /// What bridges tell machines of addresses, by bridge.
     var dhcp: [Int32: DHCPProgram] = [:]
+    /// What bridges tell machines of routers, by index.
+    var advertisements: [Int32: AdvertisementProgram] = [:]
     var freePorts: [Int32] = []
     var freeBridges: [Int32] = []
     var freeRouters: [Int32] = []
@@ -287,14 +289,12 @@ struct FabricTables: Sendable {
         waste += Self.put(near, &floodPorts, &record.floodPortStart, &record.floodPortCount)
         waste += Self.put(far, &floodHosts, &record.floodHostStart, &record.floodHostCount)
         bridges[Int(index)] = record
-        if dhcp[index] != nil || !bridge.dhcp.isEmpty { fillDHCP(index, bridge) }
+        if dhcp[index] != nil || advertisements[index] != nil || !bridge.dhcp.isEmpty || !bridge.advertised.isEmpty {
+            fillServices(index, bridge)
+        }
     }
 
-    private mutating func fillDHCP(_ index: Int32, _ bridge: Bridge) {
-        guard !bridge.dhcp.isEmpty else {
-            dhcp[index] = nil
-            return
-        }
+    private mutating func fillServices(_ index: Int32, _ bridge: Bridge) {
         let routers = portsOfBridge[Int(index)].map { ports[Int($0)] }
             .filter { $0.attachment == .peer && $0.vlan == 0 && ports[Int($0.peer)].isRouter }
             .map { port in
@@ -304,7 +304,11 @@ struct FabricTables: Sendable {
                     mac: far.mac)
             }
         let mtu = hosts.filter(\.isReachable).map { Int($0.mtu) }.min() ?? 1500
-        dhcp[index] = DHCPProgram(bridge, routers, mtu: mtu, hosts: Array(hostNames), local: localHost)
+        dhcp[index] =
+            bridge.dhcp.isEmpty
+            ? nil : DHCPProgram(bridge, routers, mtu: mtu, hosts: Array(hostNames), local: localHost)
+        advertisements[index] =
+            bridge.advertised.isEmpty ? nil : AdvertisementProgram(bridge, routers, mtu: mtu)
     }
 
     /// Puts a run where the one before lay, or at the end if it is longer. Returns how many places that leaves unused.

@@ -223,6 +223,11 @@ public struct Simulator: ~Copyable {
             guard passesGuard(port, at: index, packet) else { return }
         }
         if !fabric.tables.dhcp.isEmpty, !port.isRouter, index == ingressPort, answerDHCP(index, port, packet) { return }
+        if !fabric.tables.advertisements.isEmpty, !port.isRouter, index == ingressPort,
+            answerRouterSolicitation(index, port)
+        {
+            return
+        }
         if port.sends >= 0 {
             let place = FilterPlace(inPort: index, outPort: -1, device: device)
             guard passes(port.sends, place, at: index, packet) else { return }

@@ -15,6 +15,8 @@ public struct Bridge: Sendable, Equatable {
     public var filters = Filters()
     /// Addresses that it gives to machines, by network.
     public var dhcp: [DHCPSubnet] = []
+    /// IPv6 networks that it tells machines of.
+    public var advertised: [AdvertisedPrefix] = []
 
     /// A bridge without networks.
     public init(path: DevicePath) { self.path = path }

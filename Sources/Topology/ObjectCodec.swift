@@ -10,7 +10,8 @@ extension TopologyObject {
 
     private var format: UInt8 {
         switch self {
-        case .bridge(let bridge): bridge.dhcp.isEmpty ? bridge.filters.isEmpty ? 1 : 2 : 3
+        case .bridge(let bridge):
+            !bridge.advertised.isEmpty ? 4 : bridge.dhcp.isEmpty ? bridge.filters.isEmpty ? 1 : 2 : 3
         case .router(let router):
             router.translation.isEmpty
                 ? router.filters.isEmpty ? 1 : 2 : router.translation.virtual.isEmpty ? 3 : 4
@@ -35,6 +36,7 @@ extension TopologyObject {
             out.number(bridge.floodKey)
             if format > 1 { out.filters(bridge.filters) }
             if format > 2 { out.dhcp(bridge.dhcp) }
+            if format > 3 { out.advertised(bridge.advertised) }
         case .router(let router):
             out.path(router.path)
             out.flag(router.isEnabled)
@@ -92,6 +94,7 @@ extension TopologyObject {
             bridge.floodKey = try reader.number()
             if format > 1 { bridge.filters = try reader.filters() }
             if format > 2 { bridge.dhcp = try reader.dhcp() }
+            if format > 3 { bridge.advertised = try reader.advertised() }
             self = .bridge(bridge)
         case .router:
             var router = Router(path: try reader.devicePath())

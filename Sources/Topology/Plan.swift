@@ -125,13 +125,8 @@ extension TopologyObject {
                 ("enabled", bridge.isEnabled ? "true" : "false"),
                 ("subnet", bridge.subnets.map(\.description).joined(separator: ", ")),
             ] + bridge.filters.fields
-                + bridge.dhcp.map { subnet in
-                    (
-                        "dhcp \(subnet.subnet)",
-                        subnet.fields.dropFirst().map { "\($0.name) \($0.values.joined(separator: ", "))" }
-                            .joined(separator: "; ")
-                    )
-                }
+                + bridge.dhcp.map { ("dhcp \($0.subnet)", TopologyObject.words($0.fields)) }
+                + bridge.advertised.map { ("ra \($0.prefix)", TopologyObject.words($0.fields)) }
         case .router(let router):
             return [
                 ("enabled", router.isEnabled ? "true" : "false"),
@@ -170,6 +165,11 @@ extension TopologyObject {
         case .addressGroup(let group):
             return [("addresses", group.members.sorted().map(\.description).joined(separator: ", "))]
         }
+    }
+
+    /// What is said of a network besides which it is.
+    private static func words(_ fields: [(name: String, values: [String])]) -> String {
+        fields.dropFirst().map { "\($0.name) \($0.values.joined(separator: ", "))" }.joined(separator: "; ")
     }
 
     /// What is worth saying of a new object.

@@ -125,6 +125,7 @@ extension Topology {
             guard let bridge = bridges[path] else { continue }
             checkFilters(bridge.filters, of: path, tenant: path.tenant, &found)
             if !bridge.dhcp.isEmpty { checkDHCP(of: bridge, &found) }
+            if !bridge.advertised.isEmpty { checkAdvertised(of: bridge, &found) }
         }
         for path in touchedChains { if let chain = chains[path] { check(chain, &found) } }
         for tenant in Set(touchedChains.map(\.tenant)) { checkJumps(of: tenant, &found) }

@@ -56,13 +56,13 @@ extension UnsafeMutableRawBufferPointer {
 extension [UInt8] {
     /// Appends a network-order integer; for packets that the slow path makes.
     @inlinable
-    mutating func append(network value: some FixedWidthInteger) {
+    package mutating func append(network value: some FixedWidthInteger) {
         Swift.withUnsafeBytes(of: value.bigEndian) { append(contentsOf: $0) }
     }
 
     /// Appends the low 48 bits, most significant byte first.
     @inlinable
-    mutating func append(mac: MACAddress) {
+    package mutating func append(mac: MACAddress) {
         append(network: UInt16(truncatingIfNeeded: mac.bits >> 32))
         append(network: UInt32(truncatingIfNeeded: mac.bits))
     }

@@ -23,6 +23,8 @@ public struct IPv6Address: Hashable, Sendable, Comparable {
     public static let unspecified = IPv6Address(high: 0, low: 0)
     /// `ff02::1`, all nodes of the link.
     public static let allNodes = IPv6Address(high: 0xff02 << 48, low: 1)
+    /// `ff02::2`, all routers of the link.
+    public static let allRouters = IPv6Address(high: 0xff02 << 48, low: 2)
 
     /// ff00::/8.
     @inlinable public var isMulticast: Bool { high >> 56 == 0xff }

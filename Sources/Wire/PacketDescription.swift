@@ -7,6 +7,7 @@
 ///     udp to [fd00::2]:53 length 1400
 ///     arp who-has 10.0.1.1
 ///     dhcp
+///     rs
 public struct PacketDescription: Sendable, Equatable {
     /// What kind of packet.
     public enum Kind: Sendable, Equatable {
@@ -20,8 +21,10 @@ public struct PacketDescription: Sendable, Equatable {
         case arp
         /// A machine asks for an address.
         case dhcp
+        /// A machine asks for IPv6 routers.
+        case routerSolicitation
     }
-    /// Echo request, TCP, UDP, ARP or DHCP.
+    /// Echo request, TCP, UDP, ARP, DHCP or router solicitation.
     public var kind = Kind.icmp
     /// Source; the port's own unless said.
     public var source: IPAddress?
@@ -50,7 +53,7 @@ public struct PacketDescription: Sendable, Equatable {
 
     /// How to describe a packet, for error messages and help.
     public static let usage = """
-        icmp to ADDRESS | tcp|udp [ADDRESS:PORT >] ADDRESS:PORT | tcp|udp to ADDRESS:PORT | arp who-has ADDRESS | dhcp, \
+        icmp to ADDRESS | tcp|udp [ADDRESS:PORT >] ADDRESS:PORT | tcp|udp to ADDRESS:PORT | arp who-has ADDRESS | dhcp | rs, \
         then any of: from ADDRESS, ttl N, length BYTES, vlan ID, eth-src MAC, eth-dst MAC
         """
 
@@ -75,9 +78,14 @@ public struct PacketDescription: Sendable, Equatable {
             destination = IPAddress(IPv4Address(bits: .max))
             source = IPAddress(IPv4Address(bits: 0))
             (sourcePort, destinationPort) = (DHCPMessage.clientPort, DHCPMessage.serverPort)
+        case "rs":
+            kind = .routerSolicitation
+            destination = IPAddress(IPv6Address.allRouters)
+            source = IPAddress(IPv6Address.unspecified)
+            ttl = 255
         default: throw fail("\"\(first)\" is no kind of packet")
         }
-        var hasDestination = kind == .dhcp
+        var hasDestination = kind == .dhcp || kind == .routerSolicitation
         while let word = words.popFirst() {
             switch word.lowercased() {
             case "to", ">", "who-has":
@@ -167,6 +175,10 @@ public struct PacketDescription: Sendable, Equatable {
             frame = Frame.udp(
                 etherSource: etherSource, etherDestination: etherDestination, source: source, destination: destination,
                 sourcePort: sourcePort, destinationPort: destinationPort, ttl: ttl, data: message.encoded([]))
+        case .routerSolicitation:
+            frame = Frame.icmp(
+                etherSource: etherSource, etherDestination: etherDestination, source: source, destination: destination,
+                type: ICMPv6.routerSolicitation, code: 0, data: [], ttl: ttl)
         case .tcp:
             frame = Frame.tcp(
                 etherSource: etherSource, etherDestination: etherDestination, source: source, destination: destination,

@@ -42,6 +42,7 @@ run "hosts that die and come back" bash "$here/Tests/Lab/failing.sh" "$work/selv
 run "floods of one tenant, and a group of thousands that changes" bash "$here/Tests/Lab/flood.sh" "$work/selvage"
 run "a machine that moves to another host" bash "$here/Tests/Lab/migrate.sh" "$work/selvage"
 run "machines that ask for addresses" bash "$here/Tests/Lab/dhcp.sh" "$work/selvage"
+run "machines that make themselves addresses" bash "$here/Tests/Lab/slaac.sh" "$work/selvage"
 run "a storm of questions for addresses" bash "$here/Tests/Lab/storm.sh" "$work/selvage"
 run "an address that two machines stand for" bash "$here/Tests/Lab/failover.sh" "$work/selvage"
 run "members that are checked, and die" bash "$here/Tests/Lab/health.sh" "$work/selvage"

@@ -150,6 +150,13 @@ public struct TopologyChanges {
             if Bool.random(using: &random) { subnet.routes = [DHCPRoute(self.subnet(serial + 1).network, via: own(4))] }
             if Bool.random(using: &random) { subnet.options = [43: [0, UInt8(serial & 0xff)], 66: [65, 34, 92]] }
             topology.bridges[bridge]?.dhcp = Int.random(in: 0...3, using: &random) == 0 ? [] : [subnet]
+            var advertised = AdvertisedPrefix(
+                Prefix(IPAddress(high: 0xfd00_0001_0000_0000, low: 0, family: .ipv6), length: 64))
+            advertised.isRouted = Bool.random(using: &random)
+            advertised.search = Bool.random(using: &random) ? ["example.com"] : []
+            if Bool.random(using: &random) { advertised.mtu = 1400 }
+            if Bool.random(using: &random) { advertised.nameServers = [advertised.prefix.address] }
+            topology.bridges[bridge]?.advertised = Int.random(in: 0...2, using: &random) == 0 ? [] : [advertised]
         case 27, 28:
             var pool = Pool(path: DevicePath(tenant: "t", name: "p\(Int.random(in: 0...1, using: &random))"))
             pool.algorithm = Pool.Algorithm.allCases.randomElement(using: &random) ?? .maglev

@@ -16,6 +16,8 @@ import Wire
         #expect(six.destination == IPAddress("fd00::2"))
         #expect(six.destinationPort == 53)
         #expect(try PacketDescription(parsing: "arp who-has 10.0.0.1").kind == .arp)
+        let routers = try PacketDescription(parsing: "rs")
+        #expect(routers.destination == IPAddress("ff02::2") && routers.source == IPAddress("::") && routers.ttl == 255)
         let asks = try PacketDescription(parsing: "dhcp vlan 3")
         let frame = asks.frame(
             etherSource: MACAddress(bits: 0x0e00_0000_0001), etherDestination: .broadcast,

@@ -116,7 +116,7 @@ final class DHCPProgram: Sendable {
     }
 
     /// A name as labels (RFC 1035 section 3.1).
-    private static func labels(_ name: String) -> [UInt8] {
+    static func labels(_ name: String) -> [UInt8] {
         name.split(separator: ".").flatMap { [UInt8(min(63, $0.utf8.count))] + Array($0.utf8.prefix(63)) } + [0]
     }
 }

@@ -86,7 +86,7 @@ extension DHCPSubnet {
     }
 
     /// A name with dots (RFC 1035 section 2.3.1).
-    private static func domain(_ text: String) -> String? {
+    static func domain(_ text: String) -> String? {
         let labels = text.split(separator: ".", omittingEmptySubsequences: false)
         let isName = labels.allSatisfy { label in
             (1...63).contains(label.utf8.count)

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+import Topology
+import Wire
+
+/// Router advertisements of a bridge (RFC 4861 section 4.2), put together from what is said of it and the routers on it.
+final class AdvertisementProgram: Sendable {
+    /// What one router says, or the bridge itself of networks where no router is.
+    struct Speaker: Sendable {
+        var mac: MACAddress
+        var source: IPv6Address
+        /// Hop limit, flags and the router's lifetime.
+        var head: UInt32
+        /// Times and options.
+        var data: [UInt8]
+
+        /// The advertisement as a frame.
+        func frame(to mac: MACAddress, _ destination: IPv6Address) -> [UInt8] {
+            Frame.icmp(
+                etherSource: self.mac, etherDestination: mac, source: IPAddress(source),
+                destination: IPAddress(destination), type: ICMPv6.routerAdvertisement, code: 0, rest: head, data: data,
+                ttl: 255)
+        }
+    }
+
+    let speakers: [Speaker]
+
+    /// How long machines go by what a router says, seconds: three times the longest time between two advertisements (section
+    /// 6.2.1).
+    static let lifetime: UInt32 = 1800
+    /// The longest time between two that nobody asked for, seconds.
+    static let interval: UInt32 = 600
+
+    init(_ bridge: Bridge, _ routers: [DHCPProgram.RouterPort], mtu: Int) {
+        var speakers: [Speaker] = []
+        var left = bridge.advertised
+        for port in routers {
+            let own = bridge.advertised.filter { one in port.addresses.contains { one.prefix.contains($0.address) } }
+            if own.isEmpty { continue }
+            left.removeAll { one in own.contains { $0.prefix == one.prefix } }
+            speakers.append(
+                Speaker(port.mac, own, mtu: mtu, lifetime: own.contains(where: \.isRouted) ? Self.lifetime : 0))
+        }
+        if !left.isEmpty {
+            let mac = MACAddress(bits: 0x0e00_0000_0000 | stableHash("ra \(bridge.path)") & 0xff_ffff_ffff)
+            speakers.append(Speaker(mac, left, mtu: mtu, lifetime: 0))
+        }
+        self.speakers = speakers
+    }
+}
+
+extension AdvertisementProgram.Speaker {
+    fileprivate init(_ mac: MACAddress, _ prefixes: [AdvertisedPrefix], mtu: Int, lifetime: UInt32) {
+        self.mac = mac
+        source = .linkLocal(for: mac)
+        // Hop limit 64, no flags.
+        head = 64 << 24 | lifetime
+        // Reachable time and retransmission timer are the machines' own.
+        data = [UInt8](repeating: 0, count: 8)
+        data += [1, 1]
+        data.append(mac: mac)
+        let size = prefixes.compactMap(\.mtu).min() ?? mtu
+        data += [5, 1, 0, 0]
+        data.append(network: UInt32(min(max(size, 1280), 65_535)))
+        for one in prefixes {
+            // On link, and where machines can for themselves (section 4.6.2).
+            data += [3, 4, UInt8(one.prefix.length), one.prefix.length == 64 ? 0xc0 : 0x80]
+            data.append(network: one.lifetime)
+            data.append(network: one.lifetime / 2)
+            data.append(network: UInt32(0))
+            data.append(network: one.prefix.address.high)
+            data.append(network: one.prefix.address.low)
+        }
+        var servers: [IPAddress] = []
+        var search: [String] = []
+        for one in prefixes {
+            for server in one.nameServers where !servers.contains(server) { servers.append(server) }
+            for domain in one.search where !search.contains(domain) { search.append(domain) }
+        }
+        servers = Array(servers.prefix(AdvertisedPrefix.entries))
+        if !servers.isEmpty {
+            data += [25, UInt8(1 + 2 * servers.count), 0, 0]
+            data.append(network: AdvertisementProgram.lifetime)
+            for server in servers {
+                data.append(network: server.high)
+                data.append(network: server.low)
+            }
+        }
+        // An option's length has 8 bits, of 8 bytes each.
+        var names: [UInt8] = []
+        for domain in search.prefix(AdvertisedPrefix.entries) where names.count < 1024 {
+            names += DHCPProgram.labels(domain)
+        }
+        if !names.isEmpty {
+            while names.count % 8 != 0 { names.append(0) }
+            data += [31, UInt8(1 + names.count / 8), 0, 0]
+            data.append(network: AdvertisementProgram.lifetime)
+            data += names
+        }
+    }
+}
+
+extension Simulator {
+    /// Answers a machine that asks for routers, before anything filters. True when that was the end of the frame.
+    mutating func answerRouterSolicitation(_ index: Int32, _ port: PortRecord) -> Bool {
+        guard let program = fabric.tables.advertisements[port.device], fabric.bridges[Int(port.device)].isEnabled,
+            key.etherType == EtherType.ipv6
+        else { return false }
+        verdict.tags.append(fabric.bridges[Int(port.device)].stationsTag)
+        // Networks of VLANs have none.
+        verdict.mask.bits.words[8] |= UInt64(0x1000) << 48
+        guard !key.hasVLAN, port.vlan == 0 else { return false }
+        verdict.mask.include(.etherDestination)
+        guard key.etherDestination == .multicast(for: .allRouters) else { return false }
+        verdict.mask.include(.ipProtocol)
+        guard key.ipProtocol == IPProtocol.icmpv6 else { return false }
+        verdict.mask.include(.ipFragment)
+        verdict.mask.include(.sourcePort)
+        guard key.ipFragment == FragmentKind.none, key.sourcePort == UInt16(ICMPv6.routerSolicitation) else {
+            return false
+        }
+        verdict.isCacheable = false
+        guard key.ipTTL == 255, let source = key.ipSource.v6, !key.etherSource.isGroup, key.etherSource != .zero else {
+            drop(.malformed, at: index)
+            return true
+        }
+        for speaker in program.speakers {
+            if isTracing { note("ra", Int(index), "asked for routers: told by \(speaker.source)") }
+            answer(
+                source.isUnspecified
+                    ? speaker.frame(to: .multicast(for: .allNodes), .allNodes)
+                    : speaker.frame(to: key.etherSource, source), from: index)
+        }
+        return true
+    }
+}
+
+extension Fabric {
+    /// What each port of this host is to be told of routers now and then.
+    public var advertisements: [(port: PortIndex, frames: [[UInt8]])] {
+        if tables.advertisements.isEmpty { return [] }
+        return localPorts.compactMap { index in
+            let port = ports[Int(index.value)]
+            guard !port.isRouter, port.isEnabled, port.vlan == 0, bridges[Int(port.device)].isEnabled,
+                let program = tables.advertisements[port.device]
+            else { return nil }
+            return (index, program.speakers.map { $0.frame(to: .multicast(for: .allNodes), .allNodes) })
+        }
+    }
+
+    /// Tells whether advertisements are others than they were.
+    public var advertisementPrograms: Set<ObjectIdentifier> {
+        Set(tables.advertisements.values.map { ObjectIdentifier($0) })
+    }
+
+    /// The longest time between two advertisements that nobody asked for, nanoseconds.
+    public static let advertisementInterval = UInt64(AdvertisementProgram.interval) * 1_000_000_000
+}

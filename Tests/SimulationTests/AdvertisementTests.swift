@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+import Simulation
+import TestSupport
+import Testing
+import Topology
+import Wire
+
+/// What machines are told of routers.
+@Suite struct AdvertisementTests {
+    private func host(_ advertised: String) throws -> Host {
+        let drawing = Drawings.threeNetworks.replacing("      a:\n", with: "      a:\n        ra: \(advertised)\n")
+            .replacing(
+                "    routers:\n",
+                with: """
+                        routers:
+                          gw: { links: [{ bridge: a, address: [10.0.1.1/24, "fd00:1::1/64"] }, { bridge: b, address: 10.0.2.1/24 }] }
+
+                    """)
+        return Host(topology: try draw(drawing), state: TableState())
+    }
+
+    private func ask(_ host: Host, from source: String, hops: UInt8 = 255, at name: String = "t/a/one") -> Verdict {
+        let all = IPv6Address.allRouters
+        return host.send(
+            Frame.icmp(
+                etherSource: host.mac(name), etherDestination: .multicast(for: all), source: address(source),
+                destination: IPAddress(all), type: ICMPv6.routerSolicitation, code: 0, data: [], ttl: hops), at: name)
+    }
+
+    /// Options of an advertisement, behind Ethernet, IPv6 and its own head.
+    private func options(_ frame: [UInt8]) -> [UInt8: [[UInt8]]] {
+        var found: [UInt8: [[UInt8]]] = [:]
+        var at = 14 + 40 + 16
+        while at + 2 <= frame.count, frame[at + 1] > 0 {
+            let end = at + Int(frame[at + 1]) * 8
+            found[frame[at], default: []].append(Array(frame[(at + 2)..<end]))
+            at = end
+        }
+        #expect(at == frame.count, "options end where the packet does")
+        return found
+    }
+
+    @Test func `a machine that asks is told its network, its router, what fits and who knows names`() throws {
+        let host = try host(
+            "{ prefix: \"fd00:1::/64\", dns: [\"fd00:1::53\", \"fd00:1::54\"], search: example.com, mtu: 1400, lifetime: 7200 }"
+        )
+        let verdict = ask(host, from: "fe80::1")
+        let out = try #require(host.answers(verdict).first)
+        #expect(out.place == "t/a/one")
+        let message = Array(out.frame[54...])
+        var sum = InternetChecksum.pseudoHeader(
+            source: out.key.ipSource, destination: out.key.ipDestination, ipProtocol: IPProtocol.icmpv6,
+            length: message.count)
+        message.withUnsafeBytes { sum.add($0) }
+        #expect(sum.value == 0)
+        let router = host.mac("t/gw/a")
+        #expect(out.key.etherSource == router && out.key.etherDestination == host.mac("t/a/one"))
+        #expect(out.key.ipSource == IPAddress(IPv6Address.linkLocal(for: router)))
+        #expect(out.key.ipDestination == address("fe80::1") && out.key.ipTTL == 255)
+        // Hop limit 64, neither managed nor other, half an hour.
+        #expect(Array(out.frame[58..<62]) == [64, 0, 1800 >> 8, 1800 & 0xff])
+        let said = options(out.frame)
+        #expect(said[5] == [[0, 0, 0, 0, 1400 >> 8, 1400 & 0xff]])
+        let prefix = try #require(said[3]?.first)
+        #expect(Array(prefix.prefix(10)) == [64, 0xc0, 0, 0, 0x1c, 0x20, 0, 0, 0x0e, 0x10])
+        #expect(Array(prefix[14..<18]) == [0xfd, 0, 0, 1])
+        #expect(said[25]?.first?.count == 6 + 32)
+        #expect(
+            said[31]?.first.map { Array($0[6..<19]) } == [7] + Array("example".utf8) + [3] + Array("com".utf8) + [0])
+        #expect(said[31]?.first.map { ($0.count + 2) % 8 } == 0)
+    }
+
+    @Test func `one without an address yet is told as all are, and asks from afar are none`() throws {
+        let host = try host("true".replacing("true", with: "{ prefix: \"fd00:1::/64\" }"))
+        let out = try #require(host.answers(ask(host, from: "::")).first)
+        #expect(out.key.ipDestination == IPAddress(IPv6Address.allNodes))
+        #expect(out.key.etherDestination == .multicast(for: .allNodes))
+        let far = ask(host, from: "fe80::1", hops: 64)
+        #expect(far.packets.isEmpty && far.drop == .malformed)
+        // Other bridges say nothing, and what is no question goes where it did.
+        #expect(ask(host, from: "fe80::1", at: "t/b/three").packets.isEmpty)
+        #expect(ask(host, from: "fe80::1").isCacheable == false)
+    }
+
+    @Test func `a network without a router, or whose router is not the way out, is told without one`() throws {
+        let alone = try host("{ prefix: \"fd00:9::/64\" }")
+        let out = try #require(alone.answers(ask(alone, from: "fe80::1")).first)
+        #expect(Array(out.frame[60..<62]) == [0, 0] && out.key.etherSource != alone.mac("t/gw/a"))
+        let inside = try host("{ prefix: \"fd00:1::/64\", router: \"false\" }")
+        let quiet = try #require(inside.answers(ask(inside, from: "fe80::1")).first)
+        #expect(Array(quiet.frame[60..<62]) == [0, 0] && quiet.key.etherSource == inside.mac("t/gw/a"))
+        // Machines make themselves addresses of 64 bits only.
+        let narrow = try host("{ prefix: \"fd00:1::/80\" }")
+        let told = try #require(narrow.answers(ask(narrow, from: "fe80::1")).first)
+        #expect(options(told.frame)[3]?.first?[1] == 0x80)
+    }
+
+    @Test func `each port of the host's bridges is told now and then, and nothing where nothing is said`() throws {
+        let host = try host("{ prefix: \"fd00:1::/64\" }")
+        let told = host.fabric.advertisements
+        #expect(told.map { host.fabric.path($0.port).description }.sorted() == ["t/a/one", "t/a/two"])
+        #expect(told.first?.frames.count == 1)
+        #expect(Host(topology: try draw(Drawings.threeNetworks), state: TableState()).fabric.advertisements.isEmpty)
+    }
+}
