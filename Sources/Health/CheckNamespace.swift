@@ -19,11 +19,13 @@ final class CheckNamespace: Sendable {
     private static let mtu = 1280
 
     /// Makes the namespace, and the interface that the router's port is bound to.
-    init(_ interface: String) throws {
-        self.interface = interface
+    init(_ router: DevicePath) throws {
+        interface = Port.monitorInterface(router)
         let descriptor = try CheckNamespace.make()
         let route = try RouteNetlink()
-        try route.addVeth(interface, mtu: CheckNamespace.mtu, peer: "router", peerNamespace: descriptor.number)
+        try route.addVeth(
+            interface, mtu: CheckNamespace.mtu, peer: "router", peerNamespace: descriptor.number,
+            peerMAC: Port.monitorMAC(router))
         do {
             try route.setUp(interface)
             group = MultiThreadedEventLoopGroup(numberOfThreads: 1)

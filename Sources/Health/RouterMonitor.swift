@@ -41,10 +41,10 @@ public final class RouterMonitor: Sendable {
 
     /// Opens the way into a router's network.
     public init(
-        _ interface: String, known: @escaping Known, report: @escaping Report
+        _ router: DevicePath, known: @escaping Known, report: @escaping Report
     ) throws {
         tls = try TLSContext(identity: nil, authorities: [], verification: .none, oldest: .tls12)
-        namespace = try CheckNamespace(interface)
+        namespace = try CheckNamespace(router)
         watched = NIOLoopBoundBox.makeBoxSendingValue([:], eventLoop: namespace.loop)
         self.known = known
         self.report = report

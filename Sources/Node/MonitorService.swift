@@ -20,6 +20,8 @@ final class MonitorService: Sendable {
         var monitors: [DevicePath: RouterMonitor] = [:]
         var pools: [DevicePath: [Pool]] = [:]
         var problems: [DevicePath: String] = [:]
+        /// Whether something waits until it is known that this is still the host to check from.
+        var isWaiting = false
     }
     private let running = Mutex(Running())
     /// How often a leader looks whether the hosts that check are there.
@@ -47,13 +49,13 @@ final class MonitorService: Sendable {
     }
 
     private func update(_ topology: Topology) {
-        var wanted: [DevicePath: (interface: String, pools: [Pool])] = [:]
-        for (interface, paths) in topology.ports.bound(to: node.name) {
+        var wanted: [DevicePath: [Pool]] = [:]
+        for paths in topology.ports.bound(to: node.name).values {
             for path in paths where path.isMonitor {
                 guard let router = topology.routers[path.device], topology.ports[path]?.isMonitor == true else {
                     continue
                 }
-                wanted[router.path] = (interface, topology.monitored(by: router))
+                wanted[router.path] = topology.monitored(by: router)
             }
         }
         let gone = running.withLock { running in
@@ -63,8 +65,13 @@ final class MonitorService: Sendable {
             return gone.values.map { $0 }
         }
         for monitor in gone { monitor.close() }
-        for (router, (interface, pools)) in wanted {
-            guard let monitor = monitor(of: router, interface) else { continue }
+        // Who begins may know what was so when it ended: another host may check by now.
+        let mayBegin = node.replica.agreement.leader != nil
+        running.withLock { running in
+            running.isWaiting = !mayBegin && wanted.keys.contains { running.monitors[$0] == nil }
+        }
+        for (router, pools) in wanted {
+            guard let monitor = monitor(of: router, mayBegin: mayBegin) else { continue }
             let isNew = running.withLock { running in
                 defer { running.pools[router] = pools }
                 return running.pools[router] != pools
@@ -77,11 +84,12 @@ final class MonitorService: Sendable {
             problems.first.map { "members behind router \($0.key) can't be checked from here: \($0.value)" })
     }
 
-    private func monitor(of router: DevicePath, _ interface: String) -> RouterMonitor? {
+    private func monitor(of router: DevicePath, mayBegin: Bool) -> RouterMonitor? {
         if let known = running.withLock({ $0.monitors[router] }) { return known }
+        guard mayBegin else { return nil }
         do {
             let monitor = try RouterMonitor(
-                interface,
+                router,
                 known: { [node] in
                     node.agent.state.health(of: $0.member.identity, pool: .balance($0.pool, router: router))
                 },
@@ -120,7 +128,7 @@ final class MonitorService: Sendable {
         while !Task.isCancelled {
             try? await Task.sleep(for: MonitorService.interval)
             // What could not be opened is tried again.
-            if running.withLock({ !$0.problems.isEmpty }) { follow() }
+            if running.withLock({ !$0.problems.isEmpty || $0.isWaiting }) { follow() }
             guard node.replica.agreement.role == .leader else {
                 last = nil
                 continue

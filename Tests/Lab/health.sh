@@ -159,6 +159,7 @@ echo "checked from $new $(($(now) - began)) ms after"
 quietly "$selvage" lab start "$old" --lab $lab || fail "lab start"
 at shop/web/www2 sh -c "kill -9 ${servers[2]}"
 becomes www 10.0.1.12:8081 ' down +connection refused'
+for number in 1 3; do becomes www 10.0.1.1$number:8081 ' up +answered with status 204'; done
 
 # A router that has nothing to check has no port for it, and goes with it.
 quietly "$selvage" delete router shop/edge --cascade --lab $lab || fail delete

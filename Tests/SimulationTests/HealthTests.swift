@@ -80,6 +80,12 @@ import Wire
         #expect(!none.verdict.isCacheable)
     }
 
+    @Test func `what checks found of a pool that is checked no more counts for nothing`() throws {
+        let host = try host(draw(drawing("round-robin", count: 1).replacing(", monitor: ping", with: "")))
+        host.state.ill.withLock { $0 = [identity(11)] }
+        #expect(ask(host, from: "203.0.113.99", 2000).key.ipDestination == address("10.0.1.11"))
+    }
+
     @Test(arguments: ["source-hash", "maglev"])
     func `only connections of an ill member move where hashes choose`(algorithm: String) throws {
         let host = try host(draw(drawing(algorithm)))

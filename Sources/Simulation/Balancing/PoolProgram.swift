@@ -10,6 +10,8 @@ struct PoolView {
     var algorithm: Pool.Algorithm
     /// How long a client comes to the same member, seconds; 0: each connection is chosen for.
     var persistence: UInt32
+    /// Whether they are checked: otherwise what checks found before is nothing to go by.
+    var isMonitored: Bool
     /// Members in order of identity, the same on every host.
     var members: UnsafePointer<MemberRecord>
     var memberCount: Int
@@ -77,6 +79,7 @@ final class PoolProgram: @unchecked Sendable {  // written in `init` only, freed
             let lookup = isHashed ? PoolProgram.lookup(members, open) : []
             return PoolView(
                 tag: .pool(pool.path), algorithm: pool.algorithm, persistence: pool.persistence ?? 0,
+                isMonitored: pool.monitor != nil,
                 members: keep(members), memberCount: members.count, turns: keep(turns), turnCount: turns.count,
                 open: keep(open.map { UInt16($0) }), openCount: open.count, lookup: keep(lookup),
                 lookupCount: lookup.count)

@@ -58,22 +58,22 @@ extension Simulator {
     private mutating func choose(_ pool: PoolView, _ place: FilterPlace) -> (MemberRecord, String)? {
         let own = Tag.balance(pool.tag, zone: place.device)
         if pool.persistence > 0, let known = state.member(of: key.ipSource, pool: own),
-            let member = pool.member(known), member.state != .down, isHealthy(member, own)
+            let member = pool.member(known), member.state != .down, isHealthy(member, pool, own)
         {
             return (member, "where its client was")
         }
         guard pool.openCount > 0 else { return nil }
         let (first, why, hash) = propose(pool, own, place)
-        if isHealthy(first, own) { return (first, why) }
+        if isHealthy(first, pool, own) { return (first, why) }
         // Another is drawn: those that are left share what one that is down would have got as their weights say.
         for attempt in 1...Self.draws {
             let other = draw(pool, mix(hash, 0xd12a_0000_0000_0025 &+ UInt64(attempt)))
-            if isHealthy(other, own) { return (other, "drawn, since \(name(first)) is down") }
+            if isHealthy(other, pool, own) { return (other, "drawn, since \(name(first)) is down") }
         }
         let start = Int(hash % UInt64(pool.openCount))
         for step in 0..<pool.openCount {
             let other = pool.members[Int(pool.open[(start + step) % pool.openCount])]
-            if isHealthy(other, own) { return (other, "the next that is not down") }
+            if isHealthy(other, pool, own) { return (other, "the next that is not down") }
         }
         return nil
     }
@@ -81,8 +81,8 @@ extension Simulator {
     /// Others that are drawn before all are looked at.
     private static let draws = 8
 
-    private mutating func isHealthy(_ member: MemberRecord, _ pool: Tag) -> Bool {
-        state.health(of: member.identity, pool: pool)?.isUp ?? true
+    private mutating func isHealthy(_ member: MemberRecord, _ pool: PoolView, _ own: Tag) -> Bool {
+        !pool.isMonitored || state.health(of: member.identity, pool: own)?.isUp ?? true
     }
 
     private func name(_ member: MemberRecord) -> String {
@@ -125,10 +125,10 @@ extension Simulator {
         let start = Int(truncatingIfNeeded: hash >> 33)
         // Those that follow each other in order of identity have nothing in common.
         var best = pool.members[Int(pool.open[start % pool.openCount])]
-        var (fewest, isBestHealthy) = (load(of: best, place), isHealthy(best, own))
+        var (fewest, isBestHealthy) = (load(of: best, place), isHealthy(best, pool, own))
         for step in 1..<max(2, min(Self.compared, pool.openCount)) {
             let member = pool.members[Int(pool.open[(start + step) % pool.openCount])]
-            guard isHealthy(member, own) else { continue }
+            guard isHealthy(member, pool, own) else { continue }
             let count = load(of: member, place)
             if !isBestHealthy || count * Int(best.weight) < fewest * Int(member.weight) {
                 (best, fewest, isBestHealthy) = (member, count, true)

@@ -80,8 +80,13 @@ extension Port {
         InterfaceAddress(IPAddress(high: 0xfdc0_5e1f_a9e0_0000, low: 2, family: .ipv6), length: 64),
     ]
 
+    /// The MAC of those who check: the same on every host, so that what is known of it stays true when another one checks.
+    public static func monitorMAC(_ router: DevicePath) -> MACAddress {
+        MACAddress(bits: 0x0e00_0000_0000 | stableHash("those who check for \(router)") & 0xff_ffff_ffff)
+    }
+
     /// The interface on the host.
-    private static func monitorInterface(_ router: DevicePath) -> String {
+    public static func monitorInterface(_ router: DevicePath) -> String {
         let digits = String(stableHash("monitor \(router)") & 0xff_ffff_ffff, radix: 16)
         return "selm" + String(repeating: "0", count: 10 - digits.count) + digits
     }
