@@ -196,6 +196,10 @@ private final class Listener: ChannelInboundHandler {
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         if isAnswer(unwrapInboundIn(data).data.readableBytesView) { answer.put(CheckResult(.answered)) }
     }
+    func channelInactive(context: ChannelHandlerContext) {
+        answer.put(CheckResult(.silent))
+        context.fireChannelInactive()
+    }
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         answer.put(Check.result(of: error))
         context.close(promise: nil)

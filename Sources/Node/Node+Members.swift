@@ -19,16 +19,23 @@ extension Node {
         }
     }
 
+    /// Ports of a member by which its connections are counted, at most.
+    private static let countedPorts = 256
+
     private func view(of member: PoolMember, of pool: Pool, from router: Router) -> MemberAnswer.View {
         let known =
             pool.monitor == nil
             ? nil : agent.state.health(of: member.identity, pool: .balance(pool.path, router: router.path))
-        // A member without a port of its own has those that are asked for; ranges are counted at their ends.
+        // A member without a port of its own has those that are asked for.
         var ports: Set<UInt32> = []
         for virtual in router.translation.virtual where virtual.pool == pool.path.name {
-            for range in virtual.ports.prefix(16) where range.last >= range.first {
-                for asked in range.first...min(range.last, range.first.addingReportingOverflow(255).partialValue) {
-                    ports.insert(UInt32(virtual.ipProtocol) << 16 | UInt32(member.port ?? asked))
+            if let own = member.port {
+                ports.insert(UInt32(virtual.ipProtocol) << 16 | UInt32(own))
+                continue
+            }
+            for range in virtual.ports.sorted() where range.last >= range.first {
+                for asked in Int(range.first)...Int(range.last) where ports.count < Node.countedPorts {
+                    ports.insert(UInt32(virtual.ipProtocol) << 16 | UInt32(asked))
                 }
             }
         }

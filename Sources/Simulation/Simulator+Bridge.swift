@@ -186,7 +186,8 @@ extension Simulator {
             // Routers take no part in floods: their addresses were answered for, and nothing else concerns them but that a
             // neighbor is elsewhere.
             if port.attachment == .peer, fabric.ports[Int(port.peer)].isRouter {
-                if !bridge.isVLANAware || port.vlan == vlan { overhear(port.peer) }
+                // What lies behind more tags is not for them, and nobody's guard looked at it.
+                if isBare(bridge), !bridge.isVLANAware || port.vlan == vlan { overhear(port.peer) }
                 continue
             }
             guard setTag(for: port, vlan) else { continue }

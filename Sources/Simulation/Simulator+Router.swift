@@ -100,6 +100,13 @@ extension Simulator {
         route(destination, root: router.root6, index, port, router, packet)
     }
 
+    /// Whether the packet in hand checks a member of a pool, or is the answer to that.
+    private func isCheck(from port: PortRecord) -> Bool {
+        if port.isMonitor { return true }
+        guard let match = translating.match, match.side == .reply else { return false }
+        return Port.monitorSources.contains { $0.address == match.original.source }
+    }
+
     /// Finds the route and goes on by it.
     private mutating func route(
         _ destination: IPAddress, root: Int32, _ index: Int32, _ port: PortRecord, _ router: RouterRecord,
@@ -110,7 +117,7 @@ extension Simulator {
         guard router.translation < 0 || translateDestination(place, packet) else { return }
         let destination = router.translation < 0 ? destination : key.ipDestination
         // Whether a member gets what clients send is the operator's to say, not whether it is checked.
-        guard port.isMonitor || passes(router.inbound, place, at: index, packet) else { return }
+        guard isCheck(from: port) || passes(router.inbound, place, at: index, packet) else { return }
         verdict.tags.append(router.routesTag)
         let width = destination.family.width
         let match = fabric.routing.lookup(destination, root: root, width: width)
@@ -202,7 +209,7 @@ extension Simulator {
         }
         let router = fabric.routers[Int(port.device)]
         let place = FilterPlace(inPort: index, outPort: route.port, device: router.tag)
-        guard passes(router.outbound, place, at: index, packet) else { return }
+        guard isCheck(from: port) || passes(router.outbound, place, at: index, packet) else { return }
         if router.translation >= 0 {
             guard translateSource(place, toward: next, packet) else { return }
         }

@@ -155,12 +155,22 @@ import Wire
         chain.rules = [Rule(id: "1", action: .drop)]
         topology.chains[chain.path] = chain
         topology.routers[router]?.filters.inbound = "closed"
+        topology.routers[router]?.filters.outbound = "closed"
         let host = try host(topology)
         let out = host.carry(
             host.packet(
                 IPProtocol.tcp, "t/gw/selvage-monitor", "192.0.0.2", 40_000, "10.0.1.11", 8080,
                 via: "t/gw/selvage-monitor"), at: "t/gw/selvage-monitor")
         #expect(out.key.ipDestination == address("10.0.1.11") && out.key.ipSource == address("10.0.1.1"))
+        let monitor = Simulation.Tag.port(try #require(PortPath("t/gw/selvage-monitor")))
+        host.state.set(.at(Port.monitorMAC(router)), address("192.0.0.2"), port: monitor)
+        let back = host.carry(
+            host.packet(
+                IPProtocol.tcp, "t/a/one", "10.0.1.11", 8080, "10.0.1.1", out.key.sourcePort, via: "t/gw/a",
+                flags: 0x12), at: "t/a/one")
+        #expect(back.place == "t/gw/selvage-monitor" && back.talk == "10.0.1.11:8080 > 192.0.0.2:40000")
+        // Clients meet the filter.
+        #expect(ask(host, from: "203.0.113.99", 2000).place == nil)
     }
 
     // MARK: - Who checks

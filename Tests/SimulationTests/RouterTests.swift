@@ -331,8 +331,8 @@ import Wire
         let shared = address(isV6 ? "fd00:1::100" : "10.0.1.100")
         let mac = MACAddress(bits: 0x0e11)
         let port = Simulation.Tag.port(try #require(PortPath("t/gw/a")))
-        func announce() {
-            let frame: [UInt8]
+        func announce(tagged: Bool = false) {
+            var frame: [UInt8]
             if let v6 = shared.v6 {
                 frame = Frame.neighborAdvertisement(
                     target: v6, mac: mac, etherDestination: .multicast(for: .allNodes), destination: .allNodes,
@@ -341,9 +341,10 @@ import Wire
                 let own = shared.v4 ?? IPv4Address(bits: 0)
                 frame = Frame.arp(operation: 1, sender: (mac, own), target: (.zero, own), etherDestination: .broadcast)
             }
+            if tagged { frame = Frame.tagged(frame, vlan: 7) }
             let verdict = host.send(frame, at: "t/a/one")
             for learned in verdict.learned { host.state.learn(learned) }
-            #expect(!verdict.isCacheable)
+            #expect(tagged || !verdict.isCacheable)
         }
         announce()
         #expect(host.state.neighbor(shared, port: port) == .unknown)
@@ -352,5 +353,9 @@ import Wire
             announce()
             #expect(host.state.neighbor(shared, port: port) == .at(mac))
         }
+        // Behind a tag it is nobody's word: guards do not look there.
+        host.state.set(.at(MACAddress(bits: 0x0e22)), shared, port: port)
+        announce(tagged: true)
+        #expect(host.state.neighbor(shared, port: port) == .at(MACAddress(bits: 0x0e22)))
     }
 }
