@@ -148,7 +148,12 @@ public struct Port: Sendable, Equatable {
 
     /// A locally administered unicast MAC that follows from the name alone, so that all nodes agree on it.
     public static func derivedMAC(for path: PortPath) -> MACAddress {
-        MACAddress(bits: 0x0e00_0000_0000 | stableHash(path.description) & 0xff_ffff_ffff)
+        derivedMAC(of: path.description)
+    }
+
+    /// The same of any name.
+    package static func derivedMAC(of name: String) -> MACAddress {
+        MACAddress(bits: 0x0e00_0000_0000 | stableHash(name) & 0xff_ffff_ffff)
     }
 }
 

@@ -129,10 +129,12 @@ while time.monotonic() - begun < 8:
     if why:
         print("failed %.3f %s" % (at, why))
     count += 1
+    if count == 500:
+        print("going", flush=True)
 print("requests", count)
 PY
 load=$!
-sleep 2
+says "$work/load" going || fail "the load does not begin"
 died=$(date +%s.%N)
 at shop/web/www3 sh -c "kill -9 ${servers[3]}"
 becomes www 10.0.1.13:8081 ' down +connection refused'

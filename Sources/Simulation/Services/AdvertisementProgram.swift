@@ -41,7 +41,7 @@ final class AdvertisementProgram: Sendable {
                 Speaker(port.mac, own, mtu: mtu, lifetime: own.contains(where: \.isRouted) ? Self.lifetime : 0))
         }
         if !left.isEmpty {
-            let mac = MACAddress(bits: 0x0e00_0000_0000 | stableHash("ra \(bridge.path)") & 0xff_ffff_ffff)
+            let mac = Port.derivedMAC(of: "ra \(bridge.path)")
             speakers.append(Speaker(mac, left, mtu: mtu, lifetime: 0))
         }
         self.speakers = speakers

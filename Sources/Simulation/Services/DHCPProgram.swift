@@ -52,7 +52,7 @@ final class DHCPProgram: Sendable {
 
     init(_ bridge: Bridge, _ routers: [RouterPort], mtu: Int, hosts: [String], local: String) {
         share = (UInt64(max(1, hosts.count)), UInt64(hosts.sorted().firstIndex(of: local) ?? 0))
-        let own = MACAddress(bits: 0x0e00_0000_0000 | stableHash("dhcp \(bridge.path)") & 0xff_ffff_ffff)
+        let own = Port.derivedMAC(of: "dhcp \(bridge.path)")
         networks = bridge.dhcp.map { subnet in
             let near = routers.flatMap { port in port.addresses.map { (address: $0.address, mac: port.mac) } }
                 .filter { subnet.subnet.contains($0.address) }

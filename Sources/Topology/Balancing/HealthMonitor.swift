@@ -82,7 +82,7 @@ extension Port {
 
     /// The MAC of those who check: the same on every host, so that what is known of it stays true when another one checks.
     public static func monitorMAC(_ router: DevicePath) -> MACAddress {
-        MACAddress(bits: 0x0e00_0000_0000 | stableHash("those who check for \(router)") & 0xff_ffff_ffff)
+        derivedMAC(of: "those who check for \(router)")
     }
 
     /// The interface on the host.
