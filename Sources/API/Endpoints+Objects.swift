@@ -311,12 +311,32 @@ struct ObjectEndpoints {
 
     /// What takes an object away: a router's own port for checks goes with it.
     static func deletion(_ key: ObjectKey, _ cascade: Bool, _ topology: Topology) -> [Transaction.Operation] {
-        var operations: [Transaction.Operation] = []
-        if !cascade, case .router(let path) = key {
+        var own: [PortPath] = []
+        switch key {
+        case .router(let path) where !cascade:
             let port = PortPath(device: path, name: Port.monitorName)
-            if topology.ports[port] != nil { operations.append(.delete(.port(port), cascade: false)) }
+            if topology.ports[port] != nil { own = [port] }
+        case .host(let name):
+            // Others check from then on.
+            own = topology.ports.bound(to: name).values.flatMap { $0 }.filter(\.isMonitor).sorted()
+        default: break
         }
-        return operations + [.delete(key, cascade: cascade)]
+        return own.map { .delete(.port($0), cascade: false) } + [.delete(key, cascade: cascade)]
+    }
+
+    /// Takes an object away, with what the cluster has made of it: that may come and go meanwhile.
+    private static func delete(
+        _ key: ObjectKey, _ cascade: Bool, _ conditions: [Transaction.Precondition], _ node: any NodeInterface
+    ) async throws -> UInt64 {
+        for _ in 0..<3 {
+            let operations = deletion(key, cascade, node.replica.state.topology)
+            do { return try await submit(operations, conditions, node) } catch {
+                // What it was refused by is known here by now.
+                let now = deletion(key, cascade, node.replica.state.topology)
+                if now.count == operations.count { throw error }
+            }
+        }
+        return try await submit(deletion(key, cascade, node.replica.state.topology), conditions, node)
     }
 
     private func delete(_ kind: ObjectKey.Kind) -> Endpoint {
@@ -337,8 +357,7 @@ struct ObjectEndpoints {
             let conditions = try ObjectEndpoints.condition(key, call)
             let revision: UInt64
             do {
-                revision = try await ObjectEndpoints.submit(
-                    ObjectEndpoints.deletion(key, cascade, node.replica.state.topology), conditions, node)
+                revision = try await ObjectEndpoints.delete(key, cascade, conditions, node)
             } catch let error as APIError {
                 if error.type == "conflict", call.ifMatch != nil {
                     throw APIError(412, error.type, error.title, error.detail, problems: error.problems)

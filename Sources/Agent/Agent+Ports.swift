@@ -112,6 +112,12 @@ extension Agent {
     /// Addresses of a router that this host is likely to translate sources to.
     static func likelyAddresses(of router: Router, in topology: Topology) -> Set<TranslationPorts.Key> {
         var addresses: Set<IPAddress> = []
+        // Connections to members come from the router's own addresses, where checks are from here or a client is beside.
+        if !router.translation.virtual.isEmpty {
+            for port in topology.ports(of: router.path) where !port.isMonitor {
+                addresses.formUnion(port.addresses.map(\.address))
+            }
+        }
         for rule in router.translation.rules {
             switch rule.action {
             case .source(let target):

@@ -17,8 +17,6 @@ public enum AgentLimits {
     public static let removedAtOnce = 512
     /// One part in so many of a packet thread's time goes to reading flow counters, at most.
     public static let expiryShare: UInt64 = 25
-    /// How soon after a change machines are told of routers.
-    public static let advertisementDelay: UInt64 = 500_000_000
     /// How often flow counters are read to find the idle ones.
     public static let expiryIntervalNanoseconds: UInt64 = 1_000_000_000
     /// Packets that wait for one neighbor.

@@ -89,7 +89,7 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
     var ruleCounts = RuleCounts()
     var nextExpiry: UInt64 = 0
     /// What machines were told of routers, and when they are told again.
-    var advertised: (programs: Set<ObjectIdentifier>, next: UInt64) = ([], .max)
+    var advertised = AdvertisementSchedule()
     /// Flows that carried nothing for a while, and are removed.
     var idle: [FlowID] = []
     var now: UInt64 = 0

@@ -17,17 +17,17 @@ struct Check {
 
     private var timeout: TimeAmount { .milliseconds(Int64(monitor.timeout)) }
 
-    /// Asks a member; never fails.
-    func ask(_ address: IPAddress, port: UInt16) -> EventLoopFuture<CheckResult> {
+    /// Asks a member; never fails. Nothing comes of it where this host could not ask.
+    func ask(_ address: IPAddress, port: UInt16) -> EventLoopFuture<CheckResult?> {
         guard monitor.kind == .udp else { return ask(monitor.kind, address, port: port) }
         // Silence is good, if it is not that of a machine that is not there: errors that tell so come too late, or not at all.
         return ask(.udp, address, port: port).and(ask(.ping, address, port: port)).map { datagram, echo in
-            datagram.finding == .silent ? echo : datagram
+            datagram?.finding == .silent ? echo : datagram
         }
     }
 
-    private func ask(_ kind: HealthMonitor.Kind, _ address: IPAddress, port: UInt16) -> EventLoopFuture<CheckResult> {
-        let promise = loop.makePromise(of: CheckResult.self)
+    private func ask(_ kind: HealthMonitor.Kind, _ address: IPAddress, port: UInt16) -> EventLoopFuture<CheckResult?> {
+        let promise = loop.makePromise(of: CheckResult?.self)
         let answer = Answer(promise)
         let timer = loop.scheduleTask(in: timeout) { answer.put(CheckResult(.silent)) }
         let channel: EventLoopFuture<any Channel>
@@ -138,8 +138,8 @@ struct Check {
         return number
     }
 
-    /// What an error says of a member.
-    static func result(of error: any Error) -> CheckResult {
+    /// What an error says of a member; `nil`: nothing, for it is this host's own.
+    static func result(of error: any Error) -> CheckResult? {
         if let error = error as? NIOConnectionError {
             if let first = error.connectionErrors.first { return result(of: first.error) }
             return CheckResult(.silent)
@@ -149,7 +149,8 @@ struct Check {
         switch (error as? IOError)?.errnoCode {
         case ECONNREFUSED, EPROTO: return CheckResult(.refused)
         case ECONNRESET, EPIPE: return CheckResult(.closed)
-        case EHOSTUNREACH, ENETUNREACH, EACCES, EPERM, EADDRNOTAVAIL: return CheckResult(.unreachable)
+        case EMFILE, ENFILE, ENOBUFS, ENOMEM, EADDRNOTAVAIL, EADDRINUSE, EAGAIN, EPERM: return nil
+        case EHOSTUNREACH, ENETUNREACH, EACCES: return CheckResult(.unreachable)
         default: return CheckResult(.silent)
         }
     }
@@ -157,16 +158,16 @@ struct Check {
 
 /// The first answer counts.
 private final class Answer: Sendable {
-    private let promise: EventLoopPromise<CheckResult>
+    private let promise: EventLoopPromise<CheckResult?>
     private let isGiven: NIOLoopBoundBox<Bool>
 
-    init(_ promise: EventLoopPromise<CheckResult>) {
+    init(_ promise: EventLoopPromise<CheckResult?>) {
         self.promise = promise
         isGiven = NIOLoopBoundBox(false, eventLoop: promise.futureResult.eventLoop)
     }
 
     /// Of the loop.
-    func put(_ result: CheckResult) {
+    func put(_ result: CheckResult?) {
         if isGiven.value { return }
         isGiven.value = true
         promise.succeed(result)

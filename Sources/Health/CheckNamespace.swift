@@ -26,16 +26,18 @@ final class CheckNamespace: Sendable {
         try route.addVeth(
             interface, mtu: CheckNamespace.mtu, peer: "router", peerNamespace: descriptor.number,
             peerMAC: Port.monitorMAC(router))
+        group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+        loop = group.next()
         do {
             try route.setUp(interface)
-            group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
-            loop = group.next()
             try loop.submit {
                 try SystemError.check(cl_enter(descriptor.number), "enter a network namespace")
                 let inside = try RouteNetlink()
                 try inside.setUp("lo")
                 try inside.setUp("router")
                 for (own, router) in zip(Port.monitorSources, Port.monitorAddresses) {
+                    // A host may have no IPv6: members that have are silent from it.
+                    if own.address.family == .ipv6, access("/proc/net/if_inet6", F_OK) != 0 { continue }
                     try inside.addAddress(own, to: "router")
                     try inside.addRoute(
                         to: Prefix(IPAddress(high: 0, low: 0, family: own.address.family), length: 0),
@@ -44,6 +46,7 @@ final class CheckNamespace: Sendable {
             }
             .wait()
         } catch {
+            group.shutdownGracefully { _ in }
             try? route.remove(interface)
             throw error
         }

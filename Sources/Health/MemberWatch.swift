@@ -17,6 +17,9 @@ public struct CheckResult: Sendable, Equatable {
 
     /// Whether the member answered as it should.
     public var isGood: Bool { finding == .answered }
+
+    /// Whether nothing came back from the member itself.
+    var isSilence: Bool { finding == .silent || finding == .unreachable }
 }
 
 /// Counts checks of one member: a few in a row change what it is taken for. Pure.

@@ -301,7 +301,7 @@ struct FabricTables: Sendable {
                 let far = ports[Int(port.peer)]
                 return DHCPProgram.RouterPort(
                     addresses: Array(addresses[Int(far.addressStart)..<Int(far.addressStart + far.addressCount)]),
-                    mac: far.mac)
+                    mac: far.mac, index: port.peer)
             }
         let mtu = hosts.filter(\.isReachable).map { Int($0.mtu) }.min() ?? 1500
         dhcp[index] =

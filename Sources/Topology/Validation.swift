@@ -235,6 +235,15 @@ extension Topology {
         var networks: [(Prefix, Port)] = []
         for port in own {
             for address in port.addresses.prefix(Topology.addressesPerPort) {
+                if !port.isMonitor,
+                    let kept = Port.monitorAddresses.first(where: { $0.network.overlaps(address.network) })
+                {
+                    found.append(
+                        Problem(
+                            port.path,
+                            "\(address) overlaps \(kept.network), by which the cluster checks members of pools",
+                            remedy: "use another network"))
+                }
                 if let (other, holder) = networks.first(where: { $0.0.overlaps(address.network) }) {
                     let reason =
                         holder.path == port.path && other == address.network
@@ -266,7 +275,9 @@ extension Topology {
             switch route.nextHop {
             case .blackhole, .reject: break
             case .port(let path):
-                if !own.contains(where: { $0.path == path }) {
+                if path.isMonitor {
+                    found.append(checksOnly(name, path))
+                } else if !own.contains(where: { $0.path == path }) {
                     found.append(Problem(name, "\(path) is not a port of this router", remedy: knownPorts(own)))
                 }
             case .gateway(let gateway, let via):
@@ -275,6 +286,10 @@ extension Topology {
                         Problem(
                             name, "via \(gateway) is of the other family", remedy: "use IPv4 with IPv4, IPv6 with IPv6")
                     )
+                } else if via?.isMonitor == true
+                    || Port.monitorAddresses.contains(where: { $0.network.contains(gateway) })
+                {
+                    found.append(checksOnly(name, via))
                 } else if let via {
                     if !own.contains(where: { $0.path == via }) {
                         found.append(Problem(name, "\(via) is not a port of this router", remedy: knownPorts(own)))
@@ -294,6 +309,14 @@ extension Topology {
                 }
             }
         }
+    }
+
+    /// Nothing is routed to those who check members: their port comes and goes.
+    private func checksOnly(_ route: String, _ port: PortPath?) -> Problem {
+        Problem(
+            route,
+            "goes to \(port.map { "port \($0.name)" } ?? "the network"), by which the cluster checks members of pools",
+            remedy: "name another port or neighbor")
     }
 
     private func knownPorts(_ ports: [Port]) -> String {

@@ -35,6 +35,7 @@ struct NodeCommand: AsyncParsableCommand {
         let configured = configuration
         try await reporting {
             try Signals.startCatching()
+            raiseOpenFiles()
             let node = try Node(configured) { say($0) }
             try await node.start()
             say("node \(node.name) is ready")
@@ -45,6 +46,14 @@ struct NodeCommand: AsyncParsableCommand {
 }
 
 extension NodeConfiguration.DatapathChoice: ExpressibleByArgument {}
+
+/// Connections and checks of members need more open files than processes have unless they ask.
+private func raiseOpenFiles() {
+    var limit = rlimit()
+    guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+    limit.rlim_cur = min(limit.rlim_max, 65_536)
+    setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+}
 
 /// Waits for SIGTERM or SIGINT, on a thread that may wait.
 private func waitForEnd() async {

@@ -7,7 +7,7 @@ import Wire
 
 /// What machines are told of routers.
 @Suite struct AdvertisementTests {
-    private func host(_ advertised: String) throws -> Host {
+    private func drawn(_ advertised: String) throws -> Topology {
         let drawing = Drawings.threeNetworks.replacing("      a:\n", with: "      a:\n        ra: \(advertised)\n")
             .replacing(
                 "    routers:\n",
@@ -16,7 +16,11 @@ import Wire
                           gw: { links: [{ bridge: a, address: [10.0.1.1/24, "fd00:1::1/64"] }, { bridge: b, address: 10.0.2.1/24 }] }
 
                     """)
-        return Host(topology: try draw(drawing), state: TableState())
+        return try draw(drawing)
+    }
+
+    private func host(_ advertised: String) throws -> Host {
+        Host(topology: try drawn(advertised), state: TableState())
     }
 
     private func ask(_ host: Host, from source: String, hops: UInt8 = 255, at name: String = "t/a/one") -> Verdict {
@@ -95,11 +99,107 @@ import Wire
         #expect(options(told.frame)[3]?.first?[1] == 0x80)
     }
 
+    private let second: UInt64 = 1_000_000_000
+
     @Test func `each port of the host's bridges is told now and then, and nothing where nothing is said`() throws {
-        let host = try host("{ prefix: \"fd00:1::/64\" }")
-        let told = host.fabric.advertisements
+        let drawing = try drawn("{ prefix: \"fd00:1::/64\" }")
+        let host = Host(topology: drawing, state: TableState())
+        var schedule = AdvertisementSchedule()
+        schedule.note(host.fabric, now: 0)
+        #expect(schedule.due(host.fabric, now: 0).isEmpty)
+        let told = schedule.due(host.fabric, now: second)
         #expect(told.map { host.fabric.path($0.port).description }.sorted() == ["t/a/one", "t/a/two"])
         #expect(told.first?.frames.count == 1)
-        #expect(Host(topology: try draw(Drawings.threeNetworks), state: TableState()).fabric.advertisements.isEmpty)
+        var times: [UInt64] = []
+        for now in 2...3600 where !schedule.due(host.fabric, now: UInt64(now) * second).isEmpty {
+            times.append(UInt64(now))
+        }
+        // Three times before what is known is over, and not all the time.
+        #expect(zip([1] + times, times).allSatisfy { (300...600).contains($1 - $0) } && times.last! > 3000)
+        let quiet = Host(topology: try draw(Drawings.threeNetworks), state: TableState())
+        var other = AdvertisementSchedule()
+        other.note(quiet.fabric, now: 0)
+        #expect(other.next == .max)
+    }
+
+    @Test func `a change that says nothing else is not told, and many changes in a row are told once in three seconds`()
+        throws
+    {
+        let drawing = try drawn("{ prefix: \"fd00:1::/64\" }")
+        let host = Host(topology: drawing, state: TableState())
+        var schedule = AdvertisementSchedule()
+        schedule.note(host.fabric, now: 0)
+        #expect(!schedule.due(host.fabric, now: second).isEmpty)
+        let later = schedule.next
+        var topology = drawing
+        topology.bridges[try #require(DevicePath("t/b"))]?.isEnabled = false
+        topology.ports[try #require(PortPath("t/a/two"))]?.isEnabled = true
+        schedule.note(Host(topology: topology, state: TableState()).fabric, now: 2 * second)
+        #expect(schedule.next == later)
+        var count = 0
+        for step in 0..<30 {
+            let now = 2 * second + UInt64(step) * second / 10
+            topology.bridges[try #require(DevicePath("t/a"))]?.advertised[0].mtu = 1300 + step
+            let other = Host(topology: topology, state: TableState())
+            schedule.note(other.fabric, now: now)
+            if !schedule.due(other.fabric, now: now).isEmpty { count += 1 }
+        }
+        #expect(count == 1)
+    }
+
+    @Test func `what is so no more is taken back three times: networks, and routers that are gone or switched off`()
+        throws
+    {
+        let drawing = try drawn("[{ prefix: \"fd00:1::/64\" }, { prefix: \"fd00:7::/64\" }]")
+        let host = Host(topology: drawing, state: TableState())
+        let bridge = try #require(DevicePath("t/a"))
+        func told(_ change: (inout Topology) -> Void) -> [[[UInt8]]] {
+            var schedule = AdvertisementSchedule()
+            schedule.note(host.fabric, now: 0)
+            _ = schedule.due(host.fabric, now: second)
+            var topology = drawing
+            change(&topology)
+            let other = Host(topology: topology, state: TableState())
+            schedule.note(other.fabric, now: 2 * second)
+            return (3..<30).compactMap { schedule.due(other.fabric, now: $0 * second).first?.frames }
+        }
+        func prefixes(_ frame: [UInt8]) -> [String] {
+            (options(frame)[3] ?? []).map { "\($0[17]):\($0[2..<6].allSatisfy { $0 == 0 } ? "gone" : "there")" }
+        }
+        func lifetime(_ frame: [UInt8]) -> Int { Int(frame[60]) << 8 | Int(frame[61]) }
+        let one = told { $0.bridges[bridge]?.advertised.removeAll { $0.prefix.address == address("fd00:7::") } }
+        #expect(one.map { $0.map(prefixes) } == Array(repeating: [["7:gone"], ["1:there"]], count: 3))
+        #expect(one.joined().map(lifetime).suffix(2) == [0, 1800])
+        // All of it.
+        let all = told { $0.bridges[bridge]?.advertised = [] }
+        #expect(all.count == 3 && all.allSatisfy { Set($0.flatMap(prefixes)) == ["1:gone", "7:gone"] })
+        #expect(all.joined().allSatisfy { lifetime($0) == 0 })
+        // A router that is switched off is no way out; its network stays one.
+        let off = told { $0.routers[DevicePath("t/gw")!]?.isEnabled = false }
+        #expect(off.count == 1 && off.joined().allSatisfy { lifetime($0) == 0 })
+        #expect(Set(off.joined().flatMap(prefixes)) == ["1:there", "7:there"])
+        var topology = drawing
+        topology.routers[try #require(DevicePath("t/gw"))]?.isEnabled = false
+        let asked = self.ask(Host(topology: topology, state: TableState()), from: "fe80::1")
+        #expect(host.answers(asked).allSatisfy { lifetime($0.frame) == 0 })
+    }
+
+    @Test func `an advertisement fits the smallest packet that a link carries, whatever is said`() throws {
+        let name = String(repeating: "a", count: 60)
+        let drawing = try drawn("{ prefix: \"fd00:1::/64\" }")
+        var topology = drawing
+        let bridge = try #require(DevicePath("t/a"))
+        topology.bridges[bridge]?.advertised = (0..<UInt64(AdvertisedPrefix.perBridge)).map { place in
+            var one = AdvertisedPrefix(
+                Prefix(IPAddress(high: 0xfd00_0001_0000_0000 | place << 16, low: 0, family: .ipv6), length: 64))
+            one.nameServers = (1...8).map { IPAddress(high: 0xfd00_0053_0000_0000, low: $0, family: .ipv6) }
+            one.search = (0..<8).map { "\(name).\(name).\(name).d\($0)" }
+            return one
+        }
+        let full = Host(topology: topology, state: TableState())
+        for out in full.answers(ask(full, from: "fe80::1")) {
+            #expect(out.frame.count <= 14 + 1280)
+            #expect(options(out.frame)[31]?.first.map { $0.count > 500 } ?? true)
+        }
     }
 }

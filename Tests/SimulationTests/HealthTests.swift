@@ -148,9 +148,9 @@ import Wire
     @Test func `members are checked from the router's own address, whatever filters its clients meet`() throws {
         var topology = try draw(drawing("round-robin"))
         let router = try #require(DevicePath("t/gw"))
-        let (put, delete) = topology.monitorChanges(present: ["h1"])
-        #expect(put.count == 1 && delete.isEmpty)
-        for port in put { topology.ports[port.path] = port }
+        let changes = topology.monitorChanges(present: ["h1"])
+        #expect(changes.count == 1)
+        for (path, port) in changes { topology.ports[path] = port }
         var chain = Chain(path: DevicePath(tenant: "t", name: "closed"))
         chain.rules = [Rule(id: "1", action: .drop)]
         topology.chains[chain.path] = chain
@@ -179,10 +179,9 @@ import Wire
         var topology = try draw(drawing("round-robin"))
         for name in ["h2", "h3"] { topology.hosts[name] = .init(name: name) }
         func change(_ present: Set<String>) -> Int {
-            let (put, delete) = topology.monitorChanges(present: present)
-            for port in put { topology.ports[port.path] = port }
-            for path in delete { topology.ports[path] = nil }
-            return put.count + delete.count
+            let changes = topology.monitorChanges(present: present)
+            for (path, port) in changes { topology.ports[path] = port }
+            return changes.count
         }
         let path = try #require(PortPath("t/gw/selvage-monitor"))
         var place: String? {
@@ -198,5 +197,30 @@ import Wire
         let pool = try #require(DevicePath("t/web"))
         topology.pools[pool]?.monitor = nil
         #expect(change(["h1"]) == 1 && topology.ports[path] == nil)
+    }
+
+    @Test func `what would keep a router from its port for checks is told when it is drawn`() throws {
+        let routers = drawing("round-robin")
+        func mistakes(_ old: String, _ new: String) -> [String] {
+            do {
+                _ = try draw(routers.replacing(old, with: new))
+                return []
+            } catch { return ["\(error)"] }
+        }
+        #expect(mistakes("10.0.1.1/24", "192.0.0.1/24").joined().contains("overlaps 192.0.0.0/30"))
+        var topology = try draw(routers)
+        for (path, port) in topology.monitorChanges(present: ["h1"]) { topology.ports[path] = port }
+        let gateway = try #require(DevicePath("t/gw"))
+        let ways: [NextHop] = [
+            .port(PortPath(device: gateway, name: Port.monitorName)), .gateway(address("192.0.0.2"), port: nil),
+            .gateway(address("192.0.0.2"), port: PortPath(device: gateway, name: Port.monitorName)),
+        ]
+        for way in ways {
+            var other = topology
+            other.routers[gateway]?.routes.append(
+                Route(destination: Prefix(address("198.51.100.0"), length: 24), nextHop: way))
+            #expect(other.problems().contains { $0.reason.contains("checks members") })
+        }
+        #expect(topology.problems().isEmpty)
     }
 }

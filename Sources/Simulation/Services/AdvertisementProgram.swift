@@ -5,13 +5,33 @@ import Wire
 /// Router advertisements of a bridge (RFC 4861 section 4.2), put together from what is said of it and the routers on it.
 final class AdvertisementProgram: Sendable {
     /// What one router says, or the bridge itself of networks where no router is.
-    struct Speaker: Sendable {
+    struct Speaker: Sendable, Equatable {
         var mac: MACAddress
         var source: IPv6Address
+        /// The router's port; -1: the bridge's own.
+        var port: Int32
+        var prefixes: [Prefix]
         /// Hop limit, flags and the router's lifetime.
         var head: UInt32
         /// Times and options.
         var data: [UInt8]
+
+        /// What is said of a router that is not the way out any more.
+        var withoutWay: Self {
+            var other = self
+            other.head &= ~0xffff
+            return other
+        }
+
+        /// What takes back that there are networks.
+        func without(_ prefixes: [Prefix]) -> Self {
+            var other = self
+            other.data = [UInt8](repeating: 0, count: 8)
+            other.data += [1, 1]
+            other.data.append(mac: mac)
+            for one in prefixes { other.data.append(advertised: one, flags: 0x40, lifetime: 0) }
+            return other
+        }
 
         /// The advertisement as a frame.
         func frame(to mac: MACAddress, _ destination: IPv6Address) -> [UInt8] {
@@ -38,19 +58,25 @@ final class AdvertisementProgram: Sendable {
             if own.isEmpty { continue }
             left.removeAll { one in own.contains { $0.prefix == one.prefix } }
             speakers.append(
-                Speaker(port.mac, own, mtu: mtu, lifetime: own.contains(where: \.isRouted) ? Self.lifetime : 0))
+                Speaker(
+                    port.mac, port.index, own, mtu: mtu,
+                    lifetime: own.contains(where: \.isRouted) ? Self.lifetime : 0))
         }
         if !left.isEmpty {
             let mac = Port.derivedMAC(of: "ra \(bridge.path)")
-            speakers.append(Speaker(mac, left, mtu: mtu, lifetime: 0))
+            speakers.append(Speaker(mac, -1, left, mtu: mtu, lifetime: 0))
         }
         self.speakers = speakers
     }
 }
 
 extension AdvertisementProgram.Speaker {
-    fileprivate init(_ mac: MACAddress, _ prefixes: [AdvertisedPrefix], mtu: Int, lifetime: UInt32) {
+    fileprivate init(
+        _ mac: MACAddress, _ port: Int32, _ prefixes: [AdvertisedPrefix], mtu: Int, lifetime: UInt32
+    ) {
         self.mac = mac
+        self.port = port
+        self.prefixes = prefixes.map(\.prefix)
         source = .linkLocal(for: mac)
         // Hop limit 64, no flags.
         head = 64 << 24 | lifetime
@@ -63,12 +89,8 @@ extension AdvertisementProgram.Speaker {
         data.append(network: UInt32(min(max(size, 1280), 65_535)))
         for one in prefixes {
             // On link, and where machines can for themselves (section 4.6.2).
-            data += [3, 4, UInt8(one.prefix.length), one.prefix.length == 64 ? 0xc0 : 0x80]
-            data.append(network: one.lifetime)
-            data.append(network: one.lifetime / 2)
-            data.append(network: UInt32(0))
-            data.append(network: one.prefix.address.high)
-            data.append(network: one.prefix.address.low)
+            data.append(
+                advertised: one.prefix, flags: one.prefix.length == 64 ? 0xc0 : 0x80, lifetime: one.lifetime)
         }
         var servers: [IPAddress] = []
         var search: [String] = []
@@ -85,10 +107,13 @@ extension AdvertisementProgram.Speaker {
                 data.append(network: server.low)
             }
         }
-        // An option's length has 8 bits, of 8 bytes each.
+        // It all fits the smallest packet that a link has to carry: routers' advertisements are not fragmented.
         var names: [UInt8] = []
-        for domain in search.prefix(AdvertisedPrefix.entries) where names.count < 1024 {
-            names += DHCPProgram.labels(domain)
+        let room = 1280 - 40 - 8 - data.count - 16
+        for domain in search.prefix(AdvertisedPrefix.entries) {
+            let labels = DHCPProgram.labels(domain)
+            if names.count + labels.count > room { break }
+            names += labels
         }
         if !names.isEmpty {
             while names.count % 8 != 0 { names.append(0) }
@@ -123,7 +148,7 @@ extension Simulator {
             drop(.malformed, at: index)
             return true
         }
-        for speaker in program.speakers {
+        for speaker in fabric.speakers(program) {
             if isTracing { note("ra", Int(index), "asked for routers: told by \(speaker.source)") }
             answer(
                 source.isUnspecified
@@ -135,23 +160,24 @@ extension Simulator {
 }
 
 extension Fabric {
-    /// What each port of this host is to be told of routers now and then.
-    public var advertisements: [(port: PortIndex, frames: [[UInt8]])] {
-        if tables.advertisements.isEmpty { return [] }
-        return localPorts.compactMap { index in
-            let port = ports[Int(index.value)]
-            guard !port.isRouter, port.isEnabled, port.vlan == 0, bridges[Int(port.device)].isEnabled,
-                let program = tables.advertisements[port.device]
-            else { return nil }
-            return (index, program.speakers.map { $0.frame(to: .multicast(for: .allNodes), .allNodes) })
+    /// What is said on a bridge as its routers are now: one that is switched off is no way out.
+    func speakers(_ program: AdvertisementProgram) -> [AdvertisementProgram.Speaker] {
+        program.speakers.map { speaker in
+            guard speaker.port >= 0 else { return speaker }
+            let port = ports[Int(speaker.port)]
+            return port.isEnabled && routers[Int(port.device)].isEnabled ? speaker : speaker.withoutWay
         }
     }
+}
 
-    /// Tells whether advertisements are others than they were.
-    public var advertisementPrograms: Set<ObjectIdentifier> {
-        Set(tables.advertisements.values.map { ObjectIdentifier($0) })
+extension [UInt8] {
+    /// A prefix information option (section 4.6.2); addresses are preferred for half as long as they last.
+    fileprivate mutating func append(advertised prefix: Prefix, flags: UInt8, lifetime: UInt32) {
+        self += [3, 4, UInt8(prefix.length), flags]
+        append(network: lifetime)
+        append(network: lifetime / 2)
+        append(network: UInt32(0))
+        append(network: prefix.address.high)
+        append(network: prefix.address.low)
     }
-
-    /// The longest time between two advertisements that nobody asked for, nanoseconds.
-    public static let advertisementInterval = UInt64(AdvertisementProgram.interval) * 1_000_000_000
 }

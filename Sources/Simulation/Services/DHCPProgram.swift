@@ -8,6 +8,8 @@ final class DHCPProgram: Sendable {
     struct RouterPort {
         var addresses: [InterfaceAddress]
         var mac: MACAddress
+        /// Its place in the fabric.
+        var index: Int32
     }
 
     /// One network.

@@ -109,15 +109,14 @@ extension Topology {
     ///
     /// - Parameters:
     ///   - present: hosts that can be reached.
-    /// - Returns: ports to put, and those to take away.
-    public func monitorChanges(present: Set<String>) -> (put: [Port], delete: [PortPath]) {
-        var (put, delete): ([Port], [PortPath]) = ([], [])
-        // All of them in order, so that a round that is done again comes to the same.
-        for router in routers.values.sorted(by: { $0.path < $1.path }) {
+    /// - Returns: what each port is to be; `nil`: gone.
+    public func monitorChanges(present: Set<String>) -> [PortPath: Port?] {
+        var changes: [PortPath: Port?] = [:]
+        for router in routers.values {
             let path = PortPath(device: router.path, name: Port.monitorName)
             let port = ports[path]
             guard !monitored(by: router).isEmpty else {
-                if port != nil { delete.append(path) }
+                if port != nil { changes[path] = .some(nil) }
                 continue
             }
             if case .exterior(let host, _)? = port?.attachment, present.contains(host), hosts[host] != nil { continue }
@@ -127,8 +126,8 @@ extension Topology {
             guard let best else { continue }
             var wanted = Port(monitorOf: router.path, on: best)
             wanted.tunnelKey = port?.tunnelKey ?? 0
-            put.append(wanted)
+            changes[path] = wanted
         }
-        return (put, delete)
+        return changes
     }
 }
