@@ -63,7 +63,7 @@ extension BridgeResource {
         bridge.filters = try reader.filters(inbound, outbound)
         for network in dhcp ?? [] {
             let fields = network.sorted { $0.key < $1.key }.map { (name: $0.key, values: $0.value) }
-            let standard = bridge.subnets.first { $0.family == .ipv4 }
+            let standard = bridge.subnets.first { $0.family == .ipv4 } ?? bridge.subnets.first
             do throws(RuleMistake) {
                 bridge.dhcp.append(try DHCPSubnet(reading: fields, standard: standard))
             } catch {

@@ -5,9 +5,9 @@ import Yams
 
 /// Addresses that bridges give.
 extension ManifestReader {
-    /// `dhcp` of a bridge: `true` for its IPv4 network, or what is said of one network or of several.
+    /// `dhcp` of a bridge: `true` for its network (of several the first of IPv4), or what is said of one network or of several.
     mutating func readDHCP(_ node: Node, _ bridge: Bridge) -> [DHCPSubnet] {
-        let standard = bridge.subnets.first { $0.family == .ipv4 }
+        let standard = bridge.subnets.first { $0.family == .ipv4 } ?? bridge.subnets.first
         let object = "\(bridge.path) dhcp"
         if node.mapping == nil, node.sequence == nil {
             guard let isOn = yaml.bool(node, object, "dhcp"), isOn else { return [] }

@@ -139,8 +139,7 @@ extension FabricTables {
         bridges[Int(index)].floodPortCount = 0
         bridges[Int(index)].floodHostCount = 0
         linksOfBridge[index] = nil
-        dhcp[index] = nil
-        advertisements[index] = nil
+        services[index] = nil
         portsOfBridge[Int(index)] = []
         indexOfBridge[path] = nil
         freeBridges.append(index)

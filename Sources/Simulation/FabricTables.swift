@@ -48,10 +48,8 @@ struct FabricTables: Sendable {
     var answeredByRouter: [Int32: Set<IPAddress>] = [:]
     /// Ports of each bridge that lead to other bridges: few, where a bridge has many.
     var linksOfBridge: [Int32: [Int32]] = [:]
-    /// What bridges tell machines of addresses, by bridge.
-    var dhcp: [Int32: DHCPProgram] = [:]
-    /// What bridges tell machines of routers, by index.
-    var advertisements: [Int32: AdvertisementProgram] = [:]
+    /// What bridges tell machines of addresses and routers, by index.
+    var services: [Int32: BridgeServices] = [:]
     var freePorts: [Int32] = []
     var freeBridges: [Int32] = []
     var freeRouters: [Int32] = []
@@ -289,7 +287,7 @@ struct FabricTables: Sendable {
         waste += Self.put(near, &floodPorts, &record.floodPortStart, &record.floodPortCount)
         waste += Self.put(far, &floodHosts, &record.floodHostStart, &record.floodHostCount)
         bridges[Int(index)] = record
-        if dhcp[index] != nil || advertisements[index] != nil || !bridge.dhcp.isEmpty || !bridge.advertised.isEmpty {
+        if services[index] != nil || BridgeServices.isWanted(by: bridge) {
             fillServices(index, bridge)
         }
     }
@@ -304,11 +302,9 @@ struct FabricTables: Sendable {
                     mac: far.mac, index: port.peer)
             }
         let mtu = hosts.filter(\.isReachable).map { Int($0.mtu) }.min() ?? 1500
-        dhcp[index] =
-            bridge.dhcp.isEmpty
-            ? nil : DHCPProgram(bridge, routers, mtu: mtu, hosts: Array(hostNames), local: localHost)
-        advertisements[index] =
-            bridge.advertised.isEmpty ? nil : AdvertisementProgram(bridge, routers, mtu: mtu)
+        services[index] =
+            BridgeServices.isWanted(by: bridge)
+            ? BridgeServices(bridge, routers, mtu: mtu, hosts: Array(hostNames), local: localHost) : nil
     }
 
     /// Puts a run where the one before lay, or at the end if it is longer. Returns how many places that leaves unused.

@@ -34,7 +34,7 @@ extension Simulator {
 
     /// Answers for the address that DHCP answers come from, where nobody has it.
     private mutating func answerForServer(_ target: IPv4Address, _ index: Int32, _ device: Int32) -> Bool {
-        guard let program = fabric.tables.dhcp[device], key.ipSource.high != 0,
+        guard let program = fabric.tables.services[device]?.dhcp, key.ipSource.high != 0,
             let network = program.networks.first(where: { $0.server == target && $0.answersForServer })
         else { return false }
         answer(

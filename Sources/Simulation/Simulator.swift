@@ -222,10 +222,7 @@ public struct Simulator: ~Copyable {
             noteGroups(port)
             guard passesGuard(port, at: index, packet) else { return }
         }
-        if !fabric.tables.dhcp.isEmpty, !port.isRouter, index == ingressPort, answerDHCP(index, port, packet) { return }
-        if !fabric.tables.advertisements.isEmpty, !port.isRouter, index == ingressPort,
-            answerRouterSolicitation(index, port)
-        {
+        if !fabric.tables.services.isEmpty, !port.isRouter, index == ingressPort, answerService(index, port, packet) {
             return
         }
         if port.sends >= 0 {

@@ -6,12 +6,13 @@ import Wire
 extension TopologyObject {
     /// Formats that are read, the last being written where it is needed: an object without what the later one adds is
     /// written as before, and a cluster of two versions goes on until somebody uses what only the newer one knows.
-    static let formats = UInt8(1)...4
+    static let formats = UInt8(1)...5
 
     private var format: UInt8 {
         switch self {
         case .bridge(let bridge):
-            !bridge.advertised.isEmpty ? 4 : bridge.dhcp.isEmpty ? bridge.filters.isEmpty ? 1 : 2 : 3
+            bridge.dhcp.contains(where: \.isStateless)
+                ? 5 : !bridge.advertised.isEmpty ? 4 : bridge.dhcp.isEmpty ? bridge.filters.isEmpty ? 1 : 2 : 3
         case .router(let router):
             router.translation.isEmpty
                 ? router.filters.isEmpty ? 1 : 2 : router.translation.virtual.isEmpty ? 3 : 4
@@ -37,6 +38,7 @@ extension TopologyObject {
             if format > 1 { out.filters(bridge.filters) }
             if format > 2 { out.dhcp(bridge.dhcp) }
             if format > 3 { out.advertised(bridge.advertised) }
+            if format > 4 { out.list(bridge.dhcp) { $0.flag($1.isStateless) } }
         case .router(let router):
             out.path(router.path)
             out.flag(router.isEnabled)
@@ -95,6 +97,11 @@ extension TopologyObject {
             if format > 1 { bridge.filters = try reader.filters() }
             if format > 2 { bridge.dhcp = try reader.dhcp() }
             if format > 3 { bridge.advertised = try reader.advertised() }
+            if format > 4 {
+                let flags = try reader.list { reader throws(MalformedBytes) in try reader.flag() }
+                guard flags.count == bridge.dhcp.count else { throw MalformedBytes("a bridge with other networks") }
+                for (place, flag) in flags.enumerated() { bridge.dhcp[place].isStateless = flag }
+            }
             self = .bridge(bridge)
         case .router:
             var router = Router(path: try reader.devicePath())

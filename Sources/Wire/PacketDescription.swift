@@ -21,10 +21,12 @@ public struct PacketDescription: Sendable, Equatable {
         case arp
         /// A machine asks for an address.
         case dhcp
+        /// A machine asks for an IPv6 address.
+        case dhcpv6
         /// A machine asks for IPv6 routers.
         case routerSolicitation
     }
-    /// Echo request, TCP, UDP, ARP, DHCP or router solicitation.
+    /// Echo request, TCP, UDP, ARP, DHCP, DHCPv6 or router solicitation.
     public var kind = Kind.icmp
     /// Source; the port's own unless said.
     public var source: IPAddress?
@@ -53,7 +55,7 @@ public struct PacketDescription: Sendable, Equatable {
 
     /// How to describe a packet, for error messages and help.
     public static let usage = """
-        icmp to ADDRESS | tcp|udp [ADDRESS:PORT >] ADDRESS:PORT | tcp|udp to ADDRESS:PORT | arp who-has ADDRESS | dhcp | rs, \
+        icmp to ADDRESS | tcp|udp [ADDRESS:PORT >] ADDRESS:PORT | tcp|udp to ADDRESS:PORT | arp who-has ADDRESS | dhcp | dhcp6 | rs, \
         then any of: from ADDRESS, ttl N, length BYTES, vlan ID, eth-src MAC, eth-dst MAC
         """
 
@@ -78,6 +80,11 @@ public struct PacketDescription: Sendable, Equatable {
             destination = IPAddress(IPv4Address(bits: .max))
             source = IPAddress(IPv4Address(bits: 0))
             (sourcePort, destinationPort) = (DHCPMessage.clientPort, DHCPMessage.serverPort)
+        case "dhcp6":
+            kind = .dhcpv6
+            destination = IPAddress(DHCPv6Message.servers)
+            source = IPAddress(IPv6Address.unspecified)
+            (sourcePort, destinationPort) = (DHCPv6Message.clientPort, DHCPv6Message.serverPort)
         case "rs":
             kind = .routerSolicitation
             destination = IPAddress(IPv6Address.allRouters)
@@ -85,7 +92,7 @@ public struct PacketDescription: Sendable, Equatable {
             ttl = 255
         default: throw fail("\"\(first)\" is no kind of packet")
         }
-        var hasDestination = kind == .dhcp || kind == .routerSolicitation
+        var hasDestination = kind == .dhcp || kind == .dhcpv6 || kind == .routerSolicitation
         while let word = words.popFirst() {
             switch word.lowercased() {
             case "to", ">", "who-has":
@@ -175,6 +182,15 @@ public struct PacketDescription: Sendable, Equatable {
             frame = Frame.udp(
                 etherSource: etherSource, etherDestination: etherDestination, source: source, destination: destination,
                 sourcePort: sourcePort, destinationPort: destinationPort, ttl: ttl, data: message.encoded([]))
+        case .dhcpv6:
+            var message = DHCPv6Message(.solicit, transaction: 1)
+            message.options[DHCPv6Message.Option.client] = DHCPv6Message.identifier(etherSource)
+            message.associations = [.init(id: 1)]
+            frame = Frame.udp(
+                etherSource: etherSource, etherDestination: etherDestination,
+                source: source.v6?.isUnspecified == true ? IPAddress(.linkLocal(for: etherSource)) : source,
+                destination: destination, sourcePort: sourcePort, destinationPort: destinationPort, ttl: ttl,
+                data: message.encoded())
         case .routerSolicitation:
             frame = Frame.icmp(
                 etherSource: etherSource, etherDestination: etherDestination, source: source, destination: destination,

@@ -36,7 +36,15 @@ private struct Stage {
 /// A bridge that gives addresses, and a router with a virtual address, so that what comes to them is read as well.
 private let services = Drawings.threeNetworks.replacing(
     "  a:\n",
-    with: "  a:\n        subnet: 10.0.1.0/24\n        dhcp: { range: 10.0.1.100-10.0.1.109, options: [\"43 0x01\"] }\n"
+    with: """
+          a:
+            subnet: [10.0.1.0/24, "fd00:1::/64"]
+            ra: true
+            dhcp:
+              - { range: 10.0.1.100-10.0.1.109, options: ["43 0x01"] }
+              - { subnet: "fd00:1::/64", range: "fd00:1::100-fd00:1::10f", dns: ["fd00:1::53"] }
+
+    """
 ).replacing(
     "    routers:\n",
     with: """
@@ -86,6 +94,9 @@ private func fuzz(_ kind: UInt8, _ bytes: UnsafeRawBufferPointer) {
         _ = PortPath(text)
         if let message = DHCPMessage(Array(bytes)) {
             _ = DHCPMessage(message.encoded(message.options.keys.sorted(), largest: 1400))
+        }
+        if let message = DHCPv6Message(Array(bytes)) {
+            guard DHCPv6Message(message.encoded()) != nil else { fatalError("what was read can't be read again") }
         }
     }
 }

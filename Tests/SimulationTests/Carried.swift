@@ -93,7 +93,14 @@ extension Host {
 func checksumFaults(_ frame: [UInt8]) -> [String] {
     var layout = PacketLayout()
     let key = frame.withUnsafeBytes { FlowKey(parsing: $0.bytes, layout: &layout) }
-    guard key.etherType == EtherType.ipv4 else { return ["not IPv4"] }
+    if key.etherType == EtherType.ipv6 {
+        let transport = Array(frame[Int(layout.transport)...])
+        var sum = InternetChecksum.pseudoHeader(
+            source: key.ipSource, destination: key.ipDestination, ipProtocol: key.ipProtocol, length: transport.count)
+        transport.withUnsafeBytes { sum.add($0) }
+        return sum.value == 0 ? [] : ["outer transport"]
+    }
+    guard key.etherType == EtherType.ipv4 else { return ["not IP"] }
     var faults: [String] = []
     func check(_ bytes: ArraySlice<UInt8>, _ what: String, isWhole: Bool = true) {
         let bytes = Array(bytes)

@@ -150,6 +150,17 @@ public struct TopologyChanges {
             if Bool.random(using: &random) { subnet.routes = [DHCPRoute(self.subnet(serial + 1).network, via: own(4))] }
             if Bool.random(using: &random) { subnet.options = [43: [0, UInt8(serial & 0xff)], 66: [65, 34, 92]] }
             topology.bridges[bridge]?.dhcp = Int.random(in: 0...3, using: &random) == 0 ? [] : [subnet]
+            if Bool.random(using: &random) {
+                var other = DHCPSubnet(Prefix(IPAddress(high: 0xfd00_0001 << 32, low: 0, family: .ipv6), length: 64))
+                other.isStateless = Bool.random(using: &random)
+                func own(_ number: UInt64) -> IPAddress {
+                    IPAddress(high: other.subnet.address.high, low: number, family: .ipv6)
+                }
+                if !other.isStateless { other.ranges = [DHCPRange(own(UInt64(serial)), own(UInt64(serial) + 9))] }
+                if Bool.random(using: &random) { other.nameServers = [own(3)] }
+                if Bool.random(using: &random) { (other.domain, other.bootFile) = ("example.org", "http://[fd00:1::5]/x") }
+                topology.bridges[bridge]?.dhcp.append(other)
+            }
             var advertised = AdvertisedPrefix(
                 Prefix(IPAddress(high: 0xfd00_0001_0000_0000, low: 0, family: .ipv6), length: 64))
             advertised.isRouted = Bool.random(using: &random)

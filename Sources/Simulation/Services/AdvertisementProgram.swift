@@ -52,6 +52,10 @@ final class AdvertisementProgram: Sendable {
 
     init(_ bridge: Bridge, _ routers: [DHCPProgram.RouterPort], mtu: Int) {
         var speakers: [Speaker] = []
+        let managed = bridge.dhcp.filter { $0.subnet.family == .ipv6 }
+        let flags = managed.reduce(UInt32(0)) { $0 | $1.advertisedFlags } << 16
+        // Machines make themselves no addresses where they are given some.
+        let given = Set(managed.filter { !$0.isStateless }.map(\.subnet))
         var left = bridge.advertised
         for port in routers {
             let own = bridge.advertised.filter { one in port.addresses.contains { one.prefix.contains($0.address) } }
@@ -59,12 +63,12 @@ final class AdvertisementProgram: Sendable {
             left.removeAll { one in own.contains { $0.prefix == one.prefix } }
             speakers.append(
                 Speaker(
-                    port.mac, port.index, own, mtu: mtu,
-                    lifetime: own.contains(where: \.isRouted) ? Self.lifetime : 0))
+                    port.mac, port.index, own, mtu: mtu, given: given,
+                    head: flags | (own.contains(where: \.isRouted) ? Self.lifetime : 0)))
         }
         if !left.isEmpty {
             let mac = Port.derivedMAC(of: "ra \(bridge.path)")
-            speakers.append(Speaker(mac, -1, left, mtu: mtu, lifetime: 0))
+            speakers.append(Speaker(mac, -1, left, mtu: mtu, given: given, head: flags))
         }
         self.speakers = speakers
     }
@@ -72,14 +76,15 @@ final class AdvertisementProgram: Sendable {
 
 extension AdvertisementProgram.Speaker {
     fileprivate init(
-        _ mac: MACAddress, _ port: Int32, _ prefixes: [AdvertisedPrefix], mtu: Int, lifetime: UInt32
+        _ mac: MACAddress, _ port: Int32, _ prefixes: [AdvertisedPrefix], mtu: Int, given: Set<Prefix>,
+        head: UInt32
     ) {
         self.mac = mac
         self.port = port
         self.prefixes = prefixes.map(\.prefix)
         source = .linkLocal(for: mac)
-        // Hop limit 64, no flags.
-        head = 64 << 24 | lifetime
+        // Hop limit 64.
+        self.head = 64 << 24 | head
         // Reachable time and retransmission timer are the machines' own.
         data = [UInt8](repeating: 0, count: 8)
         data += [1, 1]
@@ -90,7 +95,8 @@ extension AdvertisementProgram.Speaker {
         for one in prefixes {
             // On link, and where machines can for themselves (section 4.6.2).
             data.append(
-                advertised: one.prefix, flags: one.prefix.length == 64 ? 0xc0 : 0x80, lifetime: one.lifetime)
+                advertised: one.prefix,
+                flags: one.prefix.length == 64 && !given.contains(one.prefix) ? 0xc0 : 0x80, lifetime: one.lifetime)
         }
         var servers: [IPAddress] = []
         var search: [String] = []
@@ -126,14 +132,7 @@ extension AdvertisementProgram.Speaker {
 
 extension Simulator {
     /// Answers a machine that asks for routers, before anything filters. True when that was the end of the frame.
-    mutating func answerRouterSolicitation(_ index: Int32, _ port: PortRecord) -> Bool {
-        guard let program = fabric.tables.advertisements[port.device], fabric.bridges[Int(port.device)].isEnabled,
-            key.etherType == EtherType.ipv6
-        else { return false }
-        verdict.tags.append(fabric.bridges[Int(port.device)].stationsTag)
-        // Networks of VLANs have none.
-        verdict.mask.bits.words[8] |= UInt64(0x1000) << 48
-        guard !key.hasVLAN, port.vlan == 0 else { return false }
+    mutating func answerRouterSolicitation(_ program: AdvertisementProgram, _ index: Int32) -> Bool {
         verdict.mask.include(.etherDestination)
         guard key.etherDestination == .multicast(for: .allRouters) else { return false }
         verdict.mask.include(.ipProtocol)

@@ -34,9 +34,10 @@ public struct AdvertisementSchedule: Sendable {
     ///
     /// - Parameter now: nanoseconds of a clock that only goes on.
     public mutating func note(_ fabric: Fabric, now: UInt64) {
-        if bridges.isEmpty && fabric.tables.advertisements.isEmpty { return }
+        if bridges.isEmpty && fabric.tables.services.isEmpty { return }
         var told: Set<Tag> = []
-        for (index, program) in fabric.tables.advertisements where fabric.bridges[Int(index)].isEnabled {
+        for (index, services) in fabric.tables.services where fabric.bridges[Int(index)].isEnabled {
+            guard let program = services.advertisements else { continue }
             let tag = fabric.bridges[Int(index)].stationsTag
             told.insert(tag)
             change(tag, to: fabric.speakers(program), now: now)

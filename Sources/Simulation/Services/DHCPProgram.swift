@@ -20,63 +20,36 @@ final class DHCPProgram: Sendable {
         var serverMAC: MACAddress
         /// Whether the bridge answers for the server's address, which nobody has.
         var answersForServer: Bool
-        /// Addresses that nobody is given.
-        var reserved: Set<IPv4Address>
+        var pool: AddressPool
         var hosts: [MACAddress: DHCPHost]
-        /// Addresses of all ranges.
-        var count: Int
         /// What everybody is told, and in which order.
         var options: [UInt8: [UInt8]]
         var order: [UInt8]
-
-        /// An address of its ranges.
-        func address(_ index: Int) -> IPv4Address {
-            var left = index
-            for range in subnet.ranges {
-                if left < range.count { return IPv4Address(bits: UInt32(range.first.high >> 32) &+ UInt32(left)) }
-                left -= range.count
-            }
-            return IPv4Address(bits: 0)
-        }
-
-        /// Whether an address is one of its ranges and nobody's by name.
-        func gives(_ address: IPv4Address) -> Bool {
-            let address = IPAddress(address)
-            return subnet.ranges.contains { $0.first <= address && address <= $0.last }
-                && address.v4.map { !reserved.contains($0) } == true
-        }
     }
 
     let networks: [Network]
-    /// How many hosts there are and which this one is: each gives of its own addresses first, so that two that are asked at once
-    /// give none twice.
-    private let share: (count: UInt64, own: UInt64)
+    let share: AddressShare
 
     init(_ bridge: Bridge, _ routers: [RouterPort], mtu: Int, hosts: [String], local: String) {
-        share = (UInt64(max(1, hosts.count)), UInt64(hosts.sorted().firstIndex(of: local) ?? 0))
+        share = AddressShare(of: local, among: hosts)
         let own = Port.derivedMAC(of: "dhcp \(bridge.path)")
-        networks = bridge.dhcp.map { subnet in
+        networks = bridge.dhcp.filter { $0.subnet.family == .ipv4 }.map { subnet in
             let near = routers.flatMap { port in port.addresses.map { (address: $0.address, mac: port.mac) } }
                 .filter { subnet.subnet.contains($0.address) }
             let first = IPAddress(high: subnet.subnet.address.high &+ 1 << 32, low: 0, family: .ipv4)
             let router = subnet.router ?? near.first?.address
             let server = subnet.server ?? router ?? first
-            var reserved = Set(near.compactMap(\.address.v4) + subnet.hosts.compactMap(\.address.v4))
-            for address in [router, server] { if let v4 = address?.v4 { reserved.insert(v4) } }
+            let reserved = Set(near.map(\.address) + subnet.hosts.map(\.address) + [router, server].compactMap(\.self))
             let (options, order) = DHCPProgram.options(subnet, router: router?.v4, mtu: mtu)
             return Network(
                 subnet: subnet, server: server.v4 ?? IPv4Address(bits: 0),
                 serverMAC: near.first { $0.address == server }?.mac ?? own,
                 // The address of a router that the topology does not know is that router's.
-                answersForServer: subnet.server != nil && subnet.server != subnet.router, reserved: reserved,
+                answersForServer: subnet.server != nil && subnet.server != subnet.router,
+                pool: AddressPool(subnet.ranges, reserved: reserved),
                 hosts: Dictionary(subnet.hosts.map { ($0.mac, $0) }, uniquingKeysWith: { first, _ in first }),
-                count: subnet.ranges.reduce(0) { $0 + $1.count }, options: options, order: order)
+                options: options, order: order)
         }
-    }
-
-    /// Whether this host gives an address ahead of the others.
-    func isOwn(_ address: IPv4Address) -> Bool {
-        mix(UInt64(address.bits) | 1 << 32, 0x9e37_79b9_7f4a_7c15) >> 7 % share.count == share.own
     }
 
     private static func options(

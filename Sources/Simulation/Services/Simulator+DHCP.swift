@@ -5,33 +5,21 @@ import Wire
 /// Addresses for machines, given on the host where they ask (RFC 2131). A lease is a row that all hosts have, so that whichever
 /// is asked next knows it.
 extension Simulator {
-    /// Addresses of ranges that are looked at for one machine.
-    private static let lookedAt = 1024
-    /// How long an address is given to nobody that a machine found in use, seconds.
-    private static let declined: UInt32 = 600
-
     /// Who asks, and where.
     private struct Client {
         var message: DHCPMessage
-        /// Tells it from others: what it calls itself, or its MAC.
-        var identity: UInt64
-        var port: PortRecord
+        var lease: LeaseClient
         var network: DHCPProgram.Network
-        /// Its own address and name, if it has one.
-        var own: (address: IPv4Address, name: String?)?
+        /// The name that it is told to have.
+        var name: String?
     }
 
     /// Answers a machine that asks for an address, before anything filters but what it may say of itself. True when that was
     /// the end of the frame.
-    mutating func answerDHCP(_ index: Int32, _ port: PortRecord, _ packet: borrowing SimulatedPacket) -> Bool {
-        guard let program = fabric.tables.dhcp[port.device], fabric.bridges[Int(port.device)].isEnabled,
-            key.etherType == EtherType.ipv4
-        else { return false }
-        // Whose a server's MAC is the bridge's routers say.
-        verdict.tags.append(fabric.bridges[Int(port.device)].stationsTag)
-        // Networks of VLANs give none.
-        verdict.mask.bits.words[8] |= UInt64(0x1000) << 48
-        guard !key.hasVLAN, port.vlan == 0, isForServer(program) else { return false }
+    mutating func answerDHCP(
+        _ program: DHCPProgram, _ index: Int32, _ port: PortRecord, _ packet: borrowing SimulatedPacket
+    ) -> Bool {
+        guard isForServer(program) else { return false }
         verdict.mask.include(.ipProtocol)
         guard key.ipProtocol == IPProtocol.udp else { return false }
         verdict.mask.include(.ipFragment)
@@ -82,7 +70,7 @@ extension Simulator {
     private mutating func serve(
         _ message: DHCPMessage, _ program: DHCPProgram, _ index: Int32, _ port: PortRecord
     ) {
-        guard var client = client(message, program, port) else {
+        guard let client = client(message, program, port) else {
             if isTracing {
                 note("dhcp", Int(index), "\(message.kind) of \(message.mac): no network gives it an address")
             }
@@ -95,7 +83,7 @@ extension Simulator {
         let asked = address(DHCPMessage.Option.requestedAddress)
         switch message.kind {
         case .discover:
-            guard let found = client.own?.address ?? find(client, asked, program) else {
+            guard let found = find(client.lease, asked: asked.map { IPAddress($0) }, program.share)?.v4 else {
                 if isTracing {
                     note(
                         "dhcp", Int(index), "\(message.mac) asks: no address of \(client.network.subnet.subnet) is left"
@@ -113,23 +101,21 @@ extension Simulator {
             }
             let isRenewal = message.clientAddress.bits != 0
             guard let wanted = isRenewal ? message.clientAddress : asked else { return drop(.malformed, at: index) }
-            guard mayHave(wanted, client) else { return reply(.nak, to: client, wanted, index) }
-            take(wanted, client, client.identity, client.network.subnet.lease)
+            guard mayHave(IPAddress(wanted), client.lease) else { return reply(.nak, to: client, wanted, index) }
+            take(IPAddress(wanted), client.lease)
             reply(.ack, to: client, wanted, index)
         case .inform:
-            client.own = nil
             reply(.ack, to: client, message.clientAddress, index)
         case .decline:
-            guard let asked, lease(of: asked, client)?.client == client.identity else { return }
+            guard let asked, hasLease(IPAddress(asked), client.lease) else { return }
             if isTracing {
                 note("dhcp", Int(index), "\(message.mac) found \(asked) in use: nobody is given it for a while")
             }
-            take(asked, client, 0, Self.declined)
+            decline(IPAddress(asked), client.lease)
         case .release:
-            guard lease(of: message.clientAddress, client)?.client == client.identity else { return }
+            guard hasLease(IPAddress(message.clientAddress), client.lease) else { return }
             if isTracing { note("dhcp", Int(index), "\(message.mac) gives \(message.clientAddress) back") }
-            // The shortest lease of nobody's: the others hear of it as of any.
-            take(message.clientAddress, client, 0, 1)
+            giveBack(IPAddress(message.clientAddress), client.lease)
         case .offer, .ack, .nak: drop(.malformed, at: index)
         }
     }
@@ -145,85 +131,30 @@ extension Simulator {
         }
         // Nor is it anybody else who says its MAC elsewhere.
         if port.sends >= 0 { identity = mix(identity ^ port.tag.bits, 0x8ebc_6af0_9c88_c6e3) }
-        func make(_ network: DHCPProgram.Network, _ own: (IPv4Address, String?)? = nil) -> Client {
-            Client(message: message, identity: identity | 1, port: port, network: network, own: own)
+        func make(_ network: DHCPProgram.Network, own: IPAddress? = nil, name: String? = nil) -> Client {
+            let lease = LeaseClient(
+                identity: identity | 1, port: port, pool: network.pool, own: own, seconds: network.subnet.lease)
+            return Client(message: message, lease: lease, network: network, name: name)
         }
         let isRelayed = message.relay.bits != 0
         let near = program.networks.filter { !isRelayed || $0.subnet.subnet.contains(IPAddress(message.relay)) }
         for network in near {
-            if let host = network.hosts[message.mac], let address = host.address.v4 {
-                return make(network, (address, host.name))
-            }
+            if let host = network.hosts[message.mac] { return make(network, own: host.address, name: host.name) }
             guard port.mac == message.mac, !isRelayed else { continue }
             for offset in 0..<Int(port.addressCount) {
                 let address = fabric.addresses[Int(port.addressStart) + offset].address
-                if network.subnet.subnet.contains(address), let own = address.v4 {
-                    return make(network, (own, name(of: port)))
+                if network.subnet.subnet.contains(address) {
+                    return make(network, own: address, name: name(of: port))
                 }
             }
         }
         // One that has an address already is asked for in its network.
         let had = message.clientAddress.bits != 0 ? message.clientAddress : nil
         let home = had.flatMap { had in near.first { $0.subnet.subnet.contains(IPAddress(had)) } }
-        return (home ?? near.first { $0.count > 0 } ?? near.first).map { make($0) }
+        return (home ?? near.first { $0.pool.count > 0 } ?? near.first).map { make($0) }
     }
 
-    private func lease(of address: IPv4Address, _ client: Client) -> Lease? {
-        state.lease(of: IPAddress(address), bridge: fabric.bridges[Int(client.port.device)].tag)
-    }
-
-    private func isFree(_ address: IPv4Address, for client: Client) -> Bool {
-        lease(of: address, client).map { $0.client == client.identity } ?? true
-    }
-
-    /// Whether the topology says who has an address.
-    private func isDeclared(_ address: IPv4Address, _ client: Client) -> Bool {
-        fabric.neighbor(bridge: client.port.device, vlan: 0, address: IPAddress(address)) != nil
-    }
-
-    /// What a machine was given and has still.
-    private func held(_ client: Client) -> IPv4Address? {
-        let address = state.address(of: client.identity, bridge: fabric.bridges[Int(client.port.device)].tag)?.v4
-        return address.flatMap { client.network.gives($0) && !isDeclared($0, client) ? $0 : nil }
-    }
-
-    private func mayHave(_ address: IPv4Address, _ client: Client) -> Bool {
-        if let own = client.own { return own.address == address }
-        // One address for one machine.
-        if let held = held(client) { return held == address }
-        return client.network.gives(address) && !isDeclared(address, client) && isFree(address, for: client)
-    }
-
-    /// An address for a machine that has none of its own: the one that it has, the one that it asks for, or a free one.
-    private func find(_ client: Client, _ asked: IPv4Address?, _ program: DHCPProgram) -> IPv4Address? {
-        if let held = held(client) { return held }
-        let total = client.network.count
-        guard total > 0 else { return nil }
-        if let asked, mayHave(asked, client), program.isOwn(asked) { return asked }
-        let start = Int(truncatingIfNeeded: mix(client.identity, 0xa076_1d64_78bd_642f) >> 33) % total
-        var other: IPv4Address?
-        for step in 0..<min(total, Self.lookedAt) {
-            let address = client.network.address((start + step) % total)
-            guard other == nil || program.isOwn(address) else { continue }
-            guard client.network.gives(address), lease(of: address, client) == nil, !isDeclared(address, client) else {
-                continue
-            }
-            if program.isOwn(address) { return address }
-            other = address
-        }
-        return other
-    }
-
-    /// Notes who has an address from now on.
-    private mutating func take(_ address: IPv4Address, _ client: Client, _ identity: UInt64, _ seconds: UInt32) {
-        if client.own != nil { return }
-        verdict.learned.append(
-            .lease(
-                IPAddress(address), bridge: fabric.bridges[Int(client.port.device)].tag, port: client.port.tag,
-                Lease(client: identity, seconds: seconds)))
-    }
-
-    private func name(of port: PortRecord) -> String? {
+    func name(of port: PortRecord) -> String? {
         fabric.port(port.tag).map { fabric.path($0).name }
     }
 
@@ -245,7 +176,7 @@ extension Simulator {
             answer.options = network.options
             answer.clientAddress = asked.clientAddress
             if let boot = network.subnet.bootServer?.v4 { answer.bootServer = boot }
-            if let name = client.own?.name { answer.options[Option.hostName] = Array(name.utf8) }
+            if let name = client.name, asked.kind != .inform { answer.options[Option.hostName] = Array(name.utf8) }
             if asked.kind != .inform {
                 answer.yourAddress = address
                 let lease = network.subnet.lease

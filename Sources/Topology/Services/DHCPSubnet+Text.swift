@@ -6,7 +6,7 @@ extension DHCPSubnet {
     /// What may be said of one.
     public static let fieldNames = [
         "subnet", "range", "hosts", "server", "router", "dns", "domain", "search", "ntp", "mtu", "lease", "routes",
-        "bootFile", "bootServer", "options",
+        "bootFile", "bootServer", "options", "stateless",
     ]
 
     /// What is said, field by field.
@@ -27,6 +27,7 @@ extension DHCPSubnet {
         add("bootFile", bootFile.map { [$0] } ?? [])
         add("bootServer", bootServer.map { ["\($0)"] } ?? [])
         add("options", options.sorted { $0.key < $1.key }.map { "\($0.key) \(DHCPSubnet.hex($0.value))" })
+        if isStateless { add("stateless", ["true"]) }
         return list
     }
 
@@ -76,6 +77,8 @@ extension DHCPSubnet {
         case "routes": routes = try field.all("10.9.0.0/16 via 10.0.1.9", DHCPRoute.init)
         case "bootFile": bootFile = try field.one("pxelinux.0") { $0.utf8.count < 128 && !$0.isEmpty ? $0 : nil }
         case "bootServer": bootServer = try field.one("10.0.1.69", { IPAddress($0) })
+        case "stateless":
+            isStateless = try field.one("true or false") { $0 == "true" ? true : $0 == "false" ? false : nil }
         case "options":
             for (code, value) in try field.all("43 0x0102, or 66 TEXT", DHCPSubnet.option) { options[code] = value }
         default:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import Wire
 
-/// What machines of an IPv4 network on a bridge are told when they ask for an address (RFC 2131, 2132).
+/// What machines of a network on a bridge are told when they ask for an address, by DHCP (RFC 2131, 2132) or DHCPv6 (RFC 8415).
 ///
 /// A machine gets the address that ``hosts`` or its port say; any other one an address of ``ranges``, for a time.
 public struct DHCPSubnet: Sendable, Hashable {
@@ -29,10 +29,12 @@ public struct DHCPSubnet: Sendable, Hashable {
     public var lease: UInt32 = 3600
     /// Networks behind other routers than ``router`` (RFC 3442).
     public var routes: [DHCPRoute] = []
-    /// What to start a machine from over the network, and from which server.
+    /// What to start a machine from over the network, and from which server; of IPv6 as a URL (RFC 5970).
     public var bootFile: String?
     /// See ``bootFile``.
     public var bootServer: IPAddress?
+    /// Whether machines of an IPv6 network are told everything but addresses, which they make themselves.
+    public var isStateless = false
     /// Options by number, as they go over the wire.
     public var options: [UInt8: [UInt8]] = [:]
 
@@ -67,8 +69,12 @@ public struct DHCPRange: Sendable, Hashable, CustomStringConvertible {
     /// As in `10.0.1.100-10.0.1.199`.
     public var description: String { first == last ? "\(first)" : "\(first)-\(last)" }
 
-    /// How many there are, of IPv4 addresses; 0 where it ends before it begins.
-    public var count: Int { last.high < first.high ? 0 : Int((last.high - first.high) >> 32) + 1 }
+    /// How many there are; 0 where it ends before it begins, or in another /64.
+    public var count: Int {
+        if first.family == .ipv4 { return last.high < first.high ? 0 : Int((last.high - first.high) >> 32) + 1 }
+        guard first.high == last.high, first.low <= last.low else { return 0 }
+        return Int(min(last.low - first.low, 1 << 40)) + 1
+    }
 
     init?(_ text: String) {
         let ends = text.split(separator: "-", omittingEmptySubsequences: false).map { IPAddress(String($0)) }

@@ -23,10 +23,34 @@ extension Topology {
 
     private func check(_ subnet: DHCPSubnet, _ name: String, _ found: inout [Problem]) {
         func problem(_ reason: String, _ remedy: String) { found.append(Problem(name, reason, remedy: remedy)) }
-        guard subnet.subnet.family == .ipv4, (8...30).contains(subnet.subnet.length) else {
-            return problem("is no IPv4 network of machines", "use a network from /8 to /30")
+        let family = subnet.subnet.family
+        if family == .ipv4 {
+            guard (8...30).contains(subnet.subnet.length) else {
+                return problem("is no IPv4 network of machines", "use a network from /8 to /30")
+            }
+            if subnet.isStateless { problem("stateless is said of IPv4", "say it of IPv6 networks only") }
+        } else {
+            guard (16...126).contains(subnet.subnet.length), !subnet.subnet.address.isMulticast,
+                subnet.subnet.address.v6?.isLinkLocal != true
+            else { return problem("is no IPv6 network of machines", "use a network such as fd00:1::/64") }
+            let told: [(String, Bool)] = [
+                ("server", subnet.server != nil), ("router", subnet.router != nil), ("mtu", subnet.mtu != nil),
+                ("routes", !subnet.routes.isEmpty), ("bootServer", subnet.bootServer != nil),
+            ]
+            for (field, isSaid) in told where isSaid {
+                problem("\(field) is not told by DHCPv6", "leave it out: router advertisements (ra) tell what they can")
+            }
+            if subnet.isStateless, !(subnet.ranges.isEmpty && subnet.hosts.isEmpty) {
+                problem("is stateless, and has addresses to give", "leave out one of them")
+            }
         }
         func checkOwn(_ address: IPAddress, _ what: String) {
+            if family == .ipv6 {
+                if !subnet.subnet.contains(address) || address == subnet.subnet.address {
+                    problem("\(what) \(address) is no address of the network", "use one behind its first")
+                }
+                return
+            }
             let bits = address.high >> 32 & ~(~UInt64(0) << UInt64(32 - subnet.subnet.length))
             let isEnd = bits == 0 || bits == ~(~UInt64(0) << UInt64(32 - subnet.subnet.length))
             if address.family != .ipv4 || !subnet.subnet.contains(address) || isEnd {
@@ -39,7 +63,9 @@ extension Topology {
         for (place, range) in subnet.ranges.enumerated() {
             checkOwn(range.first, "range begins with")
             checkOwn(range.last, "range ends with")
-            if range.count == 0 {
+            if family == .ipv6, range.first.high != range.last.high {
+                problem("range \(range) is of more than one /64", "name a range of each")
+            } else if range.count == 0 {
                 problem("range \(range) ends before it begins", "write \(range.last)-\(range.first)")
             }
             if subnet.ranges[..<place].contains(where: { $0.first <= range.last && range.first <= $0.last }) {
@@ -81,8 +107,11 @@ extension Topology {
             subnet.nameServers + subnet.timeServers + subnet.routes.map(\.gateway)
             + subnet.routes.map(\.destination.address)
             + (subnet.bootServer.map { [$0] } ?? [])
-        if let other = others.first(where: { $0.family != .ipv4 }) {
-            problem("\(other) is no IPv4 address", "DHCP tells IPv4 addresses only")
+        if family == .ipv4, let other = others.first(where: { $0.family != .ipv4 }) {
+            problem("\(other) is no IPv4 address", "DHCP tells IPv4 addresses only: name it for an IPv6 network")
+        }
+        if family == .ipv6, let other = others.first(where: { $0.family != .ipv6 }) {
+            problem("\(other) is no IPv6 address", "DHCPv6 tells IPv6 addresses only: name it for an IPv4 network")
         }
         if let file = subnet.bootFile, file.utf8.contains(where: { $0 < 0x20 || $0 == 0x7f }) {
             problem("bootFile has control characters", "name a file")
@@ -93,7 +122,7 @@ extension Topology {
                 "use \(DHCPSubnet.leases.lowerBound) to \(DHCPSubnet.leases.upperBound) seconds")
         }
         for (code, value) in subnet.options.sorted(by: { $0.key < $1.key }) {
-            if DHCPMessage.managed.contains(code) {
+            if (family == .ipv4 ? DHCPMessage.managed : DHCPv6Message.managed).contains(code) {
                 problem("option \(code) follows from other fields", "say those instead")
             }
             if code == 0 || code == 255 || value.isEmpty || value.count > 255 {
