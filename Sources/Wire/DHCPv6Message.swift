@@ -154,7 +154,9 @@ public struct DHCPv6Message: Sendable, Equatable {
     public static let servers = IPv6Address(high: 0xff02 << 48, low: 0x1_0002)
 
     /// The value of a status option.
-    public static func status(_ status: Status) -> [UInt8] { [UInt8(status.rawValue >> 8), UInt8(status.rawValue & 0xff)] }
+    public static func status(_ status: Status) -> [UInt8] {
+        [UInt8(status.rawValue >> 8), UInt8(status.rawValue & 0xff)]
+    }
 
     /// Reads options one by one; false when they do not end where they should, or when `body` says so.
     fileprivate static func eachOption(

@@ -37,14 +37,14 @@ private struct Stage {
 private let services = Drawings.threeNetworks.replacing(
     "  a:\n",
     with: """
-          a:
-            subnet: [10.0.1.0/24, "fd00:1::/64"]
-            ra: true
-            dhcp:
-              - { range: 10.0.1.100-10.0.1.109, options: ["43 0x01"] }
-              - { subnet: "fd00:1::/64", range: "fd00:1::100-fd00:1::10f", dns: ["fd00:1::53"] }
+              a:
+                subnet: [10.0.1.0/24, "fd00:1::/64"]
+                ra: true
+                dhcp:
+                  - { range: 10.0.1.100-10.0.1.109, options: ["43 0x01"] }
+                  - { subnet: "fd00:1::/64", range: "fd00:1::100-fd00:1::10f", dns: ["fd00:1::53"] }
 
-    """
+        """
 ).replacing(
     "    routers:\n",
     with: """

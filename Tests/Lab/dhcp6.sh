@@ -29,7 +29,7 @@ tenants:
 lab:
   hosts: [h1, h2, h3]
   machines:
-    acme/office/desk: { host: h1, address: none }
+    acme/office/desk: { host: h1, address: [] }
     acme/office/laptop: { host: h2 }
     acme/office/phone: { host: h3 }
     acme/office/printer: { host: h1 }

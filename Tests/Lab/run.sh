@@ -43,6 +43,7 @@ run "floods of one tenant, and a group of thousands that changes" bash "$here/Te
 run "a machine that moves to another host" bash "$here/Tests/Lab/migrate.sh" "$work/selvage"
 run "machines that ask for addresses" bash "$here/Tests/Lab/dhcp.sh" "$work/selvage"
 run "machines that make themselves addresses" bash "$here/Tests/Lab/slaac.sh" "$work/selvage"
+run "machines that ask for IPv6 addresses" bash "$here/Tests/Lab/dhcp6.sh" "$work/selvage"
 run "a storm of questions for addresses" bash "$here/Tests/Lab/storm.sh" "$work/selvage"
 run "an address that two machines stand for" bash "$here/Tests/Lab/failover.sh" "$work/selvage"
 run "members that are checked, and die" bash "$here/Tests/Lab/health.sh" "$work/selvage"

@@ -52,4 +52,11 @@ quietly "$selvage" apply "$work/new.yaml" --wait --lab $lab || fail apply
 says "$work/heard" "mtu option.*1340" 60 || fail "a change is not told: $(tail -5 "$work/heard")"
 kill $tcpdump 2>/dev/null
 [ "$(at acme/office/two cat /proc/sys/net/ipv6/conf/eth0/mtu)" = 1340 ] || fail "the other host's machine did not hear of it"
+# What is said no more is taken back: addresses are used for nothing new, and the way out is gone.
+"$selvage" export --lab $lab | sed '/^ *ra:$/,+1d' >"$work/new.yaml"
+grep -q 'fd00:1::/64' "$work/new.yaml" && ! grep -q 'ra:' "$work/new.yaml" || fail "the manifest was not changed as meant"
+quietly "$selvage" apply "$work/new.yaml" --wait --lab $lab || fail apply
+for _ in $(seq 100); do at acme/office/two ip -6 route show default | grep -q . || break; sleep 0.1; done
+at acme/office/two ip -6 route show default | grep . && fail "the way out is there still"
+at acme/office/two ip -6 addr show dev eth0 scope global | grep -q 'fd00:1:.*deprecated' || fail "the network is not taken back"
 echo passed

@@ -77,7 +77,9 @@ import Wire
         #expect(!verdict.isCacheable && verdict.outputs.isEmpty)
         guard let carried = host.answers(verdict).first else { return nil }
         #expect(carried.place == port && checksumFaults(carried.frame) == [])
-        #expect(carried.key.destinationPort == 546 && carried.key.ipDestination == IPAddress(.linkLocal(for: host.mac(port))))
+        #expect(
+            carried.key.destinationPort == 546
+                && carried.key.ipDestination == IPAddress(.linkLocal(for: host.mac(port))))
         let read = DHCPv6Message(Array(carried.frame[62...]))
         #expect(read?.transaction == 0xabcdef && read?.options[Option.client] == message.options[Option.client])
         return read
@@ -136,9 +138,11 @@ import Wire
         #expect(host.state.lease(of: IPAddress(own), bridge: .bridge(try #require(DevicePath("t/a")))) != nil)
     }
 
-    @Test func `leases are renewed, released and declined, and what is not of the link is told to be given up`() throws {
+    @Test func `leases are renewed, released and declined, and what is not of the link is told to be given up`() throws
+    {
         let host = try host("{ range: \"fd00:1::100-fd00:1::100\" }")
-        let server = try #require(answer(host, message(.solicit, 1, [.init(id: 1)]), at: "t/a/any")?.options[Option.server])
+        let server = try #require(
+            answer(host, message(.solicit, 1, [.init(id: 1)]), at: "t/a/any")?.options[Option.server])
         #expect(lease(host, 1, at: "t/a/any") == "fd00:1::100")
         let own = association(1, "fd00:1::100")
         #expect(given(answer(host, message(.renew, 1, [own], server: server), at: "t/a/any")) == ["fd00:1::100 3600"])
@@ -155,7 +159,8 @@ import Wire
         // Nobody else gives it back.
         _ = answer(host, message(.release, 2, [own], server: server), at: "t/a/more")
         #expect(lease(host, 2, at: "t/a/more") == nil)
-        #expect(answer(host, message(.release, 1, [own], server: server), at: "t/a/any")?.options[Option.status] == [0, 0])
+        #expect(
+            answer(host, message(.release, 1, [own], server: server), at: "t/a/any")?.options[Option.status] == [0, 0])
         #expect(lease(host, 2, at: "t/a/more") == "fd00:1::100")
         _ = answer(host, message(.decline, 2, [own], server: server), at: "t/a/more")
         #expect(lease(host, 2, at: "t/a/more") == nil && lease(host, 1, at: "t/a/any") == nil)
@@ -215,14 +220,18 @@ import Wire
     @Test func `a network that gives no addresses answers the rest`() throws {
         let host = try host("{ stateless: true, dns: [\"fd00:1::53\"] }")
         #expect(answer(host, message(.informationRequest, 1), at: "t/a/vm")?.options[Option.nameServers]?.count == 16)
-        #expect(answer(host, message(.solicit, 1, [.init(id: 1)]), at: "t/a/vm")?.associations.first?.status == .noAddresses)
+        #expect(
+            answer(host, message(.solicit, 1, [.init(id: 1)]), at: "t/a/vm")?.associations.first?.status == .noAddresses
+        )
     }
 
     @Test func `what DHCPv6 does not tell is refused, with the way it is told`() throws {
         for (said, word) in [
             ("{ router: \"fd00:1::1\" }", "router"), ("{ mtu: 1400 }", "mtu"), ("{ server: \"fd00:1::2\" }", "server"),
-            ("{ dns: [9.9.9.9] }", "no IPv6 address"), ("{ range: \"fd00:2::1-fd00:2::5\" }", "no address of the network"),
-            ("{ range: \"fd00:1::9-fd00:1::5\" }", "ends before"), ("{ range: \"fd00:1::1-fd00:1::ff:ffff\" }", "to give"),
+            ("{ dns: [9.9.9.9] }", "no IPv6 address"),
+            ("{ range: \"fd00:2::1-fd00:2::5\" }", "no address of the network"),
+            ("{ range: \"fd00:1::9-fd00:1::5\" }", "ends before"),
+            ("{ range: \"fd00:1::1-fd00:1::ff:ffff\" }", "to give"),
             ("{ stateless: true, range: \"fd00:1::5\" }", "stateless"), ("{ options: [\"23 0x00\"] }", "option 23"),
             ("{ subnet: 10.0.1.0/24, stateless: true }", "IPv4"),
         ] {
@@ -242,7 +251,9 @@ import Wire
                 bytes[Int.random(in: 0..<bytes.count, using: &random)] = UInt8.random(in: 0...255, using: &random)
             }
             bytes = Array(bytes.prefix(Int.random(in: 0...bytes.count, using: &random)))
-            if let read = DHCPv6Message(bytes) { #expect(DHCPv6Message(read.encoded()) != nil, "seed \(SeededRandom.seed)") }
+            if let read = DHCPv6Message(bytes) {
+                #expect(DHCPv6Message(read.encoded()) != nil, "seed \(SeededRandom.seed)")
+            }
             _ = send(host, bytes, at: "t/a/any")
         }
     }

@@ -158,7 +158,9 @@ public struct TopologyChanges {
                 }
                 if !other.isStateless { other.ranges = [DHCPRange(own(UInt64(serial)), own(UInt64(serial) + 9))] }
                 if Bool.random(using: &random) { other.nameServers = [own(3)] }
-                if Bool.random(using: &random) { (other.domain, other.bootFile) = ("example.org", "http://[fd00:1::5]/x") }
+                if Bool.random(using: &random) {
+                    (other.domain, other.bootFile) = ("example.org", "http://[fd00:1::5]/x")
+                }
                 topology.bridges[bridge]?.dhcp.append(other)
             }
             var advertised = AdvertisedPrefix(

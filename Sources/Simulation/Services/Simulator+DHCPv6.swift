@@ -184,7 +184,9 @@ extension Simulator {
                 words.append("\(address)")
                 // What it had and has no more it is told to give up (section 18.3.4).
                 if client.message.kind == .renew || client.message.kind == .rebind || client.message.kind == .request {
-                    for (old, _) in one.addresses where IPAddress(old) != address { association.addresses.append((old, 0)) }
+                    for (old, _) in one.addresses where IPAddress(old) != address {
+                        association.addresses.append((old, 0))
+                    }
                 }
             case .refused(let status):
                 association.status = status
