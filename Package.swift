@@ -90,6 +90,12 @@ let package = Package(
 
         // ... and how members of pools are checked, from inside their network.
         room(
+            "Names",
+            [
+                "Wire", "Simulation", "Linux", .product(name: "DequeModule", package: "swift-collections"),
+                .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+            ]),
+        room(
             "Health",
             [
                 "Wire", "Topology", "Simulation", "Netlink", "TLS", "Linux", "CLinux",
@@ -113,7 +119,7 @@ let package = Package(
             "Node",
             [
                 "Wire", "Topology", "Simulation", "FlowState", "Gossip", "Datapath", "Manifest", "Agent", "Consensus",
-                "Health", "Store", "TLS", "API", "Linux", "Netlink", "CLinux",
+                "Health", "Names", "Store", "TLS", "API", "Linux", "Netlink", "CLinux",
                 .product(name: "NIOCore", package: "swift-nio"),
             ]),
 
@@ -154,6 +160,7 @@ let package = Package(
         tests("Consensus", ["ClusterSimulation"]),
         tests("Gossip", ["Wire"]),
         tests("Health", ["Wire", "Topology", "Simulation"]),
+        tests("Names", ["Wire", "Topology", "Simulation"]),
         tests(
             "Store", ["Consensus", "SQLite", "TLS", "Topology", .product(name: "NIOCore", package: "swift-nio")],
             exclude: ["Fixtures"]),

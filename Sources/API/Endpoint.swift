@@ -67,6 +67,14 @@ struct Call: Sendable {
             throw .invalid(
                 port.path.description, "is the port that the cluster checks members of pools by", "choose another name")
         }
+        if case .tenant? = caller.role, case .bridge(let bridge) = object,
+            let resolvers = bridge.names?.resolvers, !resolvers.isEmpty,
+            topology.bridges[bridge.path]?.names?.resolvers != resolvers
+        {
+            throw .init(
+                403, "forbidden", "You may not",
+                "\(caller.name) may not name servers that hosts ask: \(bridge.path) dns forward is the operator's")
+        }
         guard case .tenant? = caller.role, case .port(let port) = object, case .exterior = port.attachment,
             topology.ports[port.path]?.attachment != port.attachment
         else { return }

@@ -79,6 +79,14 @@ extension BridgeResource {
                 throw .invalid("\(path) ra", "\(error.field) \(error.reason)", error.remedy)
             }
         }
+        if let dns {
+            let fields = dns.sorted { $0.key < $1.key }.map { (name: $0.key, values: $0.value) }
+            do throws(RuleMistake) {
+                bridge.names = try NameService(reading: fields, tenant: path.tenant)
+            } catch {
+                throw .invalid("\(path) dns", "\(error.field) \(error.reason)", error.remedy)
+            }
+        }
         return .bridge(bridge)
     }
 }

@@ -19,6 +19,8 @@ public struct BridgeResource: Codable, Sendable, Equatable {
     public var dhcp: [[String: [String]]]?
     /// IPv6 networks that it tells machines of, as in a manifest.
     public var ra: [[String: [String]]]?
+    /// Names that it answers for, as in a manifest.
+    public var dns: [String: [String]]?
     /// The key of its floods in tunnels; given by the cluster.
     public var floodKey: UInt32?
     /// The revision that made it.
@@ -202,7 +204,10 @@ public enum Resource: Sendable, Equatable, Encodable {
                         ? nil
                         : bridge.advertised.map {
                             Dictionary(uniqueKeysWithValues: $0.fields.map { ($0.name, $0.values) })
-                        }, floodKey: bridge.floodKey, created: version?.created,
+                        },
+                    dns: bridge.names.map {
+                        Dictionary(uniqueKeysWithValues: $0.fields.map { ($0.name, $0.values) })
+                    }, floodKey: bridge.floodKey, created: version?.created,
                     revision: version?.modified))
         case .router(let router):
             self = .router(

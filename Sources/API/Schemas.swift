@@ -33,6 +33,10 @@ enum Schemas {
                         "ra", .array(.map(.array(.string()))),
                         "IPv6 networks that it tells machines of, as in a manifest: \(AdvertisedPrefix.fieldNames.joined(separator: ", "))."
                     ),
+                    Property(
+                        "dns", .map(.array(.string())),
+                        "Names that it answers for, as in a manifest: \(NameService.fieldNames.joined(separator: ", "))."
+                    ),
                     Property("floodKey", .integer(0...0xff_ffff), "The key of its floods in tunnels. Not read."),
                 ] + versions())
         case .router:

@@ -47,23 +47,27 @@ public final class Agent: Sendable {
     private let prober: PathProber
     private let announcer: Announcer
     private let logRule: @Sendable (RuleLog) -> Void
+    private let askName: @Sendable (NameQuestion) -> Void
     private let onPortsWanted: @Sendable () -> Void
 
     /// An engine that knows an empty topology.
     ///
     /// - Parameters:
     ///   - logRule: takes the lines that rules ask for; called on packet threads.
+    ///   - askName: takes names that machines ask for and others know; called on packet threads. See ``deliver(_:to:)``.
     ///   - onPortsWanted: called when ``takePortDemand()`` has something to tell; on packet threads.
     ///   - say: takes what operators are to know.
     /// - Throws: ``SystemError`` when there is no descriptor left.
     public init(
         host: String, datapath: any Datapath, logRule: @escaping @Sendable (RuleLog) -> Void = { _ in },
+        askName: @escaping @Sendable (NameQuestion) -> Void = { _ in },
         onPortsWanted: @escaping @Sendable () -> Void = {}, say: @escaping @Sendable (String) -> Void = { _ in }
     ) throws {
         self.host = host
         self.onPortsWanted = onPortsWanted
         state = StateTable(onPortsWanted: onPortsWanted)
         self.logRule = logRule
+        self.askName = askName
         self.datapath = datapath
         control = Mutex(Control(fabric: Fabric(Topology(), localHost: host)))
         let announcer = Announcer(datapath: datapath)
@@ -90,7 +94,7 @@ public final class Agent: Sendable {
                     index: index, epoch: epoch, state: state, prober: prober,
                     installsStanding: index == 0 || !datapath.sharesFlows, installsReturns: datapath.sharesFlows,
                     broadcast: { announcer.broadcast($0) },
-                    logRule: logRule)
+                    logRule: logRule, askName: askName)
                 threads.append(thread)
                 return thread
             }
@@ -117,6 +121,11 @@ public final class Agent: Sendable {
 
     /// All other hosts have said that they know nothing with these tags: packets that wait for it wait no longer.
     public func stateUnknown(_ tags: Set<Tag>) { announcer.broadcast(.unknown(tags)) }
+
+    /// Gives a machine the answer to its question.
+    public func deliver(_ answer: [UInt8], to question: NameQuestion) {
+        announcer.tellFirst(.deliver(question.frame(answer), port: question.port))
+    }
 
     /// Tells the other hosts that this one stops, and ends the packet threads.
     public func stop() {

@@ -11,7 +11,7 @@ extension PacketThread {
     func advertise(_ thread: any DatapathThread) {
         guard index == 0, now >= advertised.next else { return }
         for (port, frames) in advertised.due(epoch.fabric, now: now) {
-            for frame in frames { send(frame, leaving: port, thread, generation: 1) }
+            for frame in frames { send(frame, leaving: port, isService: true, thread, generation: 1) }
         }
     }
 }

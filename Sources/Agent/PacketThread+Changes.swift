@@ -37,6 +37,9 @@ extension PacketThread {
             case .count(let reply): reply.put(counters)
             case .probe(let probes):
                 for probe in probes { thread.execute(probe.actions, on: OwnedPacket(bytes: probe.frame)) }
+            case .deliver(let frame, let port):
+                guard let index = epoch.fabric.port(port) else { continue }
+                send(frame, leaving: index, isService: true, thread, generation: 1)
             case .rules(let reply):
                 readStatistics(thread)
                 reply.put(

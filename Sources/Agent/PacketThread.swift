@@ -36,6 +36,8 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
         case rules(Reply<[RuleReport]>)
         /// Send these.
         case probe([Probe])
+        /// Give a machine the answer to its question, at the port where it asked.
+        case deliver([UInt8], port: Tag)
     }
 
     /// What a standing flow was installed for.
@@ -85,6 +87,8 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
     var logBudget: [RuleReference: RateLimit] = [:]
     /// Where they go.
     let logRule: @Sendable (RuleLog) -> Void
+    /// Asks others for names; the answer comes with ``Message/deliver(_:port:)``.
+    let askName: @Sendable (NameQuestion) -> Void
     /// What rules matched.
     var ruleCounts = RuleCounts()
     var nextExpiry: UInt64 = 0
@@ -103,7 +107,8 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
         index: Int, epoch: Epoch, state: StateTable, prober: PathProber? = nil, installsStanding: Bool,
         installsReturns: Bool = false, clock: @escaping @Sendable () -> UInt64 = monotonicNanoseconds,
         broadcast: @escaping @Sendable (Message) -> Void,
-        logRule: @escaping @Sendable (RuleLog) -> Void = { _ in }
+        logRule: @escaping @Sendable (RuleLog) -> Void = { _ in },
+        askName: @escaping @Sendable (NameQuestion) -> Void = { _ in }
     ) {
         self.index = index
         self.epoch = epoch
@@ -114,6 +119,7 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
         self.installsReturns = installsReturns
         self.broadcast = broadcast
         self.logRule = logRule
+        self.askName = askName
         simulator = Simulator(fabric: epoch.fabric, state: state)
     }
 
@@ -337,13 +343,14 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
 
     /// Sends the packets that the last simulation made.
     func sendGenerated(_ thread: any DatapathThread, generation: Int) {
+        if let question = simulator.verdict.question { askName(question) }
         if simulator.verdict.packets.isEmpty { return }
         let packets = simulator.verdict.packets
         let query = waitedFor
         for generated in packets where isWithinRate(generated, query) {
             send(
                 generated.frame, leaving: generated.port, isRouted: generated.isRouted, answers: generated.answers,
-                thread, generation: generation + 1)
+                isService: generated.isService, thread, generation: generation + 1)
         }
     }
 
@@ -365,12 +372,12 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
     /// Sends a frame that a device made out of one of its ports.
     func send(
         _ frame: [UInt8], leaving port: PortIndex, isRouted: Bool = false, answers: [ConnectionUse] = [],
-        _ thread: any DatapathThread, generation: Int
+        isService: Bool = false, _ thread: any DatapathThread, generation: Int
     ) {
         guard generation <= AgentLimits.generations else { return }
         var attempts = 0
         repeat {
-            simulateGenerated(frame, leaving: port, isRouted, answers)
+            simulateGenerated(frame, leaving: port, isRouted, answers, isService)
             attempts += 1
         } while !takeNote(thread) && attempts < AgentLimits.translationAttempts
         if simulator.verdict.wait != nil {
@@ -385,7 +392,8 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
     }
 
     func simulateGenerated(
-        _ frame: [UInt8], leaving port: PortIndex, _ isRouted: Bool, _ answers: [ConnectionUse]
+        _ frame: [UInt8], leaving port: PortIndex, _ isRouted: Bool, _ answers: [ConnectionUse],
+        _ isService: Bool = false
     ) {
         counters.simulated &+= 1
         frame.withUnsafeBytes { bytes in
@@ -394,7 +402,7 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
             let length = layout.networkLength > 0 ? layout.networkLength : bytes.count - Int(layout.network)
             simulator.simulateGenerated(
                 SimulatedPacket(key: key, layout: layout, bytes: bytes.bytes, length: length), leaving: port,
-                isRouted: isRouted, answers: answers)
+                isRouted: isRouted, answers: answers, isService: isService)
         }
     }
 }

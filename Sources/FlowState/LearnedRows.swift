@@ -53,8 +53,8 @@ protocol LearnedKey: Hashable, Sendable {
     var digestKey: UInt64 { get }
     var family: AddressFamily { get }
     var tag: Tag { get }
-    /// What else an entry is found by; `nil`: nothing.
-    func other(_ value: Value) -> UInt64?
+    /// What else an entry is found by.
+    func others(_ value: Value) -> [UInt64]
     /// The port, or whatever else has a bound of its own, that an entry is counted to.
     func port(_ value: Value) -> Tag
     static func digest(_ value: Value) -> UInt64
@@ -67,7 +67,7 @@ protocol LearnedKey: Hashable, Sendable {
 }
 
 extension LearnedKey {
-    func other(_ value: Value) -> UInt64? { nil }
+    func others(_ value: Value) -> [UInt64] { [] }
 }
 
 /// What packets taught, as rows. The latest stands.
@@ -165,15 +165,14 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
             }
             state.places[entry.key] = place
         }
-        if let other = entry.key.other(entry.value) { state.others[other] = place }
+        for other in entry.key.others(entry.value) { state.others[other] = place }
         toggle(&state, place, isAdded: true, now)
         return place
     }
 
     private func dropOther(_ state: inout State, _ place: Int32) {
         let entry = state.entries[Int(place)]
-        guard let other = entry.key.other(entry.value), state.others[other] == place else { return }
-        state.others[other] = nil
+        for other in entry.key.others(entry.value) where state.others[other] == place { state.others[other] = nil }
     }
 
     private func remove(_ state: inout State, _ place: Int32, _ now: UInt64) {

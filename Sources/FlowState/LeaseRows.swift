@@ -19,7 +19,13 @@ struct LeaseKey: LearnedKey {
     var family: AddressFamily { address.family }
     var tag: Tag { Tag(bits: digestKey) }
     func port(_ value: Value) -> Tag { value.port }
-    func other(_ value: Value) -> UInt64? { LeaseKey.holder(value.lease.client, bridge: bridge) }
+    func others(_ value: Value) -> [UInt64] {
+        LeaseKey.holder(value.lease.client, bridge: bridge).map { [$0, LeaseKey.place(value.port, family)] } ?? []
+    }
+    /// What was leased at a port.
+    static func place(_ port: Tag, _ family: AddressFamily) -> UInt64 {
+        mix(port.bits, family == .ipv4 ? 0xd4c9_0000_0000_0041 : 0xd4c9_0000_0000_0061)
+    }
     /// A machine on a bridge; `nil` for nobody.
     static func holder(_ client: UInt64, bridge: Tag) -> UInt64? {
         client == 0 ? nil : mix(client, bridge.bits ^ 0xd4c9_0000_0000_0021)

@@ -141,6 +141,16 @@ public final class StateTable: FlowStateView {
         LeaseKey.holder(client, bridge: bridge).flatMap { leases.entry(other: $0)?.key.address }
     }
 
+    /// The address that was leased last at a port.
+    public func leasedAddress(at port: Tag, family: AddressFamily) -> IPAddress? {
+        leases.entry(other: LeaseKey.place(port, family))?.key.address
+    }
+
+    /// The port where an address that a bridge gave was leased.
+    public func port(leasing address: IPAddress, bridge: Tag) -> Tag? {
+        leases[LeaseKey(address: address, bridge: bridge)].flatMap { $0.lease.client == 0 ? nil : $0.port }
+    }
+
     /// The member that a client comes back to.
     public func member(of client: IPAddress, pool: Tag) -> UInt64? {
         affinities[AffinityKey(client: client, pool: pool)]?.member

@@ -58,4 +58,21 @@ extension ManifestReader {
         }
         return list
     }
+
+    /// `dns` of a bridge: `true` for the names of the tenant's ports, or more.
+    mutating func readNames(_ node: Node, _ path: DevicePath) -> NameService? {
+        let object = "\(path) dns"
+        if node.mapping == nil {
+            guard let isOn = yaml.bool(node, object, "dns"), isOn else { return nil }
+            return NameService(domain: NameService.domain(of: path.tenant))
+        }
+        let (fields, nodes) = readFields(node, object, NameService.fieldNames)
+        do throws(RuleMistake) {
+            yaml.note(object, at: node)
+            return try NameService(reading: fields, tenant: path.tenant)
+        } catch {
+            yaml.mistake(nodes[error.field] ?? node, object, "\(error.field) \(error.reason)", error.remedy)
+            return nil
+        }
+    }
 }

@@ -168,9 +168,8 @@ public struct ManifestReader {
     private mutating func readBridge(_ path: DevicePath, _ node: Node) {
         var bridge = Bridge(path: path)
         var (dhcp, advertised): (Node?, Node?)
-        for field in yaml.entries(
-            node, path.description, known: ["subnet", "enabled", "ports", "links", "inbound", "outbound", "dhcp", "ra"])
-        {
+        let known = ["subnet", "enabled", "ports", "links", "inbound", "outbound", "dhcp", "ra", "dns"]
+        for field in yaml.entries(node, path.description, known: known) {
             switch field.key {
             case "subnet":
                 for item in yaml.items(field.value) {
@@ -180,6 +179,7 @@ public struct ManifestReader {
             case "links": for item in yaml.items(field.value) { bridgeLinks.append((path, item)) }
             case "dhcp": dhcp = field.value
             case "ra": advertised = field.value
+            case "dns": bridge.names = readNames(field.value, path)
             case "inbound", "outbound": readFilter(field.key, field.value, path.description, &bridge.filters)
             default: readPorts(field.value, path, .bridge)
             }

@@ -92,6 +92,7 @@ public enum ManifestWriter {
             writeFilters(bridge.filters)
             writeNetworks("dhcp", bridge.dhcp.map(\.fields))
             writeNetworks("ra", bridge.advertised.map(\.fields))
+            if let names = bridge.names { line(4, "dns: \(inBraces(names.fields))") }
             writePorts(path)
             if bridge.isEnabled, bridge.subnets.isEmpty, text.hasSuffix("\(quoted(path.name)):\n") {
                 text = String(text.dropLast()) + " {}\n"
@@ -100,12 +101,14 @@ public enum ManifestWriter {
 
         private mutating func writeNetworks(_ key: String, _ list: [[(name: String, values: [String])]]) {
             if !list.isEmpty { line(4, "\(key):") }
-            for fields in list {
-                let parts = fields.map { field in
-                    "\(field.name): [\(field.values.map(Writer.inQuotes).joined(separator: ", "))]"
-                }
-                line(5, "- { \(parts.joined(separator: ", ")) }")
+            for fields in list { line(5, "- \(inBraces(fields))") }
+        }
+
+        private func inBraces(_ fields: [(name: String, values: [String])]) -> String {
+            let parts = fields.map { field in
+                "\(field.name): [\(field.values.map(Writer.inQuotes).joined(separator: ", "))]"
             }
+            return "{ \(parts.joined(separator: ", ")) }"
         }
 
         private mutating func writePorts(_ device: DevicePath) {

@@ -5,6 +5,7 @@ import Consensus
 import Datapath
 import Linux
 import NIOCore
+import Names
 import Netlink
 import Store
 import Synchronization
@@ -55,6 +56,7 @@ public final class Node: Sendable {
     private let stateService: Late<StateService>
     /// Checks members of pools; set at once as well.
     private let monitorService: Late<MonitorService>
+    private let names: NameForwarder
     var flowState: StateService {
         // `init` sets it or throws, and nobody has the node before.
         guard let service = stateService.value else { preconditionFailure("a node has flow state from its beginning") }
@@ -91,9 +93,13 @@ public final class Node: Sendable {
         stateService = Late<StateService>()
         monitorService = Late<MonitorService>()
         let rules = RuleLogger(identity.name, try SerialThread("sel-rules"), say)
-        agent = try Agent(
+        let forwarder = Late<NameForwarder>()
+        let agent = try Agent(
             host: identity.name, datapath: try Node.openDatapath(configuration, say), logRule: { rules.write($0) },
-            onPortsWanted: { leaser.value?.notice() }, say: say)
+            askName: { forwarder.value?.ask($0) }, onPortsWanted: { leaser.value?.notice() }, say: say)
+        self.agent = agent
+        names = NameForwarder(deliver: { [agent] in agent.deliver($0, to: $1) })
+        forwarder.value = names
         follower = try Follower(agent)
         leaser.value = PortLeaser(self)
         stateService.value = try StateService(self, identity, configuration.directory, agent)
@@ -217,6 +223,7 @@ public final class Node: Sendable {
         for task in tasks { _ = await task.value }
         await replica.stop()
         monitorService.value?.stop()
+        names.stop()
         flowState.stop()
         agent.stop()
     }

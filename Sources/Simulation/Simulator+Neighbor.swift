@@ -32,14 +32,14 @@ extension Simulator {
         return true
     }
 
-    /// Answers for the address that DHCP answers come from, where nobody has it.
+    /// Answers for an address at which the bridge itself is asked, where nobody has it.
     private mutating func answerForServer(_ target: IPv4Address, _ index: Int32, _ device: Int32) -> Bool {
-        guard let program = fabric.tables.services[device]?.dhcp, key.ipSource.high != 0,
-            let network = program.networks.first(where: { $0.server == target && $0.answersForServer })
-        else { return false }
+        guard key.ipSource.high != 0, let mac = fabric.tables.services[device]?.answered[IPAddress(target)] else {
+            return false
+        }
         answer(
             Frame.arp(
-                operation: 2, sender: (network.serverMAC, target),
+                operation: 2, sender: (mac, target),
                 target: (key.arpSource, key.ipSource.v4 ?? IPv4Address(bits: 0)), etherDestination: key.etherSource),
             from: index)
         return true
@@ -60,7 +60,14 @@ extension Simulator {
         guard key.ipTTL == 255, let source = key.ipSource.v6 else { return false }
         let target = key.ndTarget
         guard let found = fabric.neighbor(bridge: device, vlan: vlan, address: IPAddress(target)) else {
-            return false
+            guard vlan == 0, !source.isUnspecified,
+                let mac = fabric.tables.services[device]?.answered[IPAddress(target)]
+            else { return false }
+            answer(
+                Frame.neighborAdvertisement(
+                    target: target, mac: mac, etherDestination: key.etherSource, destination: source, solicited: true,
+                    isRouter: false), from: index)
+            return true
         }
         if found.mac == key.etherSource || found.port == index { return false }
         let isRouter = fabric.ports[Int(found.owner)].isRouter
@@ -271,9 +278,10 @@ extension Simulator {
     }
 
     /// Sends an answer: back out of the port that the question came in by, or where the router's routes say.
-    mutating func answer(_ frame: [UInt8], from port: Int32, isRouted: Bool = false) {
+    mutating func answer(_ frame: [UInt8], from port: Int32, isRouted: Bool = false, isService: Bool = false) {
         verdict.packets.append(
-            GeneratedPacket(frame: frame, port: PortIndex(port), kind: .answer, isRouted: isRouted))
+            GeneratedPacket(
+                frame: frame, port: PortIndex(port), kind: .answer, isRouted: isRouted, isService: isService))
         verdict.isCacheable = false
         if verdict.drop == nil { verdict.drop = .consumed }
     }

@@ -87,6 +87,8 @@ public struct Simulator: ~Copyable {
     let scratch: UnsafeMutablePointer<UInt64>
     var scratchTop = 0
     /// Set while several copies of the packet are under way: then no copy may end in an error message.
+    /// Whether what is simulated is what a bridge itself says to a machine.
+    var isService = false
     var isFlooding = false
 
     /// A simulator of one snapshot.
@@ -124,12 +126,15 @@ public struct Simulator: ~Copyable {
     /// - Parameters:
     ///   - isRouted: whether its router sends it where its routes say, see ``GeneratedPacket/isRouted``.
     ///   - answers: see ``GeneratedPacket/answers``.
+    ///   - isService: see ``GeneratedPacket/isService``.
     public mutating func simulateGenerated(
         _ packet: borrowing SimulatedPacket, leaving port: PortIndex, isRouted: Bool = false,
-        answers: [ConnectionUse] = []
+        answers: [ConnectionUse] = [], isService: Bool = false
     ) {
         begin(packet)
         answered = answers
+        self.isService = isService
+        defer { self.isService = false }
         verdict.isCacheable = false
         if !isRouted || !originate(port.value, packet) { leave(port.value, from: -1, packet) }
         finish()
@@ -246,12 +251,12 @@ public struct Simulator: ~Copyable {
         let port = fabric.ports[Int(index)]
         verdict.tags.append(port.tag)
         guard port.isEnabled else { return drop(.portDisabled, at: index) }
-        if port.outbound >= 0 {
+        if port.outbound >= 0, !isService {
             let device = port.isRouter ? fabric.routers[Int(port.device)].tag : fabric.bridges[Int(port.device)].tag
             let place = FilterPlace(inPort: from, outPort: index, device: device)
             guard passes(port.outbound, place, at: index, packet) else { return }
         }
-        if port.gets >= 0 {
+        if port.gets >= 0, !isService {
             let place = FilterPlace(inPort: from, outPort: index, device: fabric.bridges[Int(port.device)].tag)
             noteGroups(port)
             guard passes(port.gets, place, at: index, packet) else { return }

@@ -30,6 +30,8 @@ public struct Verdict: Sendable {
     public internal(set) var rules: [RuleReference] = []
     /// Packets to send besides: ARP and ND requests and answers, ICMP errors, echo replies.
     public internal(set) var packets: [GeneratedPacket] = []
+    /// A name that others are to be asked for.
+    public internal(set) var question: NameQuestion?
     /// Why nothing goes out, when nothing does.
     public internal(set) var drop: DropReason?
     /// The neighbor whose MAC must be known before the packet can go on.
@@ -86,6 +88,7 @@ public struct Verdict: Sendable {
         if !translations.isEmpty { translations.removeAll(keepingCapacity: true) }
         if !missed.isEmpty { missed.removeAll(keepingCapacity: true) }
         edit = nil
+        question = nil
         if !rules.isEmpty { rules.removeAll(keepingCapacity: true) }
         if !logs.isEmpty { logs.removeAll(keepingCapacity: true) }
         if !packets.isEmpty { packets.removeAll(keepingCapacity: true) }
@@ -203,6 +206,8 @@ public struct GeneratedPacket: Sendable, Equatable {
     public var isRouted = false
     /// What the packet that it answers belongs to: it is part of that, also where that packet itself came no further.
     public var answers: [ConnectionUse] = []
+    /// Whether it is what a bridge itself says to a machine: no filter stands between them.
+    public var isService = false
 }
 
 /// Why a packet goes nowhere.

@@ -17,6 +17,8 @@ public struct Bridge: Sendable, Equatable {
     public var dhcp: [DHCPSubnet] = []
     /// IPv6 networks that it tells machines of.
     public var advertised: [AdvertisedPrefix] = []
+    /// Names that it answers for; `nil`: none.
+    public var names: NameService?
 
     /// A bridge without networks.
     public init(path: DevicePath) { self.path = path }

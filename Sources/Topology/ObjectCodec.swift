@@ -11,7 +11,7 @@ extension TopologyObject {
     private var format: UInt8 {
         switch self {
         case .bridge(let bridge):
-            bridge.dhcp.contains(where: \.isStateless)
+            bridge.dhcp.contains(where: \.isStateless) || bridge.names != nil
                 ? 5 : !bridge.advertised.isEmpty ? 4 : bridge.dhcp.isEmpty ? bridge.filters.isEmpty ? 1 : 2 : 3
         case .router(let router):
             router.translation.isEmpty
@@ -38,7 +38,10 @@ extension TopologyObject {
             if format > 1 { out.filters(bridge.filters) }
             if format > 2 { out.dhcp(bridge.dhcp) }
             if format > 3 { out.advertised(bridge.advertised) }
-            if format > 4 { out.list(bridge.dhcp) { $0.flag($1.isStateless) } }
+            if format > 4 {
+                out.list(bridge.dhcp) { $0.flag($1.isStateless) }
+                out.optional(bridge.names) { $0.names($1) }
+            }
         case .router(let router):
             out.path(router.path)
             out.flag(router.isEnabled)
@@ -101,6 +104,7 @@ extension TopologyObject {
                 let flags = try reader.list { reader throws(MalformedBytes) in try reader.flag() }
                 guard flags.count == bridge.dhcp.count else { throw MalformedBytes("a bridge with other networks") }
                 for (place, flag) in flags.enumerated() { bridge.dhcp[place].isStateless = flag }
+                bridge.names = try reader.flag() ? try reader.names() : nil
             }
             self = .bridge(bridge)
         case .router:

@@ -126,6 +126,7 @@ extension Topology {
             checkFilters(bridge.filters, of: path, tenant: path.tenant, &found)
             if !bridge.dhcp.isEmpty { checkDHCP(of: bridge, &found) }
             if !bridge.advertised.isEmpty { checkAdvertised(of: bridge, &found) }
+            if let names = bridge.names { check(names, of: bridge, &found) }
         }
         for path in touchedChains { if let chain = chains[path] { check(chain, &found) } }
         for tenant in Set(touchedChains.map(\.tenant)) { checkJumps(of: tenant, &found) }

@@ -23,13 +23,17 @@ public struct PacketDescription: Sendable, Equatable {
         case dhcp
         /// A machine asks for an IPv6 address.
         case dhcpv6
+        /// A machine asks for a name.
+        case dns
         /// A machine asks for IPv6 routers.
         case routerSolicitation
     }
-    /// Echo request, TCP, UDP, ARP, DHCP, DHCPv6 or router solicitation.
+    /// Echo request, TCP, UDP, ARP, DHCP, DHCPv6, DNS or router solicitation.
     public var kind = Kind.icmp
     /// Source; the port's own unless said.
     public var source: IPAddress?
+    /// What is asked for, of names.
+    public var question: DNSQuery?
     /// Destination.
     public var destination = IPAddress(IPv4Address(bits: 0))
     /// Source port, TCP and UDP.
@@ -55,7 +59,7 @@ public struct PacketDescription: Sendable, Equatable {
 
     /// How to describe a packet, for error messages and help.
     public static let usage = """
-        icmp to ADDRESS | tcp|udp [ADDRESS:PORT >] ADDRESS:PORT | tcp|udp to ADDRESS:PORT | arp who-has ADDRESS | dhcp | dhcp6 | rs, \
+        icmp to ADDRESS | tcp|udp [ADDRESS:PORT >] ADDRESS:PORT | tcp|udp to ADDRESS:PORT | arp who-has ADDRESS | dhcp | dhcp6 | rs | dns NAME [aaaa|ptr|...] to ADDRESS, \
         then any of: from ADDRESS, ttl N, length BYTES, vlan ID, eth-src MAC, eth-dst MAC
         """
 
@@ -85,6 +89,16 @@ public struct PacketDescription: Sendable, Equatable {
             destination = IPAddress(DHCPv6Message.servers)
             source = IPAddress(IPv6Address.unspecified)
             (sourcePort, destinationPort) = (DHCPv6Message.clientPort, DHCPv6Message.serverPort)
+        case "dns":
+            kind = .dns
+            let name = try next("the name")
+            let types: [String: UInt16] = [
+                "a": 1, "ns": 2, "soa": 6, "ptr": 12, "mx": 15, "txt": 16, "aaaa": 28, "any": 255,
+            ]
+            let type = words.first.flatMap { types[$0.lowercased()] }
+            if type != nil { words.removeFirst() }
+            question = DNSQuery(id: 1, name, type: type ?? DNSQuery.RecordType.a)
+            destinationPort = DNSQuery.port
         case "rs":
             kind = .routerSolicitation
             destination = IPAddress(IPv6Address.allRouters)
@@ -191,6 +205,10 @@ public struct PacketDescription: Sendable, Equatable {
                 source: source.v6?.isUnspecified == true ? IPAddress(.linkLocal(for: etherSource)) : source,
                 destination: destination, sourcePort: sourcePort, destinationPort: destinationPort, ttl: ttl,
                 data: message.encoded())
+        case .dns:
+            frame = Frame.udp(
+                etherSource: etherSource, etherDestination: etherDestination, source: source, destination: destination,
+                sourcePort: sourcePort, destinationPort: destinationPort, ttl: ttl, data: question?.encoded() ?? [])
         case .routerSolicitation:
             frame = Frame.icmp(
                 etherSource: etherSource, etherDestination: etherDestination, source: source, destination: destination,

@@ -196,6 +196,11 @@ def access(c):
             '{"host":"n1","interface":"lo"}')
     check("and sees no figures", curl(c, "-H", f"Authorization: Bearer {own}", "/metrics") == "403")
     check("it binds no interface of a host", curl(c, *bind, "/v1/ports/acme/own/p") == "403")
+    names = ("-H", f"Authorization: Bearer {own}", "-X", "PUT", "-H", "Content-Type: application/json", "-d")
+    drawn = '{"subnets":["10.7.0.0/24"],"dns":{%s}}'
+    check("it has names of its own", curl(c, *names, drawn % "", "/v1/bridges/acme/own") in ("200", "201"))
+    check("and has no host ask others for more", curl(c, *names, drawn % '"forward":["127.0.0.53"]', "/v1/bridges/acme/own") in ("403", "422"))
+    check("nor ask whom it likes", curl(c, *names, drawn % '"forward":["192.0.2.1"]', "/v1/bridges/acme/own") == "403")
     check("and sees no hosts", curl(c, "-H", f"Authorization: Bearer {own}", "/v1/hosts?tenant=acme") == "403")
     c.ask("n1", "cluster", "keys", "delete", "reader")
     check("a key that was deleted is worth nothing", curl(c, "-H", f"Authorization: Bearer {key}", "/v1/ports") == "401")

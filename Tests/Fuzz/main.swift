@@ -40,6 +40,7 @@ private let services = Drawings.threeNetworks.replacing(
               a:
                 subnet: [10.0.1.0/24, "fd00:1::/64"]
                 ra: true
+            dns: { forward: [203.0.113.1] }
                 dhcp:
                   - { range: 10.0.1.100-10.0.1.109, options: ["43 0x01"] }
                   - { subnet: "fd00:1::/64", range: "fd00:1::100-fd00:1::10f", dns: ["fd00:1::53"] }
@@ -94,6 +95,10 @@ private func fuzz(_ kind: UInt8, _ bytes: UnsafeRawBufferPointer) {
         _ = PortPath(text)
         if let message = DHCPMessage(Array(bytes)) {
             _ = DHCPMessage(message.encoded(message.options.keys.sorted(), largest: 1400))
+        }
+        if let query = DNSQuery(Array(bytes)) { _ = (query.answer(code: .refused), query.reverseAddress) }
+        if let reply = DNSReply(Array(bytes), to: DNSQuery(id: 0, "a", type: 1)) {
+            _ = reply.aged(1, for: DNSQuery(id: 0, "a", type: 1))
         }
         if let message = DHCPv6Message(Array(bytes)) {
             guard DHCPv6Message(message.encoded()) != nil else { fatalError("what was read can't be read again") }

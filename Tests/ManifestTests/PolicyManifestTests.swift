@@ -270,7 +270,10 @@ import Wire
         tenants:
           t:
             bridges:
-              a: { subnet: ["fd00::/64", 10.0.1.0/24], ports: [vm], dhcp: \(dhcp) }
+              a:
+                subnet: ["fd00::/64", 10.0.1.0/24]
+                ports: [vm]
+                dhcp: \(dhcp)
               b: { ports: [vm], dhcp: \(dhcp == "true" ? "false" : "[]") }
         """
     }
@@ -285,10 +288,14 @@ import Wire
                 [{ range: [10.0.1.100-10.0.1.199, 10.0.1.250], dns: 10.0.1.53, domain: example.org, lease: 600, mtu: 1400,
                    hosts: ["02:00:00:00:00:07 10.0.1.7 printer", "02:00:00:00:00:08 10.0.1.8"],
                    routes: "10.9.0.0/16 via 10.0.1.9", options: ["43 0x00ff", '66 a "quoted" one'] },
-                 { subnet: 10.0.2.0/24, server: 10.0.2.2, router: 10.0.2.3 }]
+                 { subnet: 10.0.2.0/24, server: 10.0.2.2, router: 10.0.2.3 },
+                 { subnet: "fd00::/64", stateless: true, dns: ["fd00::53"] },
+                 { subnet: "fd00:0:0:2::/64", range: "fd00:0:0:2::10-fd00:0:0:2::1f" }]
+                        dns: { domain: Corp.example, forward: [9.9.9.9, "2620:fe::fe"], ttl: 5 }
                 """), file: "m"
         ).topology
         let subnets = try #require(topology.bridges[path]?.dhcp)
+        #expect(topology.bridges[path]?.names?.domain == "corp.example" && subnets[3].ranges[0].count == 16)
         #expect(subnets[0].ranges.map(\.count) == [100, 1] && subnets[0].lease == 600)
         #expect(subnets[0].options == [43: [0, 255], 66: Array("a \"quoted\" one".utf8)])
         #expect(try ManifestReader.read(ManifestWriter.write(topology), file: "w").topology == topology)
@@ -307,7 +314,8 @@ import Wire
             ("{ range: 10.0.1.9-x }", "range is \"10.0.1.9-x\""), ("{ hosts: [10.0.1.5] }", "hosts is \"10.0.1.5\""),
             ("{ options: [\"43 0x1\"] }", "options is \"43 0x1\""), ("{ lease: soon }", "lease is \"soon\""),
             ("{ rage: 10.0.1.9 }", "did you mean range?"), ("{ domain: \"a..b\" }", "domain is \"a..b\""),
-            ("{ subnet: \"fd00::/64\" }", "is no IPv4 network of machines"),
+            ("{ subnet: 10.0.0.0/31 }", "is no IPv4 network of machines"),
+            ("{ subnet: \"fe80::/64\" }", "is no IPv6 network of machines"),
             ("{ range: 10.0.2.9 }", "range begins with 10.0.2.9 is no address of the network"),
             ("{ range: 10.0.1.0-10.0.1.9 }", "range begins with 10.0.1.0 is no address of the network"),
             ("{ range: 10.0.1.9-10.0.1.8 }", "range 10.0.1.9-10.0.1.8 ends before it begins"),

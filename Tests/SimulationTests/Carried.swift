@@ -47,7 +47,8 @@ extension Host {
                 let key = FlowKey(parsing: bytes.bytes, layout: &layout)
                 simulator.simulateGenerated(
                     SimulatedPacket(key: key, layout: layout, bytes: bytes.bytes, length: layout.networkLength),
-                    leaving: packet.port, isRouted: packet.isRouted, answers: packet.answers)
+                    leaving: packet.port, isRouted: packet.isRouted, answers: packet.answers,
+                    isService: packet.isService)
             }
             return carried(packet.frame, simulator.verdict)
         }

@@ -114,6 +114,14 @@ final class TableState: FlowStateView {
     func lease(of address: IPAddress, bridge: Tag) -> Lease? {
         leases.withLock { $0[.neighbor(address, port: bridge)] }
     }
+    private let leasePorts = Mutex<[Tag: Tag]>([:])
+    private let leasedAt = Mutex<[Tag: [IPAddress]]>([:])
+    func leasedAddress(at port: Tag, family: AddressFamily) -> IPAddress? {
+        leasedAt.withLock { $0[port]?.last { $0.family == family } }
+    }
+    func port(leasing address: IPAddress, bridge: Tag) -> Tag? {
+        leasePorts.withLock { $0[.neighbor(address, port: bridge)] }
+    }
     private let turns = Mutex<[Tag: UInt64]>([:])
     private let members = Mutex<[Tag: UInt64]>([:])
     /// Members that checks found ill, by identity.
@@ -175,7 +183,9 @@ final class TableState: FlowStateView {
             if balance.seconds > 0 {
                 members.withLock { $0[.neighbor(balance.client, port: balance.pool)] = balance.member }
             }
-        case .lease(let address, let bridge, _, let lease):
+        case .lease(let address, let bridge, let port, let lease):
+            leasePorts.withLock { $0[.neighbor(address, port: bridge)] = lease.client == 0 ? nil : port }
+            leasedAt.withLock { $0[port, default: []].append(address) }
             leases.withLock { $0[.neighbor(address, port: bridge)] = lease.seconds > 1 ? lease : nil }
             holders.withLock { holders in
                 for (client, held) in holders where held == address { holders[client] = nil }

@@ -150,6 +150,14 @@ public struct TopologyChanges {
             if Bool.random(using: &random) { subnet.routes = [DHCPRoute(self.subnet(serial + 1).network, via: own(4))] }
             if Bool.random(using: &random) { subnet.options = [43: [0, UInt8(serial & 0xff)], 66: [65, 34, 92]] }
             topology.bridges[bridge]?.dhcp = Int.random(in: 0...3, using: &random) == 0 ? [] : [subnet]
+            if Bool.random(using: &random), topology.bridges[bridge]?.dhcp.isEmpty == false {
+                var names = NameService(domain: "t\(serial).internal")
+                if Bool.random(using: &random) { names.resolvers = [subnet.subnet.address.advanced(by: 3)] }
+                names.lifetime = UInt32.random(in: 0...60, using: &random)
+                topology.bridges[bridge]?.names = names
+            } else {
+                topology.bridges[bridge]?.names = nil
+            }
             if Bool.random(using: &random) {
                 var other = DHCPSubnet(Prefix(IPAddress(high: 0xfd00_0001 << 32, low: 0, family: .ipv6), length: 64))
                 other.isStateless = Bool.random(using: &random)

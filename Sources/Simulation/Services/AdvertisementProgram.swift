@@ -117,7 +117,7 @@ extension AdvertisementProgram.Speaker {
         var names: [UInt8] = []
         let room = 1280 - 40 - 8 - data.count - 16
         for domain in search.prefix(AdvertisedPrefix.entries) {
-            let labels = DHCPProgram.labels(domain)
+            let labels = DNSQuery.encoded(name: domain)
             if names.count + labels.count > room { break }
             names += labels
         }
@@ -152,7 +152,7 @@ extension Simulator {
             answer(
                 source.isUnspecified
                     ? speaker.frame(to: .multicast(for: .allNodes), .allNodes)
-                    : speaker.frame(to: key.etherSource, source), from: index)
+                    : speaker.frame(to: key.etherSource, source), from: index, isService: true)
         }
         return true
     }

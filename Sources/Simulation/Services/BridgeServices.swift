@@ -7,18 +7,55 @@ struct BridgeServices: Sendable {
     var dhcp: DHCPProgram?
     var dhcpv6: DHCPv6Program?
     var advertisements: AdvertisementProgram?
+    var names: NameProgram?
+    /// Machines that are named with their addresses, by name.
+    var hosts: [String: [IPAddress]] = [:]
+    /// Addresses that the bridge says it has, for it answers there and nobody else does.
+    var answered: [IPAddress: MACAddress] = [:]
 
     /// Whether anything is said of that.
-    static func isWanted(by bridge: Bridge) -> Bool { !bridge.dhcp.isEmpty || !bridge.advertised.isEmpty }
+    static func isWanted(by bridge: Bridge) -> Bool {
+        !bridge.dhcp.isEmpty || !bridge.advertised.isEmpty || bridge.names != nil
+    }
 
     init(_ bridge: Bridge, _ routers: [DHCPProgram.RouterPort], mtu: Int, hosts: [String], local: String) {
-        if bridge.dhcp.contains(where: { $0.subnet.family == .ipv4 }) {
-            dhcp = DHCPProgram(bridge, routers, mtu: mtu, hosts: hosts, local: local)
+        for host in bridge.dhcp.flatMap(\.hosts) {
+            if let name = host.name { self.hosts[name.lowercased(), default: []].append(host.address) }
         }
-        if bridge.dhcp.contains(where: { $0.subnet.family == .ipv6 }) {
-            dhcpv6 = DHCPv6Program(bridge, routers, hosts: hosts, local: local)
+        let families = Set(bridge.dhcp.map(\.subnet.family))
+        let plain =
+            families.contains(.ipv4)
+            ? DHCPProgram(bridge, routers, mtu: mtu, hosts: hosts, local: local) : nil
+        names = NameProgram(bridge, routers, plain)
+        // Where the bridge answers for names, machines are told so unless others are to be asked.
+        let told = names.map { bridge.telling($0) } ?? bridge
+        dhcp =
+            plain == nil || names == nil
+            ? plain : DHCPProgram(told, routers, mtu: mtu, hosts: hosts, local: local)
+        if families.contains(.ipv6) { dhcpv6 = DHCPv6Program(told, routers, hosts: hosts, local: local) }
+        if !told.advertised.isEmpty { advertisements = AdvertisementProgram(told, routers, mtu: mtu) }
+        for network in dhcp?.networks ?? [] where network.answersForServer {
+            answered[IPAddress(network.server)] = network.serverMAC
         }
-        if !bridge.advertised.isEmpty { advertisements = AdvertisementProgram(bridge, routers, mtu: mtu) }
+        for server in names?.servers ?? [] where server.isOwn { answered[server.address] = server.mac }
+    }
+}
+
+extension Bridge {
+    /// The bridge with what machines are told of names where it answers for them.
+    fileprivate func telling(_ names: NameProgram) -> Bridge {
+        var bridge = self
+        for (place, subnet) in dhcp.enumerated() {
+            let server = names.server(of: subnet.subnet)
+            if subnet.nameServers.isEmpty { bridge.dhcp[place].nameServers = server.map { [$0] } ?? [] }
+            if subnet.domain == nil { bridge.dhcp[place].domain = names.service.domain }
+        }
+        for (place, one) in advertised.enumerated() {
+            let server = names.server(of: one.prefix)
+            if one.nameServers.isEmpty { bridge.advertised[place].nameServers = server.map { [$0] } ?? [] }
+            if one.search.isEmpty { bridge.advertised[place].search = [names.service.domain] }
+        }
+        return bridge
     }
 }
 
@@ -35,8 +72,10 @@ extension Simulator {
         guard !key.hasVLAN, port.vlan == 0 else { return false }
         switch key.etherType {
         case EtherType.ipv4:
-            return services.dhcp.map { answerDHCP($0, index, port, packet) } ?? false
+            if let program = services.dhcp, answerDHCP(program, index, port, packet) { return true }
+            return services.names.map { answerName($0, index, port, packet) } ?? false
         case EtherType.ipv6:
+            if let program = services.names, answerName(program, index, port, packet) { return true }
             if let program = services.dhcpv6, answerDHCPv6(program, index, port, packet) { return true }
             return services.advertisements.map { answerRouterSolicitation($0, index) } ?? false
         default: return false

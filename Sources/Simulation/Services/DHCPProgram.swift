@@ -62,7 +62,7 @@ final class DHCPProgram: Sendable {
         options[Option.nameServers] = subnet.nameServers.compactMap(\.v4).flatMap(bytes)
         options[Option.timeServers] = subnet.timeServers.compactMap(\.v4).flatMap(bytes)
         options[Option.domain] = subnet.domain.map { Array($0.utf8) } ?? []
-        options[Option.search] = subnet.search.flatMap(labels)
+        options[Option.search] = subnet.search.flatMap(DNSQuery.encoded(name:))
         let size = min(max(subnet.mtu ?? mtu, 576), 65_535)
         options[Option.mtu] = [UInt8(size >> 8), UInt8(size & 0xff)]
         options[Option.bootFile] = subnet.bootFile.map { Array($0.utf8) } ?? []
@@ -88,10 +88,5 @@ final class DHCPProgram: Sendable {
     static func bytes(_ address: IPv4Address) -> [UInt8] { bytes(address.bits) }
     static func bytes(_ number: UInt32) -> [UInt8] {
         [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: number >> UInt32($0)) }
-    }
-
-    /// A name as labels (RFC 1035 section 3.1).
-    static func labels(_ name: String) -> [UInt8] {
-        name.split(separator: ".").flatMap { [UInt8(min(63, $0.utf8.count))] + Array($0.utf8.prefix(63)) } + [0]
     }
 }

@@ -55,7 +55,7 @@ final class DHCPv6Program: Sendable {
         // There is no option for one's own domain but in names that clients ask for: it is the first that is tried.
         var search = subnet.search
         if let domain = subnet.domain, !search.contains(domain) { search.insert(domain, at: 0) }
-        options[Option.search] = search.flatMap(DHCPProgram.labels)
+        options[Option.search] = search.flatMap(DNSQuery.encoded(name:))
         options[Option.bootFile] = subnet.bootFile.map { Array($0.utf8) } ?? []
         return options.filter { !$0.value.isEmpty }
     }

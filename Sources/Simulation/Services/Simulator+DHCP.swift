@@ -209,6 +209,6 @@ extension Simulator {
                 etherSource: network.serverMAC, etherDestination: mac, source: IPAddress(server),
                 destination: IPAddress(destination), sourcePort: DHCPMessage.serverPort, destinationPort: port,
                 data: data),
-            from: index)
+            from: index, isService: true)
     }
 }

@@ -231,6 +231,6 @@ extension Simulator {
                 etherSource: network.serverMAC, etherDestination: key.etherSource, source: IPAddress(source),
                 destination: key.ipSource, sourcePort: DHCPv6Message.serverPort,
                 destinationPort: DHCPv6Message.clientPort, data: answer.encoded()),
-            from: client.index)
+            from: client.index, isService: true)
     }
 }

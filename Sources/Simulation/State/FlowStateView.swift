@@ -33,6 +33,10 @@ public protocol FlowStateView: AnyObject, Sendable {
     func address(of client: UInt64, bridge: Tag) -> IPAddress?
     /// Who has an address that a bridge gave.
     func lease(of address: IPAddress, bridge: Tag) -> Lease?
+    /// The address that was leased last at a port.
+    func leasedAddress(at port: Tag, family: AddressFamily) -> IPAddress?
+    /// The port where an address that a bridge gave was leased.
+    func port(leasing address: IPAddress, bridge: Tag) -> Tag?
     /// Whether what is sent to a host arrives, as far as is known. Verdicts that depend on it have ``Tag/path(host:)``.
     func canReach(_ host: Tag) -> Bool
 }
@@ -62,6 +66,10 @@ extension FlowStateView {
     public func address(of client: UInt64, bridge: Tag) -> IPAddress? { nil }
     /// Nobody.
     public func lease(of address: IPAddress, bridge: Tag) -> Lease? { nil }
+    /// None.
+    public func leasedAddress(at port: Tag, family: AddressFamily) -> IPAddress? { nil }
+    /// Nowhere.
+    public func port(leasing address: IPAddress, bridge: Tag) -> Tag? { nil }
     /// It arrives.
     public func canReach(_ host: Tag) -> Bool { true }
     /// Never seen.

@@ -113,7 +113,7 @@ extension DHCPSubnet {
 }
 
 /// The values of a field.
-private struct FieldValues {
+struct FieldValues {
     var name: String
     var values: [String]
 
