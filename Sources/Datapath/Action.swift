@@ -21,6 +21,9 @@ public enum Action: Sendable, Equatable {
     case pushVLAN(tpid: UInt16, tci: UInt16)
     /// Takes the outer VLAN tag off.
     case popVLAN
+    /// Does these where a meter lets the packet through, and then goes on; a meter that there is not lets all through. Only
+    /// tunnel headers and outputs, unless it is the last action.
+    case metered(MeterNumber, [Action])
     /// Goes on with one list or the other by the packet's layer 3 length, for a packet that is still to be segmented that
     /// of its segments. Only as the last action.
     case checkLength(limit: Int, tooLong: [Action], fits: [Action])
@@ -98,4 +101,16 @@ public struct PortNumber: Hashable, Sendable, Comparable, CustomStringConvertibl
     public static func < (a: PortNumber, b: PortNumber) -> Bool { a.value < b.value }
     /// The number as text.
     public var description: String { String(value) }
+}
+
+/// Names a meter of a datapath.
+public struct MeterNumber: Sendable, Hashable {
+    /// The number; below ``most``.
+    public let value: UInt32
+
+    /// Meters of one datapath.
+    public static let most: UInt32 = 65_536
+
+    /// A meter of a number.
+    public init(_ value: UInt32) { self.value = value }
 }

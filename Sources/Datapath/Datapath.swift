@@ -33,6 +33,14 @@ public protocol Datapath: AnyObject, Sendable {
     /// All ports, in order of number.
     func ports() throws -> [PortStatus]
 
+    /// Makes a meter, or changes what it lets through.
+    ///
+    /// - Throws: ``SystemError``, as when there is no room for more.
+    func setMeter(_ meter: MeterNumber, _ specification: MeterSpecification) throws
+
+    /// Removes a meter; nothing happens when there is none.
+    func removeMeter(_ meter: MeterNumber) throws
+
     /// Counters of the whole datapath.
     func statistics() throws -> DatapathStatistics
 

@@ -29,6 +29,7 @@ public func describe(_ actions: [Action], port: (PortNumber) -> String) -> Strin
                 .compactMap(\.self).joined(separator: ", ") + ")"
         case .pushVLAN(_, let tci): "push vlan \(tci & 0x0fff)"
         case .popVLAN: "pop vlan"
+        case .metered(let meter, let nested): "meter \(meter.value): (" + describe(nested, port: port) + ")"
         case .checkLength(let limit, _, let fits): "if length <= \(limit): " + describe(fits, port: port)
         }
     }

@@ -10,6 +10,8 @@ enum ActionCodec {
         static let pushVLAN: UInt16 = 4
         static let popVLAN: UInt16 = 5
         static let setMasked: UInt16 = 11
+        static let meter: UInt16 = 19
+        static let clone: UInt16 = 20
         static let checkLength: UInt16 = 21
     }
 
@@ -17,7 +19,7 @@ enum ActionCodec {
     ///
     /// - Parameter upcallPort: port id of the socket for packets that an action hands up.
     static func encode(_ actions: [Action], upcallPort: UInt32, into out: inout MessageBuffer) {
-        for action in actions {
+        for (place, action) in actions.enumerated() {
             switch action {
             case .output(let port): out.attribute(Number.output, port.value)
             case .userspace(let cookie):
@@ -68,6 +70,13 @@ enum ActionCodec {
             case .pushVLAN(let tpid, let tci):
                 out.attribute(Number.pushVLAN, (tpid.bigEndian, (tci | 0x1000).bigEndian))
             case .popVLAN: out.flag(Number.popVLAN)
+            case .metered(let meter, let nested):
+                // What a meter does not let through ends there: a copy, where more is to be done with the packet.
+                let isLast = place == actions.count - 1
+                let clone = isLast ? nil : out.beginNest(Number.clone)
+                out.attribute(Number.meter, meter.value)
+                encode(nested, upcallPort: upcallPort, into: &out)
+                if let clone { out.endNest(clone) }
             case .checkLength(let limit, let tooLong, let fits):
                 let nest = out.beginNest(Number.checkLength)
                 // The kernel counts from the Ethernet header on.

@@ -14,6 +14,7 @@ final class KernelControl {
         var vport: UInt16
         var flow: UInt16
         var packet: UInt16
+        var meter: UInt16
     }
     /// A port as the kernel tells of it.
     struct Vport {
@@ -40,7 +41,8 @@ final class KernelControl {
         socket = try NetlinkSocket(protocol: 16)
         families = Families(
             datapath: try socket.family("ovs_datapath"), vport: try socket.family("ovs_vport"),
-            flow: try socket.family("ovs_flow"), packet: try socket.family("ovs_packet"))
+            flow: try socket.family("ovs_flow"), packet: try socket.family("ovs_packet"),
+            meter: try socket.family("ovs_meter"))
     }
 
     /// Works on a datapath that another control opened.
@@ -199,6 +201,33 @@ final class KernelControl {
             }
         }
         return port
+    }
+
+    // MARK: - Meters
+
+    func setMeter(_ number: UInt32, kilobits: UInt32, burst: UInt32) throws {
+        var message = message(families.meter, 2)
+        message.attribute(1, number)
+        message.attribute(2, bytes: [])
+        // One band, which drops (`OVS_METER_BAND_TYPE_DROP`); its burst is in thousands of bits.
+        var band: [UInt8] = []
+        for (type, value) in [(UInt16(1), UInt32(1)), (2, kilobits), (3, burst)] {
+            withUnsafeBytes(of: (UInt16(8), type, value)) { band.append(contentsOf: $0) }
+        }
+        var nest: [UInt8] = []
+        withUnsafeBytes(of: (UInt16(4 + band.count), UInt16(0x8001))) { nest.append(contentsOf: $0) }
+        message.attribute(4 | 0x8000, bytes: nest + band)
+        try socket.request(&message, "set meter \(number)")
+    }
+
+    func removeMeter(_ number: UInt32) throws {
+        var message = message(families.meter, 3)
+        message.attribute(1, number)
+        do { try socket.request(&message, "remove meter \(number)") } catch let error as SystemError
+            where error.code == ENOENT
+        {
+            // It went with an earlier datapath.
+        }
     }
 
     // MARK: - Flows

@@ -165,6 +165,19 @@ public final class KernelDatapath: Datapath, @unchecked Sendable {  // `control`
         return statistics
     }
 
+    /// Makes or changes a meter of the kernel.
+    public func setMeter(_ meter: MeterNumber, _ specification: MeterSpecification) throws {
+        try state.withLock { _ in
+            try control.setMeter(
+                meter.value, kilobits: specification.kilobits, burst: (specification.burst + 124) / 125)
+        }
+    }
+
+    /// Removes a meter of the kernel.
+    public func removeMeter(_ meter: MeterNumber) throws {
+        try state.withLock { _ in try control.removeMeter(meter.value) }
+    }
+
     /// Flows that an earlier run left.
     public func inheritedFlows() throws -> [InheritedFlow] { try state.withLock { _ in try control.inheritedFlows() } }
 }

@@ -15,6 +15,8 @@ struct Program {
         case popVLAN
         /// Goes on at instruction `a` when the packet is longer than `b`.
         case jumpIfLonger
+        /// Goes on at instruction `a` when meter `port` does not let the packet through.
+        case jumpUnlessMetered
         case end
     }
 
@@ -91,6 +93,13 @@ struct Program {
             case .pushVLAN(let tpid, let tci):
                 list.append(Instruction(code: .pushVLAN, a: UInt64(tpid), b: UInt64(tci & 0xefff)))
             case .popVLAN: list.append(Instruction(code: .popVLAN))
+            case .metered(let meter, let nested):
+                let at = list.count
+                list.append(Instruction(code: .jumpUnlessMetered, port: meter.value))
+                compile(nested, into: &list)
+                // Not the end, but what follows.
+                list.removeLast()
+                list[at].a = UInt64(list.count)
             case .checkLength(let limit, let tooLong, let fits):
                 let at = list.count
                 list.append(Instruction(code: .jumpIfLonger, b: UInt64(max(0, limit))))

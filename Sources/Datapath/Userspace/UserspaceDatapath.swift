@@ -23,6 +23,7 @@ public final class UserspaceDatapath: Datapath {
         var ports: [PortNumber: Port] = [:]
         var threads: [NamedThread] = []
         var nextNumber: UInt32 = 1
+        var meters: [MeterNumber: MeterBucket] = [:]
     }
 
     private let workers: [Worker]
@@ -251,6 +252,36 @@ public final class UserspaceDatapath: Datapath {
             }
         }
         return result
+    }
+
+    /// Makes a bucket that all workers share.
+    public func setMeter(_ meter: MeterNumber, _ specification: MeterSpecification) throws {
+        guard meter.value < MeterNumber.most else { throw SystemError(28, "set meter \(meter.value)") }
+        let made: MeterBucket? = state.withLock { state in
+            if let known = state.meters[meter] {
+                known.set(specification)
+                return nil
+            }
+            let bucket = MeterBucket(specification)
+            state.meters[meter] = bucket
+            return bucket
+        }
+        if let made { give(meter, made) }
+    }
+
+    /// Removes a meter.
+    public func removeMeter(_ meter: MeterNumber) throws {
+        if state.withLock({ $0.meters.removeValue(forKey: meter) }) != nil { give(meter, nil) }
+    }
+
+    private func give(_ meter: MeterNumber, _ bucket: MeterBucket?) {
+        let place = Int(meter.value)
+        for worker in workers {
+            perform(on: worker) { worker in
+                while worker.meters.count <= place { worker.meters.append(nil) }
+                worker.meters[place] = bucket
+            }
+        }
     }
 
     /// Sums over all workers.

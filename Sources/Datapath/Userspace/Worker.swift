@@ -55,6 +55,8 @@ final class Worker: DatapathThread, @unchecked Sendable {  // only mailbox, wake
     private let epoll: Descriptor
     let table = FlowTable()
     let ports: UnsafeMutablePointer<WorkerPort>
+    /// By number; the same of all workers.
+    var meters: [MeterBucket?] = []
     private var dirtyPorts: [UInt32] = []
     private let receiver: Receiver
     /// Where segments are cut; as many as a send queue holds.
@@ -274,6 +276,11 @@ final class Worker: DatapathThread, @unchecked Sendable {  // only mailbox, wake
             case .userspace: upcall(&frame, cookie: instruction.a)
             case .setTunnel:
                 tunnel = Tunnel(id: instruction.port, destination: UInt32(truncatingIfNeeded: instruction.a >> 32))
+            case .jumpUnlessMetered:
+                let meter = Int(instruction.port)
+                if meter < meters.count, let bucket = meters[meter], !bucket.passes(bytes: frame.count, now: now) {
+                    at = Int(instruction.a)
+                }
             case .jumpIfLonger:
                 if frame.length > Int(instruction.b) { at = Int(instruction.a) }
             default:
