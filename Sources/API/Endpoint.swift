@@ -75,6 +75,14 @@ struct Call: Sendable {
                 403, "forbidden", "You may not",
                 "\(caller.name) may not name servers that hosts ask: \(bridge.path) dns forward is the operator's")
         }
+        if case .tenant? = caller.role, case .port(let port) = object,
+            port.quality != topology.ports[port.path]?.quality ?? PortQuality()
+        {
+            throw .init(
+                403, "forbidden", "You may not",
+                "\(caller.name) may not change what \(port.path) may send and get: qos is the operator's, leave it as it is"
+            )
+        }
         guard case .tenant? = caller.role, case .port(let port) = object, case .exterior = port.attachment,
             topology.ports[port.path]?.attachment != port.attachment
         else { return }

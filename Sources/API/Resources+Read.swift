@@ -167,6 +167,12 @@ extension PortResource {
             }
             port.allowed.insert(address)
         }
+        if let qos {
+            let fields = qos.sorted { $0.key < $1.key }.map { (name: $0.key, values: $0.value) }
+            do throws(RuleMistake) { port.quality = try PortQuality(reading: fields) } catch {
+                throw .invalid("\(reader.object) qos", "\(error.field) \(error.reason)", error.remedy)
+            }
+        }
         switch (host, interface, peer) {
         case (nil, nil, nil): break
         case (let host?, let interface?, nil):

@@ -102,6 +102,8 @@ public struct PortResource: Codable, Sendable, Equatable {
     /// What its machine may send as besides its MAC and addresses: addresses or networks, each with a MAC behind it where that
     /// is another.
     public var allowed: [String]?
+    /// How much its machine may send and get, as in a manifest.
+    public var qos: [String: [String]]?
     /// Its key in tunnels; given by the cluster.
     public var tunnelKey: UInt32?
     /// The revision that made it.
@@ -264,6 +266,8 @@ extension PortResource {
             outbound: port.filters.outbound, groups: port.groups.isEmpty ? nil : port.groups.sorted(),
             security: port.security.isEmpty ? nil : port.security.sorted(),
             allowed: port.allowed.isEmpty ? nil : port.allowed.sorted().map(\.description),
+            qos: port.quality.isEmpty
+                ? nil : Dictionary(uniqueKeysWithValues: port.quality.fields.map { ($0.name, $0.values) }),
             tunnelKey: port.tunnelKey,
             created: version?.created, revision: version?.modified)
         switch port.vlan {

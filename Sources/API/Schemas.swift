@@ -75,6 +75,10 @@ enum Schemas {
                         "allowed", .array(.string()),
                         "What its machine may send as besides its MAC and addresses: addresses or networks, each with a MAC behind it where that is another."
                     ),
+                    Property(
+                        "qos", .map(.array(.string())),
+                        "How much its machine may send and get, as in a manifest: \(PortQuality.fieldNames.joined(separator: ", "))."
+                    ),
                     Property("tunnelKey", .integer(0...0xff_ffff), "Its key in tunnels. Not read."),
                 ] + versions())
         case .chain:

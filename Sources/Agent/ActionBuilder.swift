@@ -26,14 +26,27 @@ struct ActionBuilder {
             case .local(let port):
                 guard let number = epoch.number(of: port) else { continue }
                 builder.rewrite(to: verdict.headers[Int(output.header)])
-                builder.actions.append(.output(number))
+                if let meter = epoch.meter(of: port, .ingress) {
+                    builder.actions.append(.metered(meter, [.output(number)]))
+                } else {
+                    builder.actions.append(.output(number))
+                }
             case .remote(let host, let key):
                 guard let tunnel = epoch.tunnel(to: host) else { continue }
                 builder.rewrite(to: verdict.headers[Int(output.header)])
                 builder.actions.append(
-                    .setTunnel(TunnelHeader(id: key, source: tunnel.local, destination: tunnel.remote)))
+                    .setTunnel(
+                        TunnelHeader(
+                            id: key, source: tunnel.local, destination: tunnel.remote,
+                            tos: verdict.headers[Int(output.header)].tunnelTOS)))
                 builder.actions.append(.output(tunnel.port))
             }
+        }
+        // What a machine sends is measured where it comes in, whatever becomes of it.
+        if case .exterior(let port)? = epoch.ingress(first.key.inPort), let meter = epoch.meter(of: port, .egress),
+            !builder.actions.isEmpty
+        {
+            builder.actions = [.metered(meter, builder.actions)]
         }
         if verdict.lengthLimit > 0, !builder.actions.isEmpty {
             let check = Action.checkLength(

@@ -33,6 +33,9 @@ public final class Agent: Sendable {
         var lingering: [PortPath: UInt64] = [:]
         var tunnels: [TunnelZone.Encapsulation: (specification: PortSpecification, number: PortNumber)] = [:]
         var tunnelProblem: String?
+        var meters: [MeterUse: Meter] = [:]
+        var staleMeters: [MeterNumber] = []
+        var meterProblem: String?
         var hasInherited = false
         /// Routers that translate, and their addresses that sources are likely to become.
         var translators: [DevicePath: Set<TranslationPorts.Key>] = [:]
@@ -299,9 +302,11 @@ public final class Agent: Sendable {
 
     /// Gives the packet threads what is in force; each answers when it forwards by it.
     func publish(_ control: inout Control, changed: Set<Tag>) -> [Reply<Bool>] {
+        reconcileMeters(&control)
         let epoch = Epoch(
             fabric: control.fabric, bound: control.numbers, tunnelPorts: control.tunnels.mapValues(\.number),
-            replication: control.replication, peers: control.peers, after: control.epoch)
+            meters: control.meters.mapValues(\.number), replication: control.replication, peers: control.peers,
+            after: control.epoch)
         control.epoch = epoch
         prober.setPaths(control.topology, host: host, ports: control.tunnels.mapValues(\.number))
         let replies = control.threads.map { thread in
@@ -365,6 +370,9 @@ public final class Agent: Sendable {
 
     /// Why tunnels do not work, if they do not.
     public var tunnelProblem: String? { control.withLock { $0.tunnelProblem } }
+
+    /// Why limits of a port are not kept; `nil` when all are.
+    public var meterProblem: String? { control.withLock { $0.meterProblem } }
 
     /// Simulates a packet as if it had come in at a port of this host, and tells each step. Nothing is sent.
     ///

@@ -21,7 +21,12 @@ package final class Epoch: Sendable {
         case tunnel(TunnelZone.Encapsulation)
     }
 
+    /// Which way a machine's traffic is measured: what it sends, or what it gets.
+    package enum Way: UInt64, Sendable, CaseIterable { case egress, ingress }
+
     let fabric: Fabric
+    /// Meters of ports that are bound here, by way.
+    private let meters: [[PortIndex: MeterNumber]]
     /// Datapath port of each exterior port that is bound and present here.
     private let portNumbers: [PortIndex: PortNumber]
     private let ingresses: [UInt32: Ingress]
@@ -37,7 +42,8 @@ package final class Epoch: Sendable {
     /// - Parameter previous: what was in force before; where ports lie as they did, its tables are taken over.
     package init(
         fabric: Fabric, bound: [PortPath: PortNumber], tunnelPorts: [TunnelZone.Encapsulation: PortNumber],
-        replication: FlowReplication? = nil, peers peersByName: [String: PeerID] = [:], after previous: Epoch? = nil
+        meters: [MeterUse: MeterNumber] = [:], replication: FlowReplication? = nil,
+        peers peersByName: [String: PeerID] = [:], after previous: Epoch? = nil
     ) {
         self.fabric = fabric
         self.replication = replication
@@ -45,6 +51,11 @@ package final class Epoch: Sendable {
         self.bound = bound
         tunnelPortsByKind = tunnelPorts
         self.tunnelPorts = tunnelPorts.values.sorted()
+        var byWay = [[PortIndex: MeterNumber]](repeating: [:], count: Way.allCases.count)
+        for (use, number) in meters {
+            if let index = fabric.port(use.port) { byWay[Int(use.way.rawValue)][index] = number }
+        }
+        self.meters = byWay
         // Hosts and zones are the same within a lineage.
         if let previous, previous.fabric.lineage == fabric.lineage, previous.bound == bound,
             previous.tunnelPortsByKind == tunnelPorts, previous.peersByName == peersByName
@@ -89,6 +100,10 @@ package final class Epoch: Sendable {
         else { return nil }
         return port
     }
+    func meter(of port: PortIndex, _ way: Way) -> MeterNumber? {
+        let list = meters[Int(way.rawValue)]
+        return list.isEmpty ? nil : list[port]
+    }
     func number(of port: PortIndex) -> PortNumber? { portNumbers[port] }
     func ingress(_ number: UInt32) -> Ingress? { ingresses[number] }
     func tunnel(to host: HostIndex) -> Tunnel? { tunnels[host] }
@@ -97,4 +112,12 @@ package final class Epoch: Sendable {
     var allPeers: [PeerID] { Array(peersByName.values) }
     /// The node of a host.
     func peer(of host: HostIndex) -> PeerID? { peers[host] }
+}
+
+/// What a meter of the datapath is for.
+package struct MeterUse: Hashable, Sendable {
+    /// The port.
+    var port: PortPath
+    /// What is measured.
+    var way: Epoch.Way
 }

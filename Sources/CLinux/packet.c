@@ -210,14 +210,15 @@ int cl_gro_size_of(const struct cl_message *message)
     return 0;
 }
 
-size_t cl_put_gso(void *control, uint16_t size)
+size_t cl_put_tos(void *control, uint8_t tos)
 {
     struct cmsghdr *c = control;
-    c->cmsg_level = IPPROTO_UDP;
-    c->cmsg_type = UDP_SEGMENT;
-    c->cmsg_len = CMSG_LEN(sizeof size);
-    memcpy(CMSG_DATA(c), &size, sizeof size);
-    return CMSG_SPACE(sizeof size);
+    int value = tos;
+    c->cmsg_level = IPPROTO_IP;
+    c->cmsg_type = IP_TOS;
+    c->cmsg_len = CMSG_LEN(sizeof value);
+    memcpy(CMSG_DATA(c), &value, sizeof value);
+    return CMSG_SPACE(sizeof value);
 }
 
 void cl_ipv4_address(void *storage, uint32_t address, uint16_t port)

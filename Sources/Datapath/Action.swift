@@ -80,8 +80,9 @@ public struct TunnelHeader: Sendable, Hashable {
     /// Outer TOS.
     public var tos: UInt8 = 0
 
-    /// A header with TTL 64 and TOS 0.
-    public init(id: UInt32, source: IPAddress, destination: IPAddress) {
+    /// A header with TTL 64.
+    public init(id: UInt32, source: IPAddress, destination: IPAddress, tos: UInt8 = 0) {
+        self.tos = tos
         self.id = id
         self.source = source
         self.destination = destination

@@ -75,4 +75,15 @@ extension ManifestReader {
             return nil
         }
     }
+
+    /// `qos` of a port.
+    mutating func readQuality(_ node: Node, _ port: String) -> PortQuality {
+        let object = "\(port) qos"
+        let (fields, nodes) = readFields(node, object, PortQuality.fieldNames)
+        yaml.note(object, at: node)
+        do throws(RuleMistake) { return try PortQuality(reading: fields) } catch {
+            yaml.mistake(nodes[error.field] ?? node, object, "\(error.field) \(error.reason)", error.remedy)
+            return PortQuality()
+        }
+    }
 }

@@ -234,7 +234,7 @@ public struct ManifestReader {
     private mutating func readPort(_ port: inout Port, _ node: Node) {
         let object = port.path.description
         var known = ["mac", "address", "enabled", "host", "interface", "peer", "inbound", "outbound", "groups"]
-        if port.kind == .bridge { known += ["vlan", "trunk", "native", "security", "allowed"] }
+        if port.kind == .bridge { known += ["vlan", "trunk", "native", "security", "allowed", "qos"] }
         var host: String?
         var interface: String?
         var trunk: Node?
@@ -252,6 +252,7 @@ public struct ManifestReader {
             case "groups": port.groups = readGroups(field.value, object)
             case "security": port.security = readGroups(field.value, object)
             case "allowed": port.allowed = readAllowed(field.value, object)
+            case "qos": port.quality = readQuality(field.value, object)
             case "vlan":
                 if let id = yaml.number(field.value, object, "vlan", 1...4094) { port.vlan = .access(UInt16(id)) }
             case "trunk": trunk = field.value

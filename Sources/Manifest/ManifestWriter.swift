@@ -289,6 +289,7 @@ public enum ManifestWriter {
             if !port.allowed.isEmpty {
                 parts.append("allowed: [\(port.allowed.sorted().map { "\"\($0)\"" }.joined(separator: ", "))]")
             }
+            if !port.quality.isEmpty { parts.append("qos: \(inBraces(port.quality.fields))") }
             return parts
         }
 

@@ -53,6 +53,8 @@ struct PortRecord {
     var allowedStart: Int32
     var allowedCount: Int32
     var mac: MACAddress
+    /// The DSCP of what its machine sends; 0xff: the machine's own.
+    var dscp: UInt8 = 0xff
     var tag: Tag
     /// The tenant's tag.
     var tenant: Tag

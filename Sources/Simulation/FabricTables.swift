@@ -180,6 +180,7 @@ struct FabricTables: Sendable {
         record.isMonitor = port.isMonitor
         record.isEnabled = port.isEnabled
         record.mac = port.mac
+        record.dscp = port.quality.dscp ?? 0xff
         record.tunnelKey = port.tunnelKey
         record.device = (record.isRouter ? indexOfRouter[port.path.device] : indexOfBridge[port.path.device]) ?? -1
         record.addressCount = Int32(port.addresses.count)

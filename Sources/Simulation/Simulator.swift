@@ -230,6 +230,7 @@ public struct Simulator: ~Copyable {
         if !fabric.tables.services.isEmpty, !port.isRouter, index == ingressPort, answerService(index, port, packet) {
             return
         }
+        if port.dscp < 64 { mark(port.dscp, index) }
         if port.sends >= 0 {
             let place = FilterPlace(inPort: index, outPort: -1, device: device)
             guard passes(port.sends, place, at: index, packet) else { return }

@@ -133,6 +133,8 @@ public struct Port: Sendable, Equatable {
     public var security: Set<String> = []
     /// What its machine may send as besides ``mac`` and ``addresses``, where it is in security groups.
     public var allowed: Set<AllowedAddress> = []
+    /// How much its machine may send and get.
+    public var quality = PortQuality()
 
     /// A port with a MAC made of its name, see ``derivedMAC(for:)``.
     public init(path: PortPath, kind: Kind) {

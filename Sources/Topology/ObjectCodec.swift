@@ -17,7 +17,10 @@ extension TopologyObject {
             router.translation.isEmpty
                 ? router.filters.isEmpty ? 1 : 2 : router.translation.virtual.isEmpty ? 3 : 4
         case .port(let port):
-            port.security.isEmpty && port.allowed.isEmpty ? port.filters.isEmpty && port.groups.isEmpty ? 1 : 2 : 3
+            !port.quality.isEmpty
+                ? 5
+                : port.security.isEmpty && port.allowed.isEmpty
+                    ? port.filters.isEmpty && port.groups.isEmpty ? 1 : 2 : 3
         case .portGroup(let group): group.isStateful ? 4 : 1
         case .pool(let pool): pool.monitor == nil ? 1 : 2
         default: 1
@@ -59,6 +62,7 @@ extension TopologyObject {
                 out.list(port.security.sorted()) { $0.text($1) }
                 out.list(port.allowed.sorted()) { $0.allowed($1) }
             }
+            if format > 4 { out.quality(port.quality) }
         case .host(let host):
             out.text(host.name)
             out.list(host.tunnelAddresses.sorted { $0.key < $1.key }) { out, entry in
@@ -125,6 +129,7 @@ extension TopologyObject {
                 port.security = Set(try reader.list { reader throws(MalformedBytes) in try reader.name() })
                 port.allowed = Set(try reader.list { reader throws(MalformedBytes) in try reader.allowed() })
             }
+            if format > 4 { port.quality = try reader.quality() }
             self = .port(port)
         case .host:
             var host = Host(name: try reader.name())

@@ -148,6 +148,7 @@ extension TopologyObject {
                 ("groups", port.groups.sorted().joined(separator: ", ")),
                 ("security", port.security.sorted().joined(separator: ", ")),
                 ("allowed", port.allowed.map(\.description).sorted().joined(separator: ", ")),
+                ("qos", TopologyObject.words(port.quality.fields)),
             ]
         case .host(let host):
             return [

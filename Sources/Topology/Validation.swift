@@ -178,6 +178,7 @@ extension Topology {
                         port.path, "is linked to \(other), which does not exist", remedy: "add it, or unlink the port"))
             }
         }
+        if !port.quality.isEmpty { check(port.quality, of: port, &found) }
         if port.addresses.count > Topology.addressesPerPort {
             found.append(
                 Problem(

@@ -40,6 +40,8 @@ public struct FlowField: Sendable {
     @inlinable @inline(__always) public static var ipProtocol: FlowField { .init(10, 0, 8) }
     /// See ``FlowKey/ipTOS``.
     @inlinable @inline(__always) public static var ipTOS: FlowField { .init(10, 8, 8) }
+    /// The upper six bits of ``FlowKey/ipTOS`` (RFC 2474).
+    @inlinable @inline(__always) public static var ipDSCP: FlowField { .init(10, 10, 6) }
     /// See ``FlowKey/ipTTL``.
     @inlinable @inline(__always) public static var ipTTL: FlowField { .init(10, 16, 8) }
     /// See ``FlowKey/ipFragment``.

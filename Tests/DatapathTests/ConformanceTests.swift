@@ -444,11 +444,16 @@ private func wait(_ what: String, _ isSo: () throws -> Bool) throws {
             try route.addNeighbor(ip("192.0.2.2"), mac: MACAddress(bits: 0x0e02), on: "p2")
             let local = IPv4Address(bits: 0xc000_0201)
             let tunnel = try bench.datapath.addPort(isGRE ? .gre(local: local) : .vxlan(local: local, port: VXLAN.port))
+            let marked = TunnelHeader(
+                id: 0xabcdef, source: ip("192.0.2.1"), destination: ip("192.0.2.2"), tos: 46 << 2)
+            bench.install(flow(udp(), at: bench.numbers[0], [.etherType], [.setTunnel(marked), .output(tunnel)]))
+            try bench.send(udp(), into: 0)
+            #expect(parse(try bench.receive(from: 2) { parse($0).ipDestination == ip("192.0.2.2") }).ipTOS == 46 << 2)
             let header = TunnelHeader(id: 0xabcdef, source: ip("192.0.2.1"), destination: ip("192.0.2.2"))
             bench.install(flow(udp(), at: bench.numbers[0], [.etherType], [.setTunnel(header), .output(tunnel)]))
             try bench.send(udp(), into: 0)
             let outer = try bench.receive(from: 2) { parse($0).ipDestination == ip("192.0.2.2") }
-            #expect(parse(outer).ipSource == ip("192.0.2.1"))
+            #expect(parse(outer).ipSource == ip("192.0.2.1") && parse(outer).ipTOS == 0)
             #expect(parse(outer).ipProtocol == (isGRE ? IPProtocol.gre : IPProtocol.udp))
             let at = isGRE ? 34 : 42
             let parsed = outer[at...].withUnsafeBytes { isGRE ? GRE.parse($0.bytes)?.key : VXLAN.parse($0.bytes) }

@@ -305,6 +305,44 @@ import Wire
         #expect(try TopologyObject(from: &reader) == topology[.bridge(path)] && reader.isAtEnd)
     }
 
+    private func limiting(_ qos: String) -> String {
+        "tenants: { t: { bridges: { a: { ports: { vm: { qos: \(qos) } } } } } }"
+    }
+
+    @Test func `limits of a port say a manifest, and are written as they were`() throws {
+        let path = try #require(PortPath("t/a/vm"))
+        let topology = try ManifestReader.read(
+            limiting("{ egress: 100M, egressBurst: 2M, ingress: 1500k, dscp: 46 }"), file: "m"
+        ).topology
+        let quality = try #require(topology.ports[path]?.quality)
+        #expect(quality.egress == RateLimit(kilobits: 100_000, burst: 2 << 20))
+        #expect(quality.ingress == RateLimit(kilobits: 1500) && quality.dscp == 46)
+        #expect(quality.ingress?.effectiveBurst == 1 << 20)
+        #expect(RateLimit(kilobits: 1_000_000).effectiveBurst == 12_500_000)
+        #expect(try ManifestReader.read(ManifestWriter.write(topology), file: "w").topology == topology)
+        var out = ByteWriter()
+        topology[.port(path)]?.encode(&out)
+        var reader = ByteReader(out.bytes)
+        #expect(try TopologyObject(from: &reader) == topology[.port(path)] && reader.isAtEnd)
+        for (qos, part) in [
+            ("{ egress: fast }", "egress is \"fast\""), ("{ egress: 1500 }", "whole thousands"),
+            ("{ egress: 10k }", "use 64k to 400G"), ("{ egress: 500G }", "400G"), ("{ dscp: 64 }", "dscp"),
+            ("{ egressBurst: 2M }", "without a rate"), ("{ egress: 1M, egressBurst: 1 }", "use 128k to 1G"),
+            ("{ egres: 1M }", "did you mean egress?"), ("{ egress: 99999999999999999999G }", "egress is"),
+        ] {
+            var told = "none"
+            do { _ = try ManifestReader.read(limiting(qos), file: "m") } catch { told = "\(error)" }
+            #expect(told.contains(part), "no word of \(part) in \(told)")
+        }
+        var told = "none"
+        do {
+            _ = try ManifestReader.read(
+                "tenants: { t: { bridges: { a: {} }, routers: { r: { ports: { p: { address: 10.0.0.1/24, qos: { dscp: 1 } } } } } } }",
+                file: "m")
+        } catch { told = "\(error)" }
+        #expect(told.contains("qos"))
+    }
+
     @Test func `addresses that can't be given are refused together, by name, with a remedy`() {
         func mistakes(_ dhcp: String) -> String {
             do { _ = try ManifestReader.read(giving(dhcp), file: "m") } catch { return "\(error)" }

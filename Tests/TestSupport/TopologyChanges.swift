@@ -129,6 +129,17 @@ public struct TopologyChanges {
         case 21, 22:
             let names = topology.securityGroups.values.map(\.path.name).sorted()
             topology.ports[path]?.security = Set(names.filter { _ in Bool.random(using: &random) })
+            if topology.ports[path]?.kind == .bridge, Bool.random(using: &random) {
+                var quality = PortQuality()
+                if Bool.random(using: &random) {
+                    quality.egress = RateLimit(kilobits: 64 + serial, burst: 131_072 + serial)
+                }
+                if Bool.random(using: &random) { quality.ingress = RateLimit(kilobits: 64 + serial) }
+                if Bool.random(using: &random) { quality.dscp = UInt8.random(in: 0...63, using: &random) }
+                topology.ports[path]?.quality = quality
+            } else {
+                topology.ports[path]?.quality = PortQuality()
+            }
             if topology.ports[path]?.security.isEmpty == false, Bool.random(using: &random) {
                 topology.ports[path]?.allowed = [AllowedAddress(subnet(serial).network)]
             } else {

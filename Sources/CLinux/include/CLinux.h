@@ -73,8 +73,8 @@ int cl_send(int fd, struct cl_message *messages, unsigned count);
 int64_t cl_vlan_of(const struct cl_message *message);
 // The size of the datagrams that UDP_GRO joined into one; 0 when it is one.
 int cl_gro_size_of(const struct cl_message *message);
-// Writes the control message that asks for UDP_SEGMENT; returns its length.
-size_t cl_put_gso(void *control, uint16_t size);
+// Writes the control message that says IP_TOS of one datagram; returns its length.
+size_t cl_put_tos(void *control, uint8_t tos);
 // Fills a struct sockaddr_in of 16 bytes.
 void cl_ipv4_address(void *storage, uint32_t address, uint16_t port);
 

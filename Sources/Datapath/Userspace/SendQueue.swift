@@ -85,7 +85,7 @@ struct SendQueue {
     /// Queues a frame for a tunnel socket.
     mutating func add(
         _ start: UnsafeMutableRawPointer, _ length: Int, _ encapsulation: Encapsulation, id: UInt32,
-        destination: UInt32, port: UInt16
+        destination: UInt32, port: UInt16, tos: UInt8
     ) {
         let head = UnsafeMutableRawBufferPointer(start: heads + count * SendQueue.headSize, count: 8)
         switch encapsulation {
@@ -97,6 +97,9 @@ struct SendQueue {
         cl_ipv4_address(name, destination, port)
         messages[count].name = name
         messages[count].name_length = 16
+        messages[count].control = tos == 0 ? nil : controls + count * SendQueue.controlSize
+        messages[count].control_length =
+            tos == 0 ? 0 : cl_put_tos(controls + count * SendQueue.controlSize, tos)
         pieces[2 * count] = iovec(iov_base: head.baseAddress, iov_len: 8)
         pieces[2 * count + 1] = iovec(iov_base: start, iov_len: length)
         messages[count].iov_count = 2

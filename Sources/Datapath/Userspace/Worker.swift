@@ -259,6 +259,7 @@ final class Worker: DatapathThread, @unchecked Sendable {  // only mailbox, wake
     private struct Tunnel {
         var id: UInt32
         var destination: UInt32
+        var tos: UInt8
     }
 
     func run(_ shared: Program, _ frame: inout FrameInHand) {
@@ -275,7 +276,9 @@ final class Worker: DatapathThread, @unchecked Sendable {  // only mailbox, wake
             case .output: output(instruction.port, &frame, tunnel: tunnel)
             case .userspace: upcall(&frame, cookie: instruction.a)
             case .setTunnel:
-                tunnel = Tunnel(id: instruction.port, destination: UInt32(truncatingIfNeeded: instruction.a >> 32))
+                tunnel = Tunnel(
+                    id: instruction.port, destination: UInt32(truncatingIfNeeded: instruction.a >> 32),
+                    tos: UInt8(truncatingIfNeeded: instruction.c >> 8))
             case .jumpUnlessMetered:
                 let meter = Int(instruction.port)
                 if meter < meters.count, let bucket = meters[meter], !bucket.passes(bytes: frame.count, now: now) {
@@ -347,7 +350,7 @@ final class Worker: DatapathThread, @unchecked Sendable {  // only mailbox, wake
             if queue.pointee.isFull { flush(number) }
             queue.pointee.add(
                 start, count, port.pointee.encapsulation, id: tunnel.id, destination: tunnel.destination,
-                port: port.pointee.udpPort)
+                port: port.pointee.udpPort, tos: tunnel.tos)
         }
         if frame.offload.segmentation & 0x7f == 0 {
             if frame.offload.hasPartialChecksum {
