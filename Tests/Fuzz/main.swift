@@ -37,10 +37,10 @@ private struct Stage {
 private let services = Drawings.threeNetworks.replacing(
     "  a:\n",
     with: """
-              a:
+          a:
                 subnet: [10.0.1.0/24, "fd00:1::/64"]
                 ra: true
-            dns: { forward: [203.0.113.1] }
+                dns: { forward: [203.0.113.1] }
                 dhcp:
                   - { range: 10.0.1.100-10.0.1.109, options: ["43 0x01"] }
                   - { subnet: "fd00:1::/64", range: "fd00:1::100-fd00:1::10f", dns: ["fd00:1::53"] }
@@ -77,8 +77,8 @@ private func fuzz(_ kind: UInt8, _ bytes: UnsafeRawBufferPointer) {
         KeyCodec.encode(key, shape: key, isMask: false, isTunnel: key.tunnelID != 0, into: &buffer)
         buffer.free()
     case 5:
-        NetlinkReader.forEachMessage(bytes) { type, _, payload in
-            let reader = NetlinkReader(payload, type: type)
+        NetlinkReader.forEachMessage(bytes) { type, sequence, payload in
+            let reader = NetlinkReader(payload, type: type, sequence: sequence)
             _ = RouteNetlink.link(reader)
             _ = reader.reason
         }
