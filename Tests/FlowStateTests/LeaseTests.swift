@@ -49,6 +49,30 @@ private func lease(_ number: UInt32, _ client: UInt64, _ seconds: UInt32 = 120, 
         #expect(known(2) == [nil, nil, nil])
     }
 
+    @Test func `what was leased at a port is found by it, until that ends or goes to another`() throws {
+        let hosts = Hosts(2)
+        hosts.run(for: 20_000_000)
+        let other = Simulation.Tag(bits: 0x78)
+        func found(_ place: Simulation.Tag) -> [IPAddress?] {
+            hosts.hosts.map { $0.table.leasedAddress(at: place, family: .ipv4) }
+        }
+        hosts.learn(0, lease(1, 5))
+        hosts.run(for: 10_000_000)
+        #expect(found(port) == [address(1), address(1)] && found(other) == [nil, nil])
+        #expect(hosts.hosts[1].table.port(leasing: address(1), bridge: bridge) == port)
+        #expect(hosts.hosts[1].table.leasedAddress(at: port, family: .ipv6) == nil)
+        // Its machine asks at another port, and gives back there.
+        hosts.clock.withLock { $0 += second }
+        hosts.learn(1, lease(1, 5, at: other))
+        hosts.run(for: 10_000_000)
+        #expect(found(port) == [nil, nil] && found(other) == [address(1), address(1)])
+        hosts.clock.withLock { $0 += second }
+        hosts.learn(0, lease(1, 0, 1, at: other))
+        hosts.run(for: 10_000_000)
+        #expect(found(other) == [nil, nil])
+        #expect(hosts.hosts.map { $0.table.port(leasing: address(1), bridge: bridge) } == [nil, nil])
+    }
+
     @Test func `one port does not take all, and others get theirs`() {
         let table = StateTable()
         func learn(_ number: UInt32, _ port: Simulation.Tag) -> LearnOutcome {
