@@ -92,9 +92,10 @@ final class Bench {
 
     /// The next frame out of a port that passes a filter; what the kernel itself chats is passed over.
     func receive(
-        from port: Int, _ note: String = "", where isWanted: ([UInt8]) -> Bool = { _ in true }
+        from port: Int, _ note: String = "", within nanoseconds: UInt64 = Bench.deadlineNanoseconds,
+        where isWanted: ([UInt8]) -> Bool = { _ in true }
     ) throws -> [UInt8] {
-        let deadline = monotonicNanoseconds() + Bench.deadlineNanoseconds
+        let deadline = monotonicNanoseconds() + nanoseconds
         while monotonicNanoseconds() < deadline {
             guard waitReadable(ends[port].number, timeoutMilliseconds: 100) else { continue }
             guard let frame = readFrame(ends[port].number) else { continue }

@@ -352,14 +352,18 @@ private func wait(_ what: String, _ isSo: () throws -> Bool) throws {
                             limit: 1400, tooLong: [.userspace(cookie: 5)],
                             fits: [.metered(meter, [.output(bench.numbers[1]), .output(bench.numbers[2])])])
                     ]))
-            for _ in 0..<200 { try bench.send(udp(size: 1000), into: 0) }
-            try wait("the bucket to be empty") {
+            // The kernel itself says this and that by an interface, which counts as sent.
+            let most = UInt64(MeterSpecification.shortestBurst) / 1042
+            func sent() throws -> [UInt64] {
                 let ports = try bench.datapath.ports()
-                let counts = [1, 2].map { place in ports.first { $0.number == bench.numbers[place] }?.sentPackets ?? 0 }
-                return counts == [
-                    UInt64(MeterSpecification.shortestBurst) / 1042, UInt64(MeterSpecification.shortestBurst) / 1042,
-                ]
+                return [1, 2].map { place in ports.first { $0.number == bench.numbers[place] }?.sentPackets ?? 0 }
             }
+            let before = try sent()
+            for _ in 0..<200 { try bench.send(udp(size: 1000), into: 0) }
+            try wait("the bucket to be empty") { try sent().allSatisfy { $0 >= most } }
+            usleep(100_000)
+            let passed = zip(try sent(), before).map { $0 - $1 }
+            #expect(passed.allSatisfy { (most...most + 20).contains($0) }, "\(passed) of 200, \(most) were to pass")
         }
     }
 
@@ -389,8 +393,11 @@ private func wait(_ what: String, _ isSo: () throws -> Bool) throws {
                 flow(udp(), at: bench.numbers[0], [.etherType], [.output(bench.numbers[1]), .output(bench.numbers[2])]))
             try bench.datapath.removePort(bench.numbers[1])
             #expect(try bench.datapath.ports().map(\.number) == [bench.numbers[0], bench.numbers[2]])
-            try bench.send(udp(), into: 0)
-            #expect(try bench.receive(from: 2) == udp())
+            // Again and again: a frame was seen to be lost here once, by a guest that stood still.
+            try wait("what goes to the other port") {
+                try bench.send(udp(), into: 0)
+                return (try? bench.receive(from: 2, within: 500_000_000)) == udp()
+            }
             #expect(throws: SystemError.self) { try bench.datapath.addPort(.interface("none")) }
         }
     }

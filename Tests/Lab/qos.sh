@@ -1,9 +1,11 @@
 #!/bin/bash
 # Limits of what machines send and get, measured by iperf3: on one host and across, by UDP and TCP, changed while they are used;
 # and the mark of what one sends, at the other end and on the way.
-#   qos.sh BINARY; FREE, OFFERED and CHANGED in the environment: Mbit/s that machines without limits send, that those with limits try, and that a limit is changed to
+#   qos.sh BINARY; in the environment Mbit/s: EGRESS and INGRESS of the machine that is measured by UDP, OFFERED that it tries, FREE
+#   that machines without limits send, CHANGED that its limit becomes
 lab=test-qos; . "$(dirname "$0")/lib.sh"
-cat >"$work/net.yaml" <<'YAML'
+egress=${EGRESS:-20} ingress=${INGRESS:-8} free=${FREE:-60} changed=${CHANGED:-50}
+cat >"$work/net.yaml" <<YAML
 tunnel: vxlan
 tenants:
   acme:
@@ -11,7 +13,7 @@ tenants:
       office:
         ports:
           # A small burst shows the rate sooner, and TCP needs the usual one.
-          slow: { qos: { egress: 20M, egressBurst: 128k, ingress: 8M, ingressBurst: 128k, dscp: 46 } }
+          slow: { qos: { egress: ${egress}M, egressBurst: 128k, ingress: ${ingress}M, ingressBurst: 128k, dscp: 46 } }
           bulk: { qos: { egress: 20M, ingress: 8M } }
           near: {}
           far: {}
@@ -49,17 +51,16 @@ print(f"{sys.argv[1]}: {found / 1e6:.2f} Mbit/s of {asked / 1e6:.0f}, with heade
 sys.exit(0 if abs(found / share - asked) <= 0.05 * asked else 1)
 PY
 }
-free=${FREE:-60} changed=${CHANGED:-50}
 udp="-u -l 1200 -b ${OFFERED:-60}M"; share=$(/usr/bin/python3 -c 'print(1200 / 1242)')
-for place in 10.0.1.12 10.0.1.13; do holds "sends by UDP to $place" "$(rate $slow $place $udp)" 20000000 "$share"; done
-holds "gets by UDP on its host" "$(rate $near 10.0.1.11 $udp)" 8000000 "$share"
-holds "gets by UDP from another" "$(rate $far 10.0.1.11 $udp)" 8000000 "$share"
+for place in 10.0.1.12 10.0.1.13; do holds "sends by UDP to $place" "$(rate $slow $place $udp)" "${egress}000000" "$share"; done
+holds "gets by UDP on its host" "$(rate $near 10.0.1.11 $udp)" "${ingress}000000" "$share"
+holds "gets by UDP from another" "$(rate $far 10.0.1.11 $udp)" "${ingress}000000" "$share"
 # TCP finds the rate by what is lost, and it takes a while until the burst is used up.
 holds "sends by TCP" "$(seconds=16 rate $bulk 10.0.1.13)" 20000000 0.96
 holds "gets by TCP" "$(seconds=16 rate $far 10.0.1.14)" 8000000 0.96
 got=$(rate $near 10.0.1.13 -u -l 1200 -b "${free}M"); [ "$got" -gt $((free * 900000)) ] || fail "others are limited: $got"
 # Others' traffic is nobody's limit, and a limit that changes holds at once.
-"$selvage" export --lab $lab | sed '/ slow:/s/egress: \["20M"\]/egress: ["'"$changed"'M"]/; / slow:/s/ingress: \["8M"\], ingressBurst: \["128k"\], //' >"$work/new.yaml"
+"$selvage" export --lab $lab | sed '/ slow:/s/egress: \["'"$egress"'M"\]/egress: ["'"$changed"'M"]/; / slow:/s/ingress: \["'"$ingress"'M"\], ingressBurst: \["128k"\], //' >"$work/new.yaml"
 quietly "$selvage" apply "$work/new.yaml" --wait --lab $lab || fail apply
 holds "sends by UDP after a change" "$(rate $slow 10.0.1.13 $udp)" "${changed}000000" "$share"
 got=$(rate $near 10.0.1.11 -u -l 1200 -b "${free}M"); [ "$got" -gt $((free * 900000)) ] || fail "it still gets $got only"
