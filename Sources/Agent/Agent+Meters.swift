@@ -14,9 +14,12 @@ extension Agent {
 
     /// Makes meters what ports that are bound here ask for, before flows that use them are installed. Those that nothing asks
     /// for go the next time, when no flow uses them any more.
-    func reconcileMeters(_ control: inout Control) {
+    ///
+    /// - Returns: tags of the ports whose meters came or went.
+    func reconcileMeters(_ control: inout Control) -> Set<Tag> {
         for meter in control.staleMeters { try? datapath.removeMeter(meter) }
         control.staleMeters = []
+        control.meterProblem = nil
         var wanted: [MeterUse: MeterSpecification] = [:]
         for path in control.numbers.keys {
             guard let quality = control.topology.ports[path]?.quality, !quality.isEmpty else { continue }
@@ -26,30 +29,26 @@ extension Agent {
                     kilobits: limit.kilobits, burst: limit.effectiveBurst)
             }
         }
+        var changed: Set<Tag> = []
         for (use, meter) in control.meters where wanted[use] == nil {
             control.staleMeters.append(meter.number)
             control.meters[use] = nil
+            changed.insert(.port(use.port))
         }
+        // The kernel keeps meters by their number's place in a small table: numbers must lie close together. What an earlier run
+        // left is overwritten as they are used.
         var taken = Set(control.meters.values.map(\.number)).union(control.staleMeters)
-        for (use, specification) in wanted.sorted(by: {
-            ($0.key.port, $0.key.way.rawValue) < ($1.key.port, $1.key.way.rawValue)
-        }) {
-            if control.meters[use]?.specification == specification { continue }
-            var number = control.meters[use]?.number
-            if number == nil {
-                // The same after a restart, as far as it goes: flows of the earlier run have it.
-                var place =
-                    UInt32(truncatingIfNeeded: stableHash("meter \(use.port) \(use.way.rawValue)")) % MeterNumber.most
-                while taken.contains(MeterNumber(place)) { place = (place + 1) % MeterNumber.most }
-                number = MeterNumber(place)
-            }
-            guard let number else { continue }
+        var next: UInt32 = 1
+        for (use, specification) in wanted where control.meters[use]?.specification != specification {
+            while taken.contains(MeterNumber(next)) { next += 1 }
+            let number = control.meters[use]?.number ?? MeterNumber(next)
             do {
                 try datapath.setMeter(number, specification)
+                if control.meters[use] == nil { changed.insert(.port(use.port)) }
                 control.meters[use] = Meter(number: number, specification: specification)
-                control.meterProblem = nil
                 taken.insert(number)
             } catch { control.meterProblem = "\(use.port): its limits are not kept: \(error)" }
         }
+        return changed
     }
 }

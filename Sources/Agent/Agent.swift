@@ -302,7 +302,7 @@ public final class Agent: Sendable {
 
     /// Gives the packet threads what is in force; each answers when it forwards by it.
     func publish(_ control: inout Control, changed: Set<Tag>) -> [Reply<Bool>] {
-        reconcileMeters(&control)
+        let changed = changed.union(reconcileMeters(&control))
         let epoch = Epoch(
             fabric: control.fabric, bound: control.numbers, tunnelPorts: control.tunnels.mapValues(\.number),
             meters: control.meters.mapValues(\.number), replication: control.replication, peers: control.peers,

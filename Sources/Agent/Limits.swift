@@ -35,6 +35,8 @@ public enum AgentLimits {
     public static let errorsPerSecond = 1000
     /// Answers (ARP, ND, echo) a second towards one port.
     public static let answersPerSecond = 20_000
+    /// Names that others are asked for, for a port and a packet thread: each goes by one thread of the node.
+    public static let questionsPerSecond = 500
     /// How often a packet is decided anew because another took the port that it was to have.
     public static let translationAttempts = 4
     /// How long a block of ports is kept that nobody uses.

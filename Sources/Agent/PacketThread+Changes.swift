@@ -80,6 +80,7 @@ extension PacketThread {
             errorBudget.removeAll()
             logBudget.removeAll()
             answerBudget.removeAll()
+            questionBudget.removeAll()
         }
         self.epoch = epoch
         ruleCounts.forgetPlaces()

@@ -81,6 +81,8 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
     var counters = AgentCounters()
     var errorBudget: [PortIndex: RateLimit] = [:]
     var answerBudget: [PortIndex: RateLimit] = [:]
+    /// Names that others are asked for, by port.
+    var questionBudget: [Tag: RateLimit] = [:]
     /// Flows of connections, which their packets keep alive.
     var stateful: [FlowID: StatefulFlow] = [:]
     /// Lines that rules may write now.
@@ -343,7 +345,14 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
 
     /// Sends the packets that the last simulation made.
     func sendGenerated(_ thread: any DatapathThread, generation: Int) {
-        if let question = simulator.verdict.question { askName(question) }
+        if let question = simulator.verdict.question {
+            let budget = RateLimit(perSecond: AgentLimits.questionsPerSecond)
+            if questionBudget[question.port, default: budget].take(now: now) {
+                askName(question)
+            } else {
+                counters.rateLimited &+= 1
+            }
+        }
         if simulator.verdict.packets.isEmpty { return }
         let packets = simulator.verdict.packets
         let query = waitedFor

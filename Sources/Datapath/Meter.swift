@@ -22,22 +22,22 @@ public struct MeterSpecification: Sendable, Hashable {
 final class MeterBucket: Sendable {
     private struct State {
         var specification: MeterSpecification
-        /// Bits that may pass.
-        var bits: UInt64
+        /// Thousandths of bits that may pass: what a rate of thousands gives in whole microseconds, nothing rounded.
+        var level: UInt64
         /// Nanoseconds.
         var last: UInt64 = 0
     }
     private let state: Mutex<State>
 
     init(_ specification: MeterSpecification) {
-        state = Mutex(State(specification: specification, bits: UInt64(specification.burst) * 8))
+        state = Mutex(State(specification: specification, level: UInt64(specification.burst) * 8000))
     }
 
     /// Goes on by another specification, with what is left.
     func set(_ specification: MeterSpecification) {
         state.withLock { state in
             state.specification = specification
-            state.bits = min(state.bits, UInt64(specification.burst) * 8)
+            state.level = min(state.level, UInt64(specification.burst) * 8000)
         }
     }
 
@@ -46,19 +46,14 @@ final class MeterBucket: Sendable {
     /// - Parameter now: nanoseconds of a clock that only goes on.
     func passes(bytes: Int, now: UInt64) -> Bool {
         state.withLock { state in
-            let most = UInt64(state.specification.burst) * 8
-            // Bits are thousands a second by nanoseconds: counted in whole microseconds, so that nothing is lost.
+            let most = UInt64(state.specification.burst) * 8000
             let passed = now > state.last ? min((now - state.last) / 1000, 3_600_000_000) : 0
-            if passed > 0 {
-                let gained = passed * UInt64(state.specification.kilobits)
-                state.bits = min(most, state.bits + gained / 1000)
-                // What is less than a bit is counted the next time.
-                let used = state.bits == most ? passed : gained / 1000 * 1000 / UInt64(state.specification.kilobits)
-                state.last = state.last == 0 || state.bits == most ? now : state.last + used * 1000
-            }
-            let cost = UInt64(bytes) * 8
-            guard state.bits >= cost else { return false }
-            state.bits -= cost
+            state.level = min(most, state.level + passed * UInt64(state.specification.kilobits))
+            // What is less than a microsecond is counted the next time.
+            state.last = state.level == most ? max(state.last, now) : state.last + passed * 1000
+            let cost = UInt64(bytes) * 8000
+            guard state.level >= cost else { return false }
+            state.level -= cost
             return true
         }
     }

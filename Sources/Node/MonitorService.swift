@@ -119,7 +119,8 @@ final class MonitorService: Sendable {
                     node.agent.state.health(of: $0.member.identity, pool: .balance($0.pool, router: router))
                 },
                 report: { [self] in note($0, $1, isNews: $2, router) })
-            running.withLock { $0.monitors[router] = monitor }
+            // It is told its pools, whatever was told one before it.
+            running.withLock { ($0.monitors[router], $0.pools[router]) = (monitor, nil) }
             return monitor
         } catch {
             // What an earlier run had goes with it, a moment later.

@@ -11,7 +11,7 @@ extension TopologyObject {
     private var format: UInt8 {
         switch self {
         case .bridge(let bridge):
-            bridge.dhcp.contains(where: \.isStateless) || bridge.names != nil
+            bridge.dhcp.contains { $0.subnet.family == .ipv6 } || bridge.names != nil
                 ? 5 : !bridge.advertised.isEmpty ? 4 : bridge.dhcp.isEmpty ? bridge.filters.isEmpty ? 1 : 2 : 3
         case .router(let router):
             router.translation.isEmpty

@@ -29,7 +29,10 @@ final class AdvertisementProgram: Sendable {
             other.data = [UInt8](repeating: 0, count: 8)
             other.data += [1, 1]
             other.data.append(mac: mac)
-            for one in prefixes { other.data.append(advertised: one, flags: 0x40, lifetime: 0) }
+            for one in prefixes {
+                // On link no more, and no address any more (sections 6.3.4 and RFC 4862 section 5.5.3).
+                other.data.append(advertised: one, flags: one.length == 64 ? 0xc0 : 0x80, lifetime: 0)
+            }
             return other
         }
 

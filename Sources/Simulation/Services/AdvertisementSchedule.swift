@@ -51,11 +51,11 @@ public struct AdvertisementSchedule: Sendable {
         if bridge.speakers == speakers { return }
         let prefixes = Set(speakers.flatMap(\.prefixes))
         var gone: [Speaker] = []
-        for old in bridge.withdrawn + bridge.speakers {
+        for (old, wasTold) in bridge.withdrawn.map({ ($0, true) }) + bridge.speakers.map({ ($0, false) }) {
             let lost = old.prefixes.filter { !prefixes.contains($0) }
             let same = speakers.first { $0.mac == old.mac }
             // Nothing to take back: it said no more than others or itself say now.
-            if lost.isEmpty && (same != nil || old.head & 0xffff == 0) { continue }
+            if lost.isEmpty && (same != nil || !wasTold && old.head & 0xffff == 0) { continue }
             // A router that goes on for other networks stays what it is for them.
             var word = (same ?? old.withoutWay).without(lost)
             word.prefixes = lost

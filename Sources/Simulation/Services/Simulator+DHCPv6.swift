@@ -84,11 +84,11 @@ extension Simulator {
         case .solicit:
             // Two messages are enough where the client says so.
             let isRapid = message.options[Option.rapidCommit] != nil
-            let grants = message.associations.enumerated().map { grant($1, $0, client) }
+            let grants = grants(client)
             if isRapid { commit(grants, client) }
             reply(isRapid ? .reply : .advertise, grants, client, isRapid: isRapid)
         case .request, .renew, .rebind:
-            let grants = message.associations.enumerated().map { grant($1, $0, client) }
+            let grants = grants(client)
             commit(grants, client)
             reply(.reply, grants, client)
         case .confirm:
@@ -132,6 +132,17 @@ extension Simulator {
         }
         return LeaseClient(
             identity: identity | 1, port: client.port, pool: network.pool, own: own, seconds: network.subnet.lease)
+    }
+
+    /// What all associations get: after one that gets nothing the ranges are not looked through again.
+    private func grants(_ client: ClientV6) -> [Grant] {
+        var isOver = false
+        return client.message.associations.enumerated().map { place, one in
+            if isOver { return .refused(.noAddresses) }
+            let found = grant(one, place, client)
+            if case .refused = found { isOver = true }
+            return found
+        }
     }
 
     private func grant(_ one: DHCPv6Message.Association, _ place: Int, _ client: ClientV6) -> Grant {
