@@ -55,9 +55,10 @@ udp="-u -l 1200 -b ${OFFERED:-60}M"; share=$(/usr/bin/python3 -c 'print(1200 / 1
 for place in 10.0.1.12 10.0.1.13; do holds "sends by UDP to $place" "$(rate $slow $place $udp)" "${egress}000000" "$share"; done
 holds "gets by UDP on its host" "$(rate $near 10.0.1.11 $udp)" "${ingress}000000" "$share"
 holds "gets by UDP from another" "$(rate $far 10.0.1.11 $udp)" "${ingress}000000" "$share"
-# TCP finds the rate by what is lost, and it takes a while until the burst is used up.
-holds "sends by TCP" "$(seconds=16 rate $bulk 10.0.1.13)" 20000000 0.96
-holds "gets by TCP" "$(seconds=16 rate $far 10.0.1.14)" 8000000 0.96
+# TCP finds the rate by what is lost, and it takes a while until the burst is used up. Headers of packets that are cut to size later
+# are counted once: between 4 % and nothing.
+holds "sends by TCP" "$(seconds=16 rate $bulk 10.0.1.13)" 20000000 0.98
+holds "gets by TCP" "$(seconds=16 rate $far 10.0.1.14)" 8000000 0.98
 got=$(rate $near 10.0.1.13 -u -l 1200 -b "${free}M"); [ "$got" -gt $((free * 900000)) ] || fail "others are limited: $got"
 # Others' traffic is nobody's limit, and a limit that changes holds at once.
 "$selvage" export --lab $lab | sed '/ slow:/s/egress: \["'"$egress"'M"\]/egress: ["'"$changed"'M"]/; / slow:/s/ingress: \["'"$ingress"'M"\], ingressBurst: \["128k"\], //' >"$work/new.yaml"
