@@ -67,28 +67,27 @@ struct Call: Sendable {
             throw .invalid(
                 port.path.description, "is the port that the cluster checks members of pools by", "choose another name")
         }
-        if case .tenant? = caller.role, case .bridge(let bridge) = object,
-            let resolvers = bridge.names?.resolvers, !resolvers.isEmpty,
-            topology.bridges[bridge.path]?.names?.resolvers != resolvers
-        {
-            throw .init(
-                403, "forbidden", "You may not",
-                "\(caller.name) may not name servers that hosts ask: \(bridge.path) dns forward is the operator's")
+        guard case .tenant? = caller.role else { return }
+        func refusal(_ text: String) -> APIError {
+            .init(403, "forbidden", "You may not", "\(caller.name) may not \(text)")
         }
-        if case .tenant? = caller.role, case .port(let port) = object,
-            port.quality != topology.ports[port.path]?.quality ?? PortQuality()
-        {
-            throw .init(
-                403, "forbidden", "You may not",
-                "\(caller.name) may not change what \(port.path) may send and get: qos is the operator's, leave it as it is"
-            )
+        switch object {
+        case .bridge(let bridge):
+            let resolvers = bridge.names?.resolvers ?? []
+            if !resolvers.isEmpty, topology.bridges[bridge.path]?.names?.resolvers != resolvers {
+                throw refusal("name servers that hosts ask: \(bridge.path) dns forward is the operator's")
+            }
+        case .port(let port):
+            let known = topology.ports[port.path]
+            if port.quality != known?.quality ?? PortQuality() {
+                throw refusal(
+                    "change what \(port.path) may send and get: qos is the operator's, leave it as it is")
+            }
+            if case .exterior = port.attachment, known?.attachment != port.attachment {
+                throw refusal("bind \(port.path) to an interface: that is the operator's")
+            }
+        default: break
         }
-        guard case .tenant? = caller.role, case .port(let port) = object, case .exterior = port.attachment,
-            topology.ports[port.path]?.attachment != port.attachment
-        else { return }
-        throw .init(
-            403, "forbidden", "You may not",
-            "\(caller.name) may not bind \(port.path) to an interface: that is the operator's")
     }
 
     /// Makes sure that the caller may delete what goes with an object: the far ends of links may be others'.

@@ -61,30 +61,22 @@ extension BridgeResource {
         bridge.isEnabled = enabled ?? true
         for text in subnets ?? [] { bridge.subnets.append(try reader.prefix(text, "subnet")) }
         bridge.filters = try reader.filters(inbound, outbound)
+        let (v4, v6) = (bridge.subnets.first { $0.family == .ipv4 }, bridge.subnets.first { $0.family == .ipv6 })
         for network in dhcp ?? [] {
-            let fields = network.sorted { $0.key < $1.key }.map { (name: $0.key, values: $0.value) }
-            let standard = bridge.subnets.first { $0.family == .ipv4 } ?? bridge.subnets.first
-            do throws(RuleMistake) {
-                bridge.dhcp.append(try DHCPSubnet(reading: fields, standard: standard))
-            } catch {
-                throw .invalid("\(path) dhcp", "\(error.field) \(error.reason)", error.remedy)
-            }
+            bridge.dhcp.append(
+                try readFields(network, of: "\(path) dhcp") { fields throws(RuleMistake) in
+                    try DHCPSubnet(reading: fields, standard: v4 ?? v6)
+                })
         }
         for network in ra ?? [] {
-            let fields = network.sorted { $0.key < $1.key }.map { (name: $0.key, values: $0.value) }
-            let standard = bridge.subnets.first { $0.family == .ipv6 }
-            do throws(RuleMistake) {
-                bridge.advertised.append(try AdvertisedPrefix(reading: fields, standard: standard))
-            } catch {
-                throw .invalid("\(path) ra", "\(error.field) \(error.reason)", error.remedy)
-            }
+            bridge.advertised.append(
+                try readFields(network, of: "\(path) ra") { fields throws(RuleMistake) in
+                    try AdvertisedPrefix(reading: fields, standard: v6)
+                })
         }
         if let dns {
-            let fields = dns.sorted { $0.key < $1.key }.map { (name: $0.key, values: $0.value) }
-            do throws(RuleMistake) {
-                bridge.names = try NameService(reading: fields, tenant: path.tenant)
-            } catch {
-                throw .invalid("\(path) dns", "\(error.field) \(error.reason)", error.remedy)
+            bridge.names = try readFields(dns, of: "\(path) dns") { fields throws(RuleMistake) in
+                try NameService(reading: fields, tenant: path.tenant)
             }
         }
         return .bridge(bridge)
@@ -168,9 +160,8 @@ extension PortResource {
             port.allowed.insert(address)
         }
         if let qos {
-            let fields = qos.sorted { $0.key < $1.key }.map { (name: $0.key, values: $0.value) }
-            do throws(RuleMistake) { port.quality = try PortQuality(reading: fields) } catch {
-                throw .invalid("\(reader.object) qos", "\(error.field) \(error.reason)", error.remedy)
+            port.quality = try readFields(qos, of: "\(reader.object) qos") { fields throws(RuleMistake) in
+                try PortQuality(reading: fields)
             }
         }
         switch (host, interface, peer) {
@@ -243,5 +234,16 @@ extension ZoneResource {
             zone.underlayMTU = mtu
         }
         return .zone(zone)
+    }
+}
+
+/// Reads what is said field by field, in order of name.
+private func readFields<Value>(
+    _ said: [String: [String]], of object: String,
+    _ read: ([(name: String, values: [String])]) throws(RuleMistake) -> Value
+) throws(APIError) -> Value {
+    let fields = said.sorted { $0.key < $1.key }.map { (name: $0.key, values: $0.value) }
+    do throws(RuleMistake) { return try read(fields) } catch {
+        throw .invalid(object, "\(error.field) \(error.reason)", error.remedy)
     }
 }

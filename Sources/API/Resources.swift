@@ -197,19 +197,9 @@ public enum Resource: Sendable, Equatable, Encodable {
                     name: bridge.path.description, enabled: bridge.isEnabled,
                     subnets: bridge.subnets.map(\.description), inbound: bridge.filters.inbound,
                     outbound: bridge.filters.outbound,
-                    dhcp: bridge.dhcp.isEmpty
-                        ? nil
-                        : bridge.dhcp.map {
-                            Dictionary(uniqueKeysWithValues: $0.fields.map { ($0.name, $0.values) })
-                        },
-                    ra: bridge.advertised.isEmpty
-                        ? nil
-                        : bridge.advertised.map {
-                            Dictionary(uniqueKeysWithValues: $0.fields.map { ($0.name, $0.values) })
-                        },
-                    dns: bridge.names.map {
-                        Dictionary(uniqueKeysWithValues: $0.fields.map { ($0.name, $0.values) })
-                    }, floodKey: bridge.floodKey, created: version?.created,
+                    dhcp: bridge.dhcp.isEmpty ? nil : bridge.dhcp.map { byName($0.fields) },
+                    ra: bridge.advertised.isEmpty ? nil : bridge.advertised.map { byName($0.fields) },
+                    dns: bridge.names.map { byName($0.fields) }, floodKey: bridge.floodKey, created: version?.created,
                     revision: version?.modified))
         case .router(let router):
             self = .router(
@@ -266,8 +256,7 @@ extension PortResource {
             outbound: port.filters.outbound, groups: port.groups.isEmpty ? nil : port.groups.sorted(),
             security: port.security.isEmpty ? nil : port.security.sorted(),
             allowed: port.allowed.isEmpty ? nil : port.allowed.sorted().map(\.description),
-            qos: port.quality.isEmpty
-                ? nil : Dictionary(uniqueKeysWithValues: port.quality.fields.map { ($0.name, $0.values) }),
+            qos: port.quality.isEmpty ? nil : byName(port.quality.fields),
             tunnelKey: port.tunnelKey,
             created: version?.created, revision: version?.modified)
         switch port.vlan {
@@ -284,4 +273,9 @@ extension PortResource {
         case .peer(let other): peer = other.description
         }
     }
+}
+
+/// What is said field by field, as JSON has it.
+private func byName(_ fields: [(name: String, values: [String])]) -> [String: [String]] {
+    Dictionary(uniqueKeysWithValues: fields.map { ($0.name, $0.values) })
 }

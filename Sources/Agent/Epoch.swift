@@ -22,7 +22,7 @@ package final class Epoch: Sendable {
     }
 
     /// Which way a machine's traffic is measured: what it sends, or what it gets.
-    package enum Way: UInt64, Sendable, CaseIterable { case egress, ingress }
+    package enum Way: Int, Sendable, CaseIterable { case egress, ingress }
 
     let fabric: Fabric
     /// Meters of ports that are bound here, by way.
@@ -53,7 +53,7 @@ package final class Epoch: Sendable {
         self.tunnelPorts = tunnelPorts.values.sorted()
         var byWay = [[PortIndex: MeterNumber]](repeating: [:], count: Way.allCases.count)
         for (use, number) in meters {
-            if let index = fabric.port(use.port) { byWay[Int(use.way.rawValue)][index] = number }
+            if let index = fabric.port(use.port) { byWay[use.way.rawValue][index] = number }
         }
         self.meters = byWay
         // Hosts and zones are the same within a lineage.
@@ -101,7 +101,7 @@ package final class Epoch: Sendable {
         return port
     }
     func meter(of port: PortIndex, _ way: Way) -> MeterNumber? {
-        let list = meters[Int(way.rawValue)]
+        let list = meters[way.rawValue]
         return list.isEmpty ? nil : list[port]
     }
     func number(of port: PortIndex) -> PortNumber? { portNumbers[port] }

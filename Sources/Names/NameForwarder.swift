@@ -10,13 +10,11 @@ public final class NameForwarder: Sendable {
     /// Gives an answer to whoever asked.
     public typealias Deliver = @Sendable (_ answer: [UInt8], _ question: NameQuestion) -> Void
 
-    private struct Pending {
-        var waiting: [NameQuestion]
-    }
     /// Of the loop.
     private struct State {
         var cache = AnswerCache()
-        var pending: [Tag: [AnswerCache.Key: Pending]] = [:]
+        /// Machines that wait, by tenant and by what was asked.
+        var waiting: [Tag: [AnswerCache.Key: [NameQuestion]]] = [:]
         var count = 0
         var swept: UInt64 = 0
     }
@@ -55,17 +53,15 @@ public final class NameForwarder: Sendable {
             }
             if let known = state.value.cache.answer(to: question, now: now) { return deliver(known, question) }
             let key = AnswerCache.Key(question)
-            if let count = state.value.pending[question.tenant]?[key]?.waiting.count {
-                if count < NameForwarder.waiters {
-                    state.value.pending[question.tenant]?[key]?.waiting.append(question)
-                }
+            if let count = state.value.waiting[question.tenant]?[key]?.count {
+                if count < NameForwarder.waiters { state.value.waiting[question.tenant]?[key]?.append(question) }
                 return
             }
             guard state.value.count < NameForwarder.most,
-                state.value.pending[question.tenant]?.count ?? 0 < NameForwarder.perTenant
+                state.value.waiting[question.tenant]?.count ?? 0 < NameForwarder.perTenant
             else { return }
             state.value.count += 1
-            state.value.pending[question.tenant, default: [:]][key] = Pending(waiting: [question])
+            state.value.waiting[question.tenant, default: [:]][key] = [question]
             attempt(0, question, last: nil)
         }
     }
@@ -116,8 +112,8 @@ public final class NameForwarder: Sendable {
 
     private func finish(_ question: NameQuestion, _ reply: DNSReply?) {
         let key = AnswerCache.Key(question)
-        let waiting = state.value.pending[question.tenant]?.removeValue(forKey: key)?.waiting ?? []
-        if state.value.pending[question.tenant]?.isEmpty == true { state.value.pending[question.tenant] = nil }
+        let waiting = state.value.waiting[question.tenant]?.removeValue(forKey: key) ?? []
+        if state.value.waiting[question.tenant]?.isEmpty == true { state.value.waiting[question.tenant] = nil }
         state.value.count -= 1
         if let reply {
             state.value.cache.note(reply, to: question, now: monotonicNanoseconds() / 1_000_000_000)
@@ -163,6 +159,10 @@ private final class Answer: Sendable {
         func errorCaught(context: ChannelHandlerContext, error: any Error) {
             answer.put(nil)
             context.close(promise: nil)
+        }
+        func channelInactive(context: ChannelHandlerContext) {
+            answer.put(nil)
+            context.fireChannelInactive()
         }
     }
 }

@@ -64,23 +64,10 @@ private let second: UInt64 = 1_000_000_000
     }
 
     @Test func `what was known is known after a restart`() throws {
-        let directory = NSTemporaryDirectory() + "selvage-health-\(UInt64.random(in: 0...UInt64.max))"
-        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-        defer { try? FileManager.default.removeItem(atPath: directory) }
-        func table() -> StateTable {
-            let table = StateTable()
-            table.set(RowStamps(origin: 1, offset: UInt64(wallSeconds()) * second &- monotonicNanoseconds()))
-            return table
+        let after = try afterRestart(rows: 1) { table in
+            var told = ToldEntries()
+            _ = table.note(ill, of: 7, pool: pool, now: monotonicNanoseconds(), told: &told)
         }
-        let before = table()
-        let keeper = try JournalKeeper(before, path: directory + "/flowstate.db", say: { _ in })
-        var told = ToldEntries()
-        _ = before.note(ill, of: 7, pool: pool, now: monotonicNanoseconds(), told: &told)
-        let deadline = monotonicNanoseconds() + 5 * second
-        while keeper.status.written < 1, monotonicNanoseconds() < deadline { usleep(1000) }
-        keeper.stop()
-        let after = table()
-        try JournalKeeper(after, path: directory + "/flowstate.db", say: { _ in }).stop()
         #expect(after.health(of: 7, pool: pool) == ill)
     }
 }

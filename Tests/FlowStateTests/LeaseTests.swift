@@ -86,25 +86,12 @@ private func lease(_ number: UInt32, _ client: UInt64, _ seconds: UInt32 = 120, 
     }
 
     @Test func `leases are known again after a restart, and listed`() throws {
-        let directory = NSTemporaryDirectory() + "lease-\(UUID().uuidString)"
-        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-        defer { try? FileManager.default.removeItem(atPath: directory) }
-        func table() -> StateTable {
-            let table = StateTable()
-            table.set(RowStamps(origin: 1, offset: UInt64(wallSeconds()) * second &- monotonicNanoseconds()))
-            return table
+        let after = try afterRestart(rows: 3) { table in
+            for number in UInt32(1)...3 {
+                var told = ToldEntries()
+                _ = table.learn(lease(number, UInt64(number)), now: monotonicNanoseconds(), told: &told)
+            }
         }
-        let before = table()
-        let keeper = try JournalKeeper(before, path: directory + "/flowstate.db", say: { _ in })
-        for number in UInt32(1)...3 {
-            var told = ToldEntries()
-            _ = before.learn(lease(number, UInt64(number)), now: monotonicNanoseconds(), told: &told)
-        }
-        let deadline = monotonicNanoseconds() + 5 * second
-        while keeper.status.written < 3, monotonicNanoseconds() < deadline { usleep(1000) }
-        keeper.stop()
-        let after = table()
-        try JournalKeeper(after, path: directory + "/flowstate.db", say: { _ in }).stop()
         let list = after.givenAddresses.sorted { $0.address < $1.address }
         #expect(list.map(\.lease.client) == [1, 2, 3] && list.allSatisfy { $0.port == port && $0.bridge == bridge })
         #expect(list.allSatisfy { $0.ends > monotonicNanoseconds() + 100 * second })

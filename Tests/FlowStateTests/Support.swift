@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import FlowState
+import Foundation
 import Gossip
+import Linux
 import Simulation
 import Synchronization
 import Wire
@@ -127,4 +129,25 @@ final class Hosts: Sendable {
         let sums = hosts.map(\.table.sums)
         return sums.allSatisfy { $0 == sums[0] }
     }
+}
+
+/// What a host knows again that stopped when its journal had so many rows.
+func afterRestart(rows: UInt64, _ fill: (StateTable) -> Void) throws -> StateTable {
+    let directory = NSTemporaryDirectory() + "rows-\(UUID().uuidString)"
+    try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    func table() -> StateTable {
+        let table = StateTable()
+        table.set(RowStamps(origin: 1, offset: UInt64(wallSeconds()) * 1_000_000_000 &- monotonicNanoseconds()))
+        return table
+    }
+    let before = table()
+    let keeper = try JournalKeeper(before, path: directory + "/flowstate.db", say: { _ in })
+    fill(before)
+    let deadline = monotonicNanoseconds() + 5_000_000_000
+    while keeper.status.written < rows, monotonicNanoseconds() < deadline { usleep(1000) }
+    keeper.stop()
+    let after = table()
+    try JournalKeeper(after, path: directory + "/flowstate.db", say: { _ in }).stop()
+    return after
 }

@@ -60,8 +60,9 @@ at h2 sh -c 'echo $$; exec dnsmasq -k -C /dev/null -u root -g root -p 53 --log-f
     --address=/www.example.org/203.0.113.5 --local-ttl=100 --txt-record=big.example.org,'"$(printf 'x%.0s' $(seq 200)),$(printf 'y%.0s' $(seq 200)),$(printf 'z%.0s' $(seq 200))" >"$work/dnsmasq" 2>&1 &
 says "$work/dnsmasq" 'started' || { cp "$work/dnsmasq" "$work/out"; fail "dnsmasq does not start"; }
 [ "$(ask acme/office/desk +short @10.0.1.1 www.example.org)" = 203.0.113.5 ] || { cp "$work/dnsmasq" "$work/out"; fail "the world has no names"; }
-sleep 1.1   # so that a second of its time is over
-ask acme/office/desk @10.0.1.1 WWW.example.org >"$work/out"
+for _ in $(seq 50); do   # until a second of its time is over
+    ask acme/office/desk @10.0.1.1 WWW.example.org >"$work/out"; grep -q '^WWW.example.org.*\b9[0-9]\b' "$work/out" && break; sleep 0.1
+done
 grep -q '^WWW.example.org.*\b9[0-9]\b.*203.0.113.5' "$work/out" || fail "what is left of its time is not told"
 [ "$(grep -c 'query\[A\] .*www.example.org' "$work/dnsmasq")" = 1 ] || fail "it was asked again"
 # What does not fit is asked for otherwise, or said to be too long.

@@ -66,28 +66,14 @@ extension AdvertisedPrefix {
         }
         self.init(prefix)
         for (name, values) in fields where name != "prefix" {
-            func bad(_ text: String, _ remedy: String) -> RuleMistake {
-                .init(field: name, reason: "is \"\(text)\"", remedy: remedy)
-            }
+            let field = FieldValues(name: name, values: values)
             switch name {
             case "router":
-                let text = try RuleMistake.one(name, values)
-                guard text == "true" || text == "false" else { throw bad(text, "write true or false") }
-                isRouted = text == "true"
-            case "dns":
-                for text in values {
-                    guard let address = IPAddress(text) else { throw bad(text, "write an address such as fd00:1::53") }
-                    nameServers.append(address)
-                }
+                isRouted = try field.one("true or false") { $0 == "true" ? true : $0 == "false" ? false : nil }
+            case "dns": nameServers = try field.all("an address such as fd00:1::53", { IPAddress($0) })
             case "search": search = values
-            case "mtu":
-                let text = try RuleMistake.one(name, values)
-                guard let read = Int(text) else { throw bad(text, "use 1280 to 65535") }
-                mtu = read
-            case "lifetime":
-                let text = try RuleMistake.one(name, values)
-                guard let read = UInt32(text) else { throw bad(text, "write seconds") }
-                lifetime = read
+            case "mtu": mtu = try field.one("1280 to 65535") { Int($0) }
+            case "lifetime": lifetime = try field.one("seconds") { UInt32($0) }
             default:
                 throw RuleMistake(
                     field: name, reason: "is not known of an advertised network",
