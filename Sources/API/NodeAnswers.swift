@@ -270,6 +270,36 @@ public struct StateAnswer: Codable, Sendable {
     public var tenants: [Tenant]? = []
     /// Addresses that bridges gave, in order of bridge and address.
     public var leases: [Lease]? = []
+    /// Who joined multicast groups, in order of bridge and group.
+    public var groups: [Group]? = []
+
+    /// A port behind which somebody joined a multicast group.
+    public struct Group: Codable, Sendable {
+        /// The bridge.
+        public var bridge: String
+        /// The VLAN; 0: none.
+        public var vlan: UInt16
+        /// The group; `nil`: a multicast router is there.
+        public var group: String?
+        /// Whose packets; `nil`: anybody's.
+        public var source: String?
+        /// The port.
+        public var port: String
+        /// Seconds until it is forgotten.
+        public var leftSeconds: Double
+
+        /// Made by the node.
+        public init(
+            bridge: String, vlan: UInt16, group: String?, source: String?, port: String, leftSeconds: Double
+        ) {
+            self.bridge = bridge
+            self.vlan = vlan
+            self.group = group
+            self.source = source
+            self.port = port
+            self.leftSeconds = leftSeconds
+        }
+    }
 
     /// An address that a bridge gave.
     public struct Lease: Codable, Sendable {

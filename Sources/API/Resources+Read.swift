@@ -79,6 +79,11 @@ extension BridgeResource {
                 try NameService(reading: fields, tenant: path.tenant)
             }
         }
+        if let multicast {
+            bridge.multicast = try readFields(multicast, of: "\(path) multicast") { fields throws(RuleMistake) in
+                try MulticastService(reading: fields)
+            }
+        }
         return .bridge(bridge)
     }
 }

@@ -21,6 +21,8 @@ public struct BridgeResource: Codable, Sendable, Equatable {
     public var ra: [[String: [String]]]?
     /// Names that it answers for, as in a manifest.
     public var dns: [String: [String]]?
+    /// What is sent to groups goes to those who joined them, as in a manifest.
+    public var multicast: [String: [String]]?
     /// The key of its floods in tunnels; given by the cluster.
     public var floodKey: UInt32?
     /// The revision that made it.
@@ -199,7 +201,9 @@ public enum Resource: Sendable, Equatable, Encodable {
                     outbound: bridge.filters.outbound,
                     dhcp: bridge.dhcp.isEmpty ? nil : bridge.dhcp.map { byName($0.fields) },
                     ra: bridge.advertised.isEmpty ? nil : bridge.advertised.map { byName($0.fields) },
-                    dns: bridge.names.map { byName($0.fields) }, floodKey: bridge.floodKey, created: version?.created,
+                    dns: bridge.names.map { byName($0.fields) },
+                    multicast: bridge.multicast.map { byName($0.fields) }, floodKey: bridge.floodKey,
+                    created: version?.created,
                     revision: version?.modified))
         case .router(let router):
             self = .router(

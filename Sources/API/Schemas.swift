@@ -37,6 +37,10 @@ enum Schemas {
                         "dns", .map(.array(.string())),
                         "Names that it answers for, as in a manifest: \(NameService.fieldNames.joined(separator: ", "))."
                     ),
+                    Property(
+                        "multicast", .map(.array(.string())),
+                        "What is sent to groups goes to those who joined them, as in a manifest: \(MulticastService.fieldNames.joined(separator: ", "))."
+                    ),
                     Property("floodKey", .integer(0...0xff_ffff), "The key of its floods in tunnels. Not read."),
                 ] + versions())
         case .router:

@@ -129,7 +129,7 @@ extension PacketThread {
     private func installArrival(_ key: FlowKey, _ thread: any DatapathThread) {
         guard case .tunnel? = epoch.ingress(key.inPort) else { return }
         resimulate(key)
-        guard simulator.verdict.drop != .unknownKey else { return }
+        guard simulator.verdict.drop != .unknownKey, simulator.verdict.isCacheable else { return }
         let (actions, mask) = ActionBuilder.actions(of: simulator.verdict, epoch)
         let flow = Flow(key: key, mask: mask, actions: actions)
         if flows.find(flow.id) == nil { install(flow, sample: key, thread) }

@@ -53,7 +53,7 @@ extension PacketThread {
                     return true
                 }
                 if isThere { _ = state.learn(learned, now: now, told: &told) }
-            case .connection, .translation, .fragment, .lease: break
+            case .connection, .translation, .fragment, .lease, .member: break
             case .neighbor(let address, _, let port):
                 if !users.isEmpty { ask(.init(address: address, port: port), thread) }
             }

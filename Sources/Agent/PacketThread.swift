@@ -96,6 +96,8 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
     var nextExpiry: UInt64 = 0
     /// What machines were told of routers, and when they are told again.
     var advertised = AdvertisementSchedule()
+    /// When machines are asked which groups they joined.
+    var groupSchedule = GroupSchedule()
     /// Flows that carried nothing for a while, and are removed.
     var idle: [FlowID] = []
     var now: UInt64 = 0
@@ -248,7 +250,7 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
         let (actions, mask) = ActionBuilder.actions(of: simulator.verdict, epoch)
         // Keys that nobody has would fill the table, and a thread that does not keep the standing flows would let them
         // expire.
-        if simulator.verdict.drop != .unknownKey {
+        if simulator.verdict.drop != .unknownKey, simulator.verdict.isCacheable {
             if installsStanding {
                 install(Flow(key: packet.key, mask: mask, actions: actions), sample: packet.key, thread)
             } else {

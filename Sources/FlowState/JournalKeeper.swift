@@ -211,6 +211,7 @@ extension StateTable {
                 case .affinity: 28 + (isV6 ? 16 : 4)
                 case .lease: 36 + (isV6 ? 16 : 4)
                 case .health: 36
+                case .group: 30 + 2 * (isV6 ? 16 : 4)
                 }
             guard (try? reader.raw(length)) != nil, (try? reader.age()) != nil else { return }
             ends.append(rows.count - reader.left)

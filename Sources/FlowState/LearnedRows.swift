@@ -49,12 +49,16 @@ protocol LearnedKey: Hashable, Sendable {
     static var kind: RowKind { get }
     /// How long it is believed without being told again, nanoseconds.
     static func lifetime(_ value: Value) -> UInt64
+    /// How long it is so, where that is shorter than it is remembered; `nil`: it is not.
+    static func validity(_ value: Value) -> UInt64?
     /// The same on every host.
     var digestKey: UInt64 { get }
     var family: AddressFamily { get }
     var tag: Tag { get }
     /// What else an entry is found by.
     func others(_ value: Value) -> [UInt64]
+    /// What it is found by together with others; `nil`: nothing.
+    var list: UInt64? { get }
     /// The port, or whatever else has a bound of its own, that an entry is counted to.
     func port(_ value: Value) -> Tag
     static func digest(_ value: Value) -> UInt64
@@ -68,6 +72,8 @@ protocol LearnedKey: Hashable, Sendable {
 
 extension LearnedKey {
     func others(_ value: Value) -> [UInt64] { [] }
+    var list: UInt64? { nil }
+    static func validity(_ value: Value) -> UInt64? { nil }
 }
 
 /// What packets taught, as rows. The latest stands.
@@ -91,6 +97,8 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
         /// Whether those who use it were asked to confirm it before it expires.
         var isConfirming = false
         var isTaken = true
+        /// Whether it is not so any more, and only remembered.
+        var isOver = false
         /// Those who hear of it now and then hold it a little longer.
         var expires: UInt64 { used &+ lifetime &+ (isOwn ? 0 : lifetime / 8) }
         var lifetime: UInt64 { Key.lifetime(value) }
@@ -99,6 +107,8 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
         var places: [Key: Int32] = [:]
         /// Places by what else entries are found by.
         var others: [UInt64: Int32] = [:]
+        /// Places of those that are found together.
+        var lists: [UInt64: [Int32]] = [:]
         var entries: [Entry] = []
         var free: [Int32] = []
         var stamps = RowStamps()
@@ -119,13 +129,26 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
     func set(_ stamps: RowStamps) { state.withLock { $0.stamps = stamps } }
 
     subscript(_ key: Key) -> Key.Value? {
-        state.withLock { state in state.places[key].map { state.entries[Int($0)].value } }
+        state.withLock { state in
+            guard let place = state.places[key], !state.entries[Int(place)].isOver else { return nil }
+            return state.entries[Int(place)].value
+        }
     }
 
     /// The entry that is found by something else than its key.
     func entry(other: UInt64) -> (key: Key, value: Key.Value)? {
         state.withLock { state in
             state.others[other].map { (state.entries[Int($0)].key, state.entries[Int($0)].value) }
+        }
+    }
+
+    /// Those that are found together.
+    func keys(of list: UInt64) -> [Key] {
+        state.withLock { state in
+            (state.lists[list] ?? []).compactMap { place in
+                let entry = state.entries[Int(place)]
+                return entry.isOver ? nil : entry.key
+            }
         }
     }
 
@@ -164,6 +187,7 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
                 state.entries.append(entry)
             }
             state.places[entry.key] = place
+            if let list = entry.key.list { state.lists[list, default: []].append(place) }
         }
         for other in entry.key.others(entry.value) { state.others[other] = place }
         toggle(&state, place, isAdded: true, now)
@@ -181,6 +205,10 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
         dropOther(&state, place)
         bounds.give(back: entry.key.port(entry.value))
         state.places[entry.key] = nil
+        if let list = entry.key.list {
+            state.lists[list]?.removeAll { $0 == place }
+            if state.lists[list]?.isEmpty == true { state.lists[list] = nil }
+        }
         state.entries[Int(place)].isTaken = false
         state.entries[Int(place)].entry = 0
         state.free.append(place)
@@ -219,6 +247,11 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
                 if state.entries[place].expires <= now {
                     tags.append(state.entries[place].key.tag)
                     remove(&state, Int32(place), now)
+                } else if let valid = Key.validity(state.entries[place].value), !state.entries[place].isOver,
+                    state.entries[place].used &+ valid <= now
+                {
+                    state.entries[place].isOver = true
+                    tags.append(state.entries[place].key.tag)
                 } else if state.entries[place].known &+ state.entries[place].lifetime <= now {
                     toggle(&state, Int32(place), isAdded: false, now)
                 }
@@ -245,7 +278,9 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
     /// Each entry, and when its time is over.
     func forEach(_ body: (Key, Key.Value, UInt64) -> Void) {
         let entries = state.withLock { $0.entries }
-        for entry in entries where entry.isTaken { body(entry.key, entry.value, entry.used &+ entry.lifetime) }
+        for entry in entries where entry.isTaken && !entry.isOver {
+            body(entry.key, entry.value, entry.used &+ (Key.validity(entry.value) ?? entry.lifetime))
+        }
     }
 
     /// Forgets one; whether it was there.

@@ -19,6 +19,8 @@ public enum RowKind: UInt8, Sendable, CaseIterable {
     case lease = 6
     /// What checks of pools' members came to (``HealthKey``).
     case health = 7
+    /// Who joined multicast groups (``GroupKey``).
+    case group = 8
 }
 
 /// Where a row is in its table, as the log of what is told names it.

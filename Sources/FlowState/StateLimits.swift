@@ -27,6 +27,12 @@ public enum StateLimits {
     public static let healthsPerPool = 2048
     /// How long it is known what checks came to when nobody checks any more, nanoseconds.
     public static let healthLifetimeNanoseconds: UInt64 = 60_000_000_000
+    /// Members of multicast groups that are known at a time, those included that have just left.
+    public static let groups = 65_536
+    /// The same of one port.
+    public static let groupsPerPort = 512
+    /// How long it is known that a member left: longer than anybody may hold that it is one.
+    public static let groupLeftNanoseconds: UInt64 = 300_000_000_000
     /// Neighbors that are noted not to answer.
     public static let unreachableEntries = 16_384
     /// How long before its end a learned entry is confirmed, if anybody uses it.

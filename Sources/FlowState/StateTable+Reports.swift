@@ -77,6 +77,13 @@ extension StateTable {
         return list
     }
 
+    /// Who joined multicast groups, and until when.
+    public var groupMembers: [(member: GroupMember, ends: UInt64)] {
+        var list: [(member: GroupMember, ends: UInt64)] = []
+        groups.forEach { key, _, ends in list.append((key.member, ends)) }
+        return list
+    }
+
     /// Stations and neighbors that found no room.
     public var refused: UInt64 { bounds.refused }
     /// Learned MACs and neighbors, those that did not answer included.

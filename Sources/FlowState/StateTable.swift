@@ -17,6 +17,7 @@ public final class StateTable: FlowStateView {
     let affinities: LearnedRows<AffinityKey>
     let leases: LearnedRows<LeaseKey>
     let healths: LearnedRows<HealthKey>
+    let groups: LearnedRows<GroupKey>
     let telling = Telling()
     let bounds = LearnedBounds()
     private let stamps = Mutex(RowStamps())
@@ -45,6 +46,8 @@ public final class StateTable: FlowStateView {
             telling, LearnedBounds(total: StateLimits.leases, perPort: StateLimits.leasesPerPort))
         healths = LearnedRows(
             telling, LearnedBounds(total: StateLimits.healths, perPort: StateLimits.healthsPerPool))
+        groups = LearnedRows(
+            telling, LearnedBounds(total: StateLimits.groups, perPort: StateLimits.groupsPerPort))
     }
 
     /// Tables by what they hold.
@@ -57,6 +60,7 @@ public final class StateTable: FlowStateView {
         case .affinity: affinities
         case .lease: leases
         case .health: healths
+        case .group: groups
         }
     }
 
@@ -70,6 +74,7 @@ public final class StateTable: FlowStateView {
         affinities.set(stamps)
         leases.set(stamps)
         healths.set(stamps)
+        groups.set(stamps)
     }
 
     /// The clock of this host's stamps, in milliseconds since 1970: others follow it.
@@ -151,6 +156,15 @@ public final class StateTable: FlowStateView {
         leases[LeaseKey(address: address, bridge: bridge)].flatMap { $0.lease.client == 0 ? nil : $0.port }
     }
 
+    /// Who wants what is sent to a group.
+    public func members(of group: IPAddress, vlan: UInt16, bridge: Tag) -> [GroupMember] {
+        groups.keys(of: Tag.group(group, vlan: vlan, bridge: bridge).bits).map(\.member)
+            .filter { $0.group == group && $0.vlan == vlan && $0.bridge == bridge }
+    }
+
+    /// Whether a member is known.
+    public func isMember(_ member: GroupMember) -> Bool { groups[GroupKey(member)] != nil }
+
     /// The member that a client comes back to.
     public func member(of client: IPAddress, pool: Tag) -> UInt64? {
         affinities[AffinityKey(client: client, pool: pool)]?.member
@@ -198,6 +212,7 @@ public final class StateTable: FlowStateView {
         case .lease(let address, let bridge, let port, let lease):
             leases.learn(
                 LeaseKey(address: address, bridge: bridge), .init(lease: lease, port: port), now: now, &told)
+        case .member(let member, let seconds): groups.learn(GroupKey(member), seconds, now: now, &told)
         case .neighbor(let address, let mac, let port):
             learn(NeighborKey(address: address, port: port), mac, now, &told)
         }
@@ -255,6 +270,7 @@ public final class StateTable: FlowStateView {
         _ = affinities.expire(now: now)
         _ = leases.expire(now: now)
         _ = healths.expire(now: now)
+        tags.formUnion(groups.expire(now: now))
         unreachable.withLock { unreachable in
             for (key, until) in unreachable where until <= now {
                 unreachable[key] = nil

@@ -62,7 +62,9 @@ struct Prober: Sendable {
     private func open(_ type: Int32, _ number: Int32) throws -> Descriptor {
         let number = socket(family, type | LinuxConstant.closeOnExec | LinuxConstant.nonBlocking, number)
         if number < 0 { throw SystemError(errno, "open a socket") }
-        return Descriptor(number)
+        let socket = Descriptor(number)
+        if address.isMulticast { setGroupInterface(socket.number, address.family) }
+        return socket
     }
 
     private func echo(_ sequence: UInt16) throws -> Bool {
@@ -141,9 +143,9 @@ struct Prober: Sendable {
         switch probe {
         case .icmp: return nil
         case .tcp(let port):
-            return try Listener(in: target, family: address.family, port: listening ?? port, isTCP: true)
+            return try Listener(in: target, of: address, port: listening ?? port, isTCP: true)
         case .udp(let port):
-            return try Listener(in: target, family: address.family, port: listening ?? port, isTCP: false)
+            return try Listener(in: target, of: address, port: listening ?? port, isTCP: false)
         }
     }
 }
@@ -162,6 +164,33 @@ private func socketAddress(_ address: IPAddress, _ port: UInt16) -> [UInt8] {
     }
     bytes += [UInt8](repeating: 0, count: address.family == .ipv4 ? 8 : 4)
     return bytes
+}
+
+/// The interface of a lab's machine.
+private var machineInterface: UInt32 { if_nametoindex("eth0") }
+
+/// Joins a group at the machine's interface (`struct ip_mreqn`, `struct ipv6_mreq`); whether that worked.
+private func join(_ group: IPAddress, _ socket: Int32) -> Bool {
+    var request: [UInt8] = []
+    for index in 0..<group.family.width / 8 {
+        let half = index < 8 ? group.high : group.low
+        request.append(UInt8(truncatingIfNeeded: half >> UInt64(56 - 8 * (index & 7))))
+    }
+    if group.family == .ipv4 { request += [0, 0, 0, 0] }
+    withUnsafeBytes(of: machineInterface) { request.append(contentsOf: $0) }
+    let isV4 = group.family == .ipv4
+    // IP_ADD_MEMBERSHIP of linux/in.h, IPV6_ADD_MEMBERSHIP of linux/in6.h.
+    return setsockopt(
+        socket, isV4 ? 0 : LinuxConstant.ipv6Level, isV4 ? 35 : 20, request, socklen_t(request.count)) == 0
+}
+
+/// Has what is sent to groups leave by the machine's interface, whatever its routes say.
+private func setGroupInterface(_ socket: Int32, _ family: AddressFamily) {
+    var request: [UInt8] = family == .ipv4 ? [UInt8](repeating: 0, count: 8) : []
+    withUnsafeBytes(of: machineInterface) { request.append(contentsOf: $0) }
+    let isV4 = family == .ipv4
+    // IP_MULTICAST_IF and IPV6_MULTICAST_IF.
+    _ = setsockopt(socket, isV4 ? 0 : LinuxConstant.ipv6Level, isV4 ? 32 : 17, request, socklen_t(request.count))
 }
 
 /// Accepts connections, or sends datagrams back, until it is stopped.
@@ -186,7 +215,9 @@ private final class Listener: Sendable {
         return nil
     }
 
-    init?(in namespace: NetworkNamespace, family: AddressFamily, port: UInt16, isTCP: Bool) throws {
+    /// - Parameter address: what is asked: of its family, and where it is a group, one that is joined.
+    init?(in namespace: NetworkNamespace, of address: IPAddress, port: UInt16, isTCP: Bool) throws {
+        let family = address.family
         let number = try namespace.inside { () -> Int32 in
             let type = Int32((isTCP ? SOCK_STREAM : SOCK_DGRAM).rawValue)
             let number = Glibc.socket(
@@ -204,6 +235,11 @@ private final class Listener: Sendable {
                 close(number)
                 if code == EADDRINUSE { return -1 }
                 throw SystemError(code, "listen on port \(port)")
+            }
+            if address.isMulticast, !join(address, number) {
+                let code = errno
+                close(number)
+                throw SystemError(code, "join \(address)")
             }
             return number
         }

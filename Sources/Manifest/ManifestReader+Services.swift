@@ -76,6 +76,19 @@ extension ManifestReader {
         }
     }
 
+    /// `multicast` of a bridge: `true`, or more.
+    mutating func readMulticast(_ node: Node, _ path: DevicePath) -> MulticastService? {
+        let object = "\(path) multicast"
+        if node.mapping == nil {
+            return yaml.bool(node, object, "multicast") == true ? MulticastService() : nil
+        }
+        let (fields, nodes) = readFields(node, object, MulticastService.fieldNames)
+        do throws(RuleMistake) { return try MulticastService(reading: fields) } catch {
+            yaml.mistake(nodes[error.field] ?? node, object, "\(error.field) \(error.reason)", error.remedy)
+            return nil
+        }
+    }
+
     /// `qos` of a port.
     mutating func readQuality(_ node: Node, _ port: String) -> PortQuality {
         let object = "\(port) qos"

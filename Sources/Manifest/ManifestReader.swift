@@ -168,7 +168,7 @@ public struct ManifestReader {
     private mutating func readBridge(_ path: DevicePath, _ node: Node) {
         var bridge = Bridge(path: path)
         var (dhcp, advertised): (Node?, Node?)
-        let known = ["subnet", "enabled", "ports", "links", "inbound", "outbound", "dhcp", "ra", "dns"]
+        let known = ["subnet", "enabled", "ports", "links", "inbound", "outbound", "dhcp", "ra", "dns", "multicast"]
         for field in yaml.entries(node, path.description, known: known) {
             switch field.key {
             case "subnet":
@@ -179,6 +179,7 @@ public struct ManifestReader {
             case "links": for item in yaml.items(field.value) { bridgeLinks.append((path, item)) }
             case "dhcp": dhcp = field.value
             case "ra": advertised = field.value
+            case "multicast": bridge.multicast = readMulticast(field.value, path)
             case "dns": bridge.names = readNames(field.value, path)
             case "inbound", "outbound": readFilter(field.key, field.value, path.description, &bridge.filters)
             default: readPorts(field.value, path, .bridge)

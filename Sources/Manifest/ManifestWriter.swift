@@ -92,6 +92,7 @@ public enum ManifestWriter {
             writeFilters(bridge.filters)
             writeNetworks("dhcp", bridge.dhcp.map(\.fields))
             writeNetworks("ra", bridge.advertised.map(\.fields))
+            if let multicast = bridge.multicast { line(4, "multicast: \(inBraces(multicast.fields))") }
             if let names = bridge.names { line(4, "dns: \(inBraces(names.fields))") }
             writePorts(path)
             if bridge.isEnabled, bridge.subnets.isEmpty, text.hasSuffix("\(quoted(path.name)):\n") {

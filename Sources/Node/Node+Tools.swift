@@ -131,6 +131,17 @@ extension Node {
             }
             .filter { lease in text.map { "\(lease.bridge) \(lease.address) \(lease.port)".contains($0) } ?? true }
             .prefix(Node.listedConnections).map(\.self)
+        answer.groups = agent.state.groupMembers
+            .map { member, ends in
+                StateAnswer.Group(
+                    bridge: zones[member.bridge] ?? "a bridge that is gone", vlan: member.vlan,
+                    group: member.isRouter ? nil : member.group.description,
+                    source: member.isAnySource ? nil : member.source.description,
+                    port: ports[member.port] ?? "a port that is gone", leftSeconds: seconds(now, ends))
+            }
+            .filter { group in text.map { "\(group.bridge) \(group.group ?? "") \(group.port)".contains($0) } ?? true }
+            .sorted { ($0.bridge, $0.vlan, $0.group ?? "", $0.port) < ($1.bridge, $1.vlan, $1.group ?? "", $1.port) }
+            .prefix(Node.listedConnections).map(\.self)
         let (own, translated) = agent.state.countsByTenant
         answer.tenants = topology.tenants.compactMap { name in
             let tag = Simulation.Tag.tenant(name)

@@ -74,6 +74,8 @@ struct BridgeRecord {
     var isEnabled: Bool
     /// Whether any port treats tags: otherwise they are payload.
     var isVLANAware: Bool
+    /// Whether what is sent to groups goes to those who joined them.
+    var mindsGroups = false
     var floodKey: UInt32
     var floodPortStart: Int32
     var floodPortCount: Int32

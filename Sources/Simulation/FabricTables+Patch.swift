@@ -125,6 +125,7 @@ extension FabricTables {
         }
         waste += Int(record.addressCount + record.groupCount + record.allowedCount) + (record.trunkSet >= 0 ? 64 : 0)
         indexOfTag.remove(record.tag.bits, index)
+        names.remove(path, index)
         if !standIns.isEmpty { noteStandIn(index, []) }
         if record.tunnelKey != 0 { portOfKey.remove(UInt64(record.tunnelKey), index) }
         ports[Int(index)] = .none
@@ -142,6 +143,7 @@ extension FabricTables {
         services[index] = nil
         portsOfBridge[Int(index)] = []
         indexOfBridge[path] = nil
+        names.remove(path, index)
         freeBridges.append(index)
     }
 

@@ -50,6 +50,8 @@ struct FabricTables: Sendable {
     var linksOfBridge: [Int32: [Int32]] = [:]
     /// What bridges tell machines of addresses and routers, by index.
     var services: [Int32: BridgeServices] = [:]
+    /// What names are looked up by.
+    var names = NameTable()
     var freePorts: [Int32] = []
     var freeBridges: [Int32] = []
     var freeRouters: [Int32] = []
@@ -125,6 +127,7 @@ struct FabricTables: Sendable {
             bridgePaths[Int(index)] = path
         }
         indexOfBridge[path] = index
+        names.add(path, index)
         return index
     }
 
@@ -160,6 +163,7 @@ struct FabricTables: Sendable {
             portPaths[Int(index)] = path
         }
         indexOfTag.insert(record.tag.bits, index)
+        names.add(path, index)
         return index
     }
 
@@ -253,6 +257,7 @@ struct FabricTables: Sendable {
         var record = bridges[Int(index)]
         record.isEnabled = bridge.isEnabled
         record.isVLANAware = false
+        record.mindsGroups = bridge.multicast != nil
         record.inbound = policy.chain(bridge.filters.inbound, of: bridge.path.tenant)
         record.outbound = policy.chain(bridge.filters.outbound, of: bridge.path.tenant)
         if record.floodKey != bridge.floodKey {

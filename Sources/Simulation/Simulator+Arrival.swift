@@ -14,7 +14,7 @@ extension Simulator {
         if let index = fabric.tables.portOfKey.first(UInt64(tunnelKey & ~TunnelKeys.sentOn)) {
             arrive(at: index, wasSentOn: tunnelKey & TunnelKeys.sentOn != 0)
         } else if let index = fabric.tables.bridgeOfKey.first(UInt64(tunnelKey)) {
-            arriveFlooded(on: index)
+            arriveFlooded(on: index, packet)
         } else {
             verdict.drop = .unknownKey
         }
@@ -38,7 +38,7 @@ extension Simulator {
         emit(.local(PortIndex(index)))
     }
 
-    private mutating func arriveFlooded(on device: Int32) {
+    private mutating func arriveFlooded(on device: Int32, _ packet: borrowing SimulatedPacket) {
         let bridge = fabric.bridges[Int(device)]
         verdict.tags.append(bridge.tag)
         verdict.tags.append(bridge.floodTag)
@@ -50,12 +50,23 @@ extension Simulator {
             verdict.mask.bits.words[8] |= UInt64(0x1fff) << 48
             vlan = key.hasVLAN ? key.vlanTCI & 0x0fff : 0
         }
+        var wanted: [Int32]?
+        if bridge.mindsGroups {
+            verdict.mask.include(.etherType)
+            verdict.mask.include(.etherDestination)
+            if key.etherDestination.isGroup,
+                case .ports(let ports) = groupReach(bridge, device, vlan, at: -1, packet)
+            {
+                wanted = ports
+            }
+        }
         let savedKey = key
         for offset in 0..<Int(bridge.floodPortCount) {
             let out = fabric.floodPorts[Int(bridge.floodPortStart) + offset]
             let port = fabric.ports[Int(out)]
             verdict.tags.append(port.tag)
             // What is filtered on its way out comes under the port's own key, from where that was decided.
+            if let wanted, !wanted.contains(out) { continue }
             guard port.attachment == .local, !port.isFilteredOut, bridge.outbound < 0, setTag(for: port, vlan) else {
                 continue
             }
@@ -63,7 +74,7 @@ extension Simulator {
             emit(.local(PortIndex(out)))
             (key, headerIndex) = (savedKey, 0)
         }
-        if verdict.outputs.isEmpty { verdict.drop = .nobodyElse }
+        if verdict.outputs.isEmpty { verdict.drop = wanted == nil ? .nobodyElse : .nobodyJoined }
     }
 }
 
@@ -86,7 +97,8 @@ extension Fabric {
             list.append((port.tunnelKey, 0))
             list.append((port.tunnelKey, Fabric.anyTag))
         }
-        for bridge in bridges {
+        // Where it matters who joined a group, the first packet of each is asked about.
+        for bridge in bridges where !bridge.mindsGroups {
             var vlans: Set<UInt16> = []
             for offset in 0..<Int(bridge.floodPortCount) {
                 let port = ports[Int(floodPorts[Int(bridge.floodPortStart) + offset])]

@@ -25,6 +25,11 @@ extension Simulator {
             {
                 return
             }
+            if bridge.mindsGroups,
+                case .ports(let wanted) = groupReach(bridge, port.device, vlan, at: index, packet)
+            {
+                return flood(bridge, port.device, vlan, from: index, packet, to: wanted)
+            }
             if isTracing {
                 noteDevice("bridge", fabric.bridgePaths[Int(port.device)], "\(destination) is a group: flood")
             }
@@ -89,7 +94,7 @@ extension Simulator {
 
     /// Whether nothing but the tag that told the VLAN stands before the frame's own type: what lies behind more tags is not
     /// for this network's stations.
-    private mutating func isBare(_ bridge: BridgeRecord) -> Bool {
+    mutating func isBare(_ bridge: BridgeRecord) -> Bool {
         guard bridge.isVLANAware else { return !key.hasVLAN }
         verdict.mask.include(.innerVLANTPID)
         return key.innerVLANTPID == 0
@@ -165,9 +170,11 @@ extension Simulator {
 
     /// Sends the frame to every other port in the VLAN: the ones here, the bridges linked here, and once to each host
     /// that has ports of this bridge.
+    ///
+    /// - Parameter wanted: ports that it is for, in order, and bridges that are linked; `nil`: all.
     mutating func flood(
         _ bridge: BridgeRecord, _ device: Int32, _ vlan: UInt16, from ingress: Int32,
-        _ packet: borrowing SimulatedPacket
+        _ packet: borrowing SimulatedPacket, to wanted: [Int32]? = nil
     ) {
         verdict.tags.append(bridge.floodTag)
         let wasFlooding = isFlooding
@@ -187,9 +194,10 @@ extension Simulator {
             // neighbor is elsewhere.
             if port.attachment == .peer, fabric.ports[Int(port.peer)].isRouter {
                 // What lies behind more tags is not for them, and nobody's guard looked at it.
-                if isBare(bridge), !bridge.isVLANAware || port.vlan == vlan { overhear(port.peer) }
+                if wanted == nil, isBare(bridge), !bridge.isVLANAware || port.vlan == vlan { overhear(port.peer) }
                 continue
             }
+            if let wanted, port.attachment != .peer, !wanted.contains(out) { continue }
             guard setTag(for: port, vlan) else { continue }
             let place = FilterPlace(inPort: ingress, outPort: out, device: bridge.tag)
             if passes(bridge.outbound, place, at: out, packet) { leave(out, from: ingress, packet) }
@@ -200,17 +208,21 @@ extension Simulator {
         if bridge.floodHostCount > 0 {
             // On its way to other hosts the frame carries its VLAN, whatever tag it came with.
             if bridge.isVLANAware { setTag(vlan) }
+            let fabric = fabric
+            let hosts = wanted.map { wanted in
+                Set(wanted.map { fabric.ports[Int($0)] }.filter { $0.attachment == .remote }.map(\.host))
+            }
             var last: Int32 = -1
             for offset in 0..<Int(bridge.floodHostCount) {
                 let entry = fabric.floodHosts[Int(bridge.floodHostStart) + offset]
-                if entry.host == last { continue }
+                if entry.host == last || hosts?.contains(entry.host) == false { continue }
                 guard entry.vlan == vlan || (entry.vlan == FloodHost.anyVLAN && vlan != 0) else { continue }
                 last = entry.host
                 sendFlood(entry.host, bridge, device, packet)
             }
             (key, written, headerIndex) = (savedKey, savedWritten, savedHeader)
         }
-        if verdict.outputs.count == before { drop(.nobodyElse, at: ingress) }
+        if verdict.outputs.count == before { drop(wanted == nil ? .nobodyElse : .nobodyJoined, at: ingress) }
         isFlooding = wasFlooding
     }
 

@@ -90,7 +90,7 @@ extension Simulator {
     }
 
     /// A frame that goes back out of a bridge port with the tag that the port gives its VLAN.
-    private mutating func withTag(_ frame: [UInt8], vlan: UInt16, port: Int32) -> [UInt8] {
+    mutating func withTag(_ frame: [UInt8], vlan: UInt16, port: Int32) -> [UInt8] {
         let record = fabric.ports[Int(port)]
         guard record.vlanKind == .trunk, record.vlan != vlan else { return frame }
         return Frame.tagged(frame, vlan: vlan)

@@ -146,6 +146,8 @@ public enum Learned: Sendable, Hashable {
     case translation(TranslationUse, flags: UInt16)
     /// A bridge gave an address to a machine behind a port, or has it back.
     case lease(IPAddress, bridge: Tag, port: Tag, Lease)
+    /// Behind a port somebody wants what is sent to a group, for so long unless it is said again; 0: no more.
+    case member(GroupMember, seconds: UInt32)
     /// The first fragment of a packet whose later ones are to be known by it.
     case fragment(FragmentName, zone: Tag, tuple: ConnectionTuple)
 
@@ -153,7 +155,7 @@ public enum Learned: Sendable, Hashable {
     public var isOfConnection: Bool {
         switch self {
         case .connection, .translation, .fragment: true
-        case .mac, .neighbor, .lease: false
+        case .mac, .neighbor, .lease, .member: false
         }
     }
 
@@ -172,6 +174,7 @@ public enum Learned: Sendable, Hashable {
         case .translation(let use, _): .translation(use.isReturn ? use.reply : use.original, zone: use.zone)
         case .fragment(let name, let zone, _): .fragment(name, zone: zone)
         case .lease(let address, let bridge, _, _): .lease(address, bridge: bridge)
+        case .member(let member, _): member.tag
         }
     }
 }
@@ -230,6 +233,8 @@ public enum DropReason: String, Sendable, CaseIterable {
     case sameSegment = "destination on the port it came from"
     /// A flood reached nobody.
     case nobodyElse = "no other port in the network"
+    /// Nobody joined the multicast group.
+    case nobodyJoined = "nobody joined the group"
     /// The frame is not for the router's MAC.
     case notForRouter = "not the router's MAC"
     /// A router takes IPv4, IPv6 and ARP only.

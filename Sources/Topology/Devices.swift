@@ -19,6 +19,8 @@ public struct Bridge: Sendable, Equatable {
     public var advertised: [AdvertisedPrefix] = []
     /// Names that it answers for; `nil`: none.
     public var names: NameService?
+    /// Whether what is sent to groups goes to those who joined them; `nil`: to all.
+    public var multicast: MulticastService?
 
     /// A bridge without networks.
     public init(path: DevicePath) { self.path = path }

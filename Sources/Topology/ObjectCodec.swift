@@ -6,13 +6,15 @@ import Wire
 extension TopologyObject {
     /// Formats that are read, the last being written where it is needed: an object without what the later one adds is
     /// written as before, and a cluster of two versions goes on until somebody uses what only the newer one knows.
-    static let formats = UInt8(1)...5
+    static let formats = UInt8(1)...6
 
     private var format: UInt8 {
         switch self {
         case .bridge(let bridge):
-            bridge.dhcp.contains { $0.subnet.family == .ipv6 } || bridge.names != nil
-                ? 5 : !bridge.advertised.isEmpty ? 4 : bridge.dhcp.isEmpty ? bridge.filters.isEmpty ? 1 : 2 : 3
+            bridge.multicast != nil || bridge.names?.servers.isEmpty == false
+                ? 6
+                : bridge.dhcp.contains { $0.subnet.family == .ipv6 } || bridge.names != nil
+                    ? 5 : !bridge.advertised.isEmpty ? 4 : bridge.dhcp.isEmpty ? bridge.filters.isEmpty ? 1 : 2 : 3
         case .router(let router):
             router.translation.isEmpty
                 ? router.filters.isEmpty ? 1 : 2 : router.translation.virtual.isEmpty ? 3 : 4
@@ -43,8 +45,9 @@ extension TopologyObject {
             if format > 3 { out.advertised(bridge.advertised) }
             if format > 4 {
                 out.list(bridge.dhcp) { $0.flag($1.isStateless) }
-                out.optional(bridge.names) { $0.names($1) }
+                out.optional(bridge.names) { $0.names($1, format: format) }
             }
+            if format > 5 { out.optional(bridge.multicast) { $0.multicast($1) } }
         case .router(let router):
             out.path(router.path)
             out.flag(router.isEnabled)
@@ -108,8 +111,9 @@ extension TopologyObject {
                 let flags = try reader.list { reader throws(MalformedBytes) in try reader.flag() }
                 guard flags.count == bridge.dhcp.count else { throw MalformedBytes("a bridge with other networks") }
                 for (place, flag) in flags.enumerated() { bridge.dhcp[place].isStateless = flag }
-                bridge.names = try reader.flag() ? try reader.names() : nil
+                bridge.names = try reader.flag() ? try reader.names(format: format) : nil
             }
+            if format > 5 { bridge.multicast = try reader.flag() ? try reader.multicast() : nil }
             self = .bridge(bridge)
         case .router:
             var router = Router(path: try reader.devicePath())

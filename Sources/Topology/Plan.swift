@@ -128,6 +128,7 @@ extension TopologyObject {
                 + bridge.dhcp.map { ("dhcp \($0.subnet)", TopologyObject.words($0.fields)) }
                 + bridge.advertised.map { ("ra \($0.prefix)", TopologyObject.words($0.fields)) }
                 + (bridge.names.map { [("dns", TopologyObject.words($0.fields))] } ?? [])
+                + (bridge.multicast.map { [("multicast", TopologyObject.words($0.fields))] } ?? [])
         case .router(let router):
             return [
                 ("enabled", router.isEnabled ? "true" : "false"),

@@ -8,6 +8,7 @@
 ///     arp who-has 10.0.1.1
 ///     dhcp
 ///     rs
+///     join 239.1.1.1
 public struct PacketDescription: Sendable, Equatable {
     /// What kind of packet.
     public enum Kind: Sendable, Equatable {
@@ -27,8 +28,10 @@ public struct PacketDescription: Sendable, Equatable {
         case dns
         /// A machine asks for IPv6 routers.
         case routerSolicitation
+        /// A machine joins a multicast group, or leaves it.
+        case join, leave
     }
-    /// Echo request, TCP, UDP, ARP, DHCP, DHCPv6, DNS or router solicitation.
+    /// Echo request, TCP, UDP, ARP, DHCP, DHCPv6, DNS, router solicitation, or what is said of groups.
     public var kind = Kind.icmp
     /// Source; the port's own unless said.
     public var source: IPAddress?
@@ -59,7 +62,7 @@ public struct PacketDescription: Sendable, Equatable {
 
     /// How to describe a packet, for error messages and help.
     public static let usage = """
-        icmp to ADDRESS | tcp|udp [ADDRESS:PORT >] ADDRESS:PORT | tcp|udp to ADDRESS:PORT | arp who-has ADDRESS | dhcp | dhcp6 | rs | dns NAME [aaaa|ptr|...] to ADDRESS, \
+        icmp to ADDRESS | tcp|udp [ADDRESS:PORT >] ADDRESS:PORT | tcp|udp to ADDRESS:PORT | arp who-has ADDRESS | dhcp | dhcp6 | rs | dns NAME [aaaa|ptr|...] to ADDRESS | join|leave GROUP, \
         then any of: from ADDRESS, ttl N, length BYTES, vlan ID, eth-src MAC, eth-dst MAC
         """
 
@@ -104,9 +107,19 @@ public struct PacketDescription: Sendable, Equatable {
             destination = IPAddress(IPv6Address.allRouters)
             source = IPAddress(IPv6Address.unspecified)
             ttl = 255
+        case "join", "leave":
+            kind = first.lowercased() == "join" ? .join : .leave
+            let name = try next("the group")
+            destination = try address(name, wrong)
+            guard destination.isMulticast else {
+                throw wrong("\(name) is no group: write it like 239.1.1.1 or ff15::1")
+            }
+            ttl = 1
+            source = IPAddress(high: 0, low: 0, family: destination.family)
         default: throw fail("\"\(first)\" is no kind of packet")
         }
         var hasDestination = kind == .dhcp || kind == .dhcpv6 || kind == .routerSolicitation
+        if kind == .join || kind == .leave { hasDestination = true }
         while let word = words.popFirst() {
             switch word.lowercased() {
             case "to", ">", "who-has":
@@ -213,13 +226,15 @@ public struct PacketDescription: Sendable, Equatable {
             frame = Frame.icmp(
                 etherSource: etherSource, etherDestination: etherDestination, source: source, destination: destination,
                 type: ICMPv6.routerSolicitation, code: 0, data: [], ttl: ttl)
+        case .join, .leave:
+            frame = Frame.groupReport(from: etherSource, source, group: destination, isJoin: kind == .join)
         case .tcp:
             frame = Frame.tcp(
                 etherSource: etherSource, etherDestination: etherDestination, source: source, destination: destination,
                 sourcePort: sourcePort, destinationPort: destinationPort, ttl: ttl,
                 data: [UInt8](repeating: 0, count: max(0, length - header - 20)))
         }
-        if kind != .arp, source.family == .ipv4 {
+        if ![.arp, .join, .leave].contains(kind), source.family == .ipv4 {
             // Hosts say "don't fragment" with nearly all they send (RFC 1191).
             frame[20] |= 0x40
             let sum = UInt16(frame[24]) << 8 | UInt16(frame[25])

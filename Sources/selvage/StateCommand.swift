@@ -18,7 +18,7 @@ extension StateCommand {
             abstract: "List the connections that hosts know, what routers translate and bridges give.",
             discussion: """
                 A connection is known where a rule asked for it, in the zone of the device that was filtered. A translated one is
-                known in its router. An address that a bridge gave is known on all hosts until its lease ends. PORTS are those that a host may translate sources to; no other host has them meanwhile.
+                known in its router. An address that a bridge gave is known on all hosts until its lease ends, and who joined a multicast group as long as they say so. PORTS are those that a host may translate sources to; no other host has them meanwhile.
                 """)
 
         @OptionGroup var node: NodeOptions
@@ -84,6 +84,17 @@ extension StateCommand.List {
                     [
                         lease.bridge, lease.address, lease.isTaken ? lease.port : "in use by nobody that is known",
                         "\(Int(lease.leftSeconds)) s",
+                    ]
+                })
+        }
+        if let groups = answer.groups, !groups.isEmpty {
+            LabPrinter.table(
+                ["BRIDGE", "GROUP", "FROM", "PORT", "LEFT"],
+                groups.map { one in
+                    [
+                        one.vlan == 0 ? one.bridge : "\(one.bridge) VLAN \(one.vlan)",
+                        one.group ?? "all, for a router", one.source ?? "anybody", one.port,
+                        "\(Int(one.leftSeconds)) s",
                     ]
                 })
         }

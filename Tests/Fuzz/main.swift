@@ -40,6 +40,7 @@ private let services = Drawings.threeNetworks.replacing(
           a:
                 subnet: [10.0.1.0/24, "fd00:1::/64"]
                 ra: true
+                multicast: true
                 dns: { forward: [203.0.113.1] }
                 dhcp:
                   - { range: 10.0.1.100-10.0.1.109, options: ["43 0x01"] }
@@ -96,6 +97,7 @@ private func fuzz(_ kind: UInt8, _ bytes: UnsafeRawBufferPointer) {
         if let message = DHCPMessage(Array(bytes)) {
             _ = DHCPMessage(message.encoded(message.options.keys.sorted(), largest: 1400))
         }
+        _ = (GroupMessage(igmp: Array(bytes)), GroupMessage(mld: Array(bytes)))
         if let query = DNSQuery(Array(bytes)) { _ = (query.answer(code: .refused), query.reverseAddress) }
         if let reply = DNSReply(Array(bytes), to: DNSQuery(id: 0, "a", type: 1)) {
             _ = reply.aged(1, for: DNSQuery(id: 0, "a", type: 1))

@@ -18,7 +18,7 @@ import Wire
             tunnel: vxlan
             hosts: { h1: { address: 192.0.2.1 } }
             tenants:
-              \(tenant): { bridges: { a: { subnet: 10.0.1.0/24, dns: { forward: [9.9.9.9] }, ports: { vm: { host: h1, interface: vm } } } } }
+              \(tenant): { bridges: { a: { subnet: 10.0.1.0/24, dns: { forward: [9.9.9.9], server: 10.0.1.1 }, ports: { vm: { host: h1, interface: vm } } } } }
             """
         let topology = try draw(drawing)
         let fabric = Fabric(topology, localHost: "h1")

@@ -29,7 +29,9 @@ import Wire
                       guarded: { host: h1, interface: guarded, mac: "0e:00:00:00:00:03", security: closed }
                       web: { address: 10.0.1.12/24 }
                   servers: { subnet: 10.0.2.0/24, ports: { web: { address: 10.0.2.21/24 }, "db.one": { address: 10.0.2.22/24 } } }
-                  lonely: { subnet: [10.0.3.0/24, "fd00:3::/64"], dns: \(dns), ports: { one: { host: h1, interface: one, mac: "0e:00:00:00:00:04" } } }
+                  lonely: { subnet: [10.0.3.0/24, "fd00:3::/64"], dns: { server: [10.0.3.1, "fd00:3::1"] }, ports: { one: { host: h1, interface: one, mac: "0e:00:00:00:00:04" } } }
+                  unknown: { subnet: 10.0.4.0/24, dns: true, ports: { One: { host: h1, interface: two, address: 10.0.4.7/24, mac: "0e:00:00:00:00:05" } } }
+                  Taken: { subnet: 10.0.5.0/24, dns: { server: 10.0.5.1 }, ports: { Box: { address: 10.0.5.1/24 }, one: { host: h1, interface: three, mac: "0e:00:00:00:00:06" } } }
                 routers:
                   gw: { links: [{ bridge: office }, { bridge: servers }] }
               other: { bridges: { b: { subnet: 10.0.9.0/24, ports: { secret: { address: 10.0.9.9/24 } } } } }
@@ -48,7 +50,6 @@ import Wire
                 etherSource: host.mac(port), etherDestination: mac ?? host.mac("acme/gw/office"),
                 source: address(isV4 ? "10.0.1.11" : "fd00:1::11"), destination: address(server), sourcePort: 5353,
                 destinationPort: 53, data: query.encoded()), at: port)
-        #expect(!verdict.isCacheable)
         guard let out = host.answers(verdict).first else { return (verdict, nil) }
         #expect(out.place == port && checksumFaults(out.frame) == [] && out.key.destinationPort == 5353)
         #expect(out.key.ipSource == address(server))
@@ -100,6 +101,10 @@ import Wire
         // One's own network first.
         #expect(try said(host, "web.acme.internal") == "10.0.1.12")
         #expect(try said(host, "web.servers.acme.internal") == "10.0.2.21")
+        // Names are the same in small letters and in capitals.
+        #expect(try said(host, "one.unknown.acme.internal") == "10.0.4.7")
+        #expect(try said(host, "BOX.taken.acme.internal") == "10.0.5.1")
+        #expect(try said(host, "box.acme.internal") == "10.0.5.1")
         // A router by its link, and a machine that DHCP names.
         #expect(try said(host, "gw.servers.acme.internal") == "10.0.2.1")
         #expect(try said(host, "printer.office.acme.internal") == "10.0.1.7")
@@ -165,7 +170,7 @@ import Wire
         }
     }
 
-    @Test func `where no router is the network's first address is asked, and the bridge says that it has it`() throws {
+    @Test func `where no router is, an address is asked that is said, and the bridge says that it has it`() throws {
         let host = try host()
         let arp = host.send(
             Frame.arp(
@@ -182,6 +187,17 @@ import Wire
         #expect(host.answers(solicitation).first?.key.etherSource == mac)
         #expect(
             try ask(host, "desk.office.acme.internal", at: "acme/lonely/one", to: "fd00:3::1", mac: mac).reply != nil)
+        // Where neither is known, or somebody has that address, it is not the bridge's to answer there.
+        for (port, asked) in [("acme/unknown/One", "10.0.4.1"), ("acme/Taken/one", "10.0.5.1")] {
+            let arp = host.send(
+                Frame.arp(
+                    operation: 1, sender: (host.mac(port), try #require(address("10.0.4.9").v4)),
+                    target: (.zero, try #require(address(asked).v4)), etherDestination: .broadcast), at: port)
+            if let answer = host.answers(arp).first {
+                #expect(answer.key.etherSource == host.mac("acme/Taken/Box"))
+                #expect(try ask(host, "a", at: port, to: asked, mac: host.mac("acme/Taken/Box")).reply == nil)
+            }
+        }
         // Other addresses and ports are not the bridge's.
         #expect(
             host.send(

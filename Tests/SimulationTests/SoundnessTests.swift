@@ -41,6 +41,8 @@ import Wire
         let literals = [
             "10.9.8.1", "10.10.1.1", "10.3.200.1", "8.8.8.8", "224.0.0.5", "169.254.1.1", "0.0.0.0", "10.0.2.99",
             "10.0.2.255", "fd00:2::99", "fe80::1", "ff02::1", "::1", "203.0.113.10", "203.0.113.20", "203.0.113.5",
+            "239.1.1.1",
+            "232.1.1.1", "ff15::1",
         ].map(address)
         let source = (known + literals).randomElement(using: &random) ?? literals[0]
         let targets = (known + literals).filter { $0.family == source.family }
@@ -52,7 +54,15 @@ import Wire
         let port = ([0, 1, 2, 3, 67, 68, 547] as [UInt16]).randomElement(using: &random) ?? 0
         let service = ([53, 53, 67, 546] as [UInt16]).randomElement(using: &random) ?? 53
         var frame: [UInt8]
-        switch Int.random(in: 0...4, using: &random) {
+        switch Int.random(in: 0...5, using: &random) {
+        case 5:
+            let group = address(["239.1.1.1", "ff15::1"].randomElement(using: &random) ?? "")
+            let own = group.family == source.family ? source : IPAddress(high: 0, low: 0, family: group.family)
+            frame = Frame.groupReport(
+                from: etherSource, own, group: group, isJoin: Bool.random(using: &random))
+            if Bool.random(using: &random) {
+                frame = Frame.groupQuery(from: etherSource, .ipv6, tenths: 10, interval: 125)
+            }
         case 0:
             frame = Frame.tcp(
                 etherSource: etherSource, etherDestination: etherDestination, source: source, destination: destination,
@@ -80,6 +90,8 @@ import Wire
 
     @Test(arguments: [
         Drawings.bridge, Drawings.routers, Drawings.vlans, Drawings.translating, SecurityGroupTests.drawing,
+        Drawings.vlans.replacing("  v:\n", with: "  v:\n        multicast: true\n"),
+        Drawings.bridge.replacing("  b:\n", with: "  b:\n        multicast: true\n"),
     ])
     func `two packets that one flow holds get one verdict`(_ drawing: String) throws {
         let seed = SeededRandom.seed

@@ -47,6 +47,20 @@ final class Host {
         return simulator.verdict
     }
 
+    /// Simulates a frame that comes by tunnel.
+    func arrive(_ frame: [UInt8], key tunnelKey: UInt32) -> Verdict {
+        var simulator = Simulator(fabric: fabric, state: state)
+        simulator.isTracing = true
+        frame.withUnsafeBytes { bytes in
+            var layout = PacketLayout()
+            let key = FlowKey(parsing: bytes.bytes, layout: &layout)
+            simulator.simulateArrival(
+                SimulatedPacket(key: key, layout: layout, bytes: bytes.bytes, length: layout.networkLength),
+                key: tunnelKey)
+        }
+        return simulator.verdict
+    }
+
     /// Simulates a key alone.
     func decide(_ key: FlowKey, at index: PortIndex) -> Verdict {
         var simulator = Simulator(fabric: fabric, state: state)
@@ -137,6 +151,16 @@ final class TableState: FlowStateView {
         translations.withLock { $0.connections(to: address, port: port, ipProtocol: ipProtocol, zone: zone) }
     }
 
+    private let groups = Mutex<[GroupMember: UInt32]>([:])
+    func members(of group: IPAddress, vlan: UInt16, bridge: Tag) -> [GroupMember] {
+        groups.withLock { groups in
+            groups.keys.filter { $0.group == group && $0.vlan == vlan && $0.bridge == bridge }
+        }
+    }
+    func isMember(_ member: GroupMember) -> Bool { groups.withLock { $0[member] != nil } }
+    /// Ends what is leaving.
+    func forgetLeft() { groups.withLock { $0 = $0.filter { $0.value != GroupTimes.left } } }
+
     /// Hosts where nothing arrives.
     let dead = Mutex<Set<Tag>>([])
     func canReach(_ host: Tag) -> Bool { !dead.withLock { $0.contains(host) } }
@@ -191,6 +215,7 @@ final class TableState: FlowStateView {
                 for (client, held) in holders where held == address { holders[client] = nil }
                 if lease.client != 0 { holders[lease.client] = address }
             }
+        case .member(let member, let seconds): groups.withLock { $0[member] = seconds }
         case .fragment(let name, let zone, let tuple):
             fragments.withLock { $0[Fragment(name: name, zone: zone)] = tuple }
         }

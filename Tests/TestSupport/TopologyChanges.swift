@@ -182,6 +182,16 @@ public struct TopologyChanges {
                 }
                 topology.bridges[bridge]?.dhcp.append(other)
             }
+            if Bool.random(using: &random) {
+                var multicast = MulticastService()
+                (multicast.asks, multicast.floodsUnknown) = (Bool.random(using: &random), Bool.random(using: &random))
+                topology.bridges[bridge]?.multicast = multicast
+            } else {
+                topology.bridges[bridge]?.multicast = nil
+            }
+            if Bool.random(using: &random), topology.bridges[bridge]?.names != nil {
+                topology.bridges[bridge]?.names?.servers = [subnet.subnet.address.advanced(by: 4)]
+            }
             var advertised = AdvertisedPrefix(
                 Prefix(IPAddress(high: 0xfd00_0001_0000_0000, low: 0, family: .ipv6), length: 64))
             advertised.isRouted = Bool.random(using: &random)

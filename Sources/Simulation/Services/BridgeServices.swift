@@ -8,25 +8,33 @@ struct BridgeServices: Sendable {
     var dhcpv6: DHCPv6Program?
     var advertisements: AdvertisementProgram?
     var names: NameProgram?
+    var multicast: MulticastService?
+    /// Who asks machines what groups they joined.
+    var querier = MACAddress.zero
     /// Machines that are named with their addresses, by name.
     var hosts: [String: [IPAddress]] = [:]
+    /// Names of machines that are named, by address.
+    var nameOfHost: [IPAddress: String] = [:]
     /// Addresses that the bridge says it has, for it answers there and nobody else does.
     var answered: [IPAddress: MACAddress] = [:]
 
     /// Whether anything is said of that.
     static func isWanted(by bridge: Bridge) -> Bool {
         !bridge.dhcp.isEmpty || !bridge.advertised.isEmpty || bridge.names != nil
+            || bridge.multicast != nil
     }
 
     init(_ bridge: Bridge, _ routers: [DHCPProgram.RouterPort], mtu: Int, hosts: [String], local: String) {
         for host in bridge.dhcp.flatMap(\.hosts) {
-            if let name = host.name { self.hosts[name.lowercased(), default: []].append(host.address) }
+            guard let name = host.name?.lowercased() else { continue }
+            self.hosts[name, default: []].append(host.address)
+            nameOfHost[host.address] = name
         }
         let families = Set(bridge.dhcp.map(\.subnet.family))
         let plain =
             families.contains(.ipv4)
             ? DHCPProgram(bridge, routers, mtu: mtu, hosts: hosts, local: local) : nil
-        names = NameProgram(bridge, routers, plain)
+        names = NameProgram(bridge, routers)
         // Where the bridge answers for names, machines are told so unless others are to be asked.
         let told = names.map { bridge.telling($0) } ?? bridge
         dhcp =
@@ -34,6 +42,10 @@ struct BridgeServices: Sendable {
             ? plain : DHCPProgram(told, routers, mtu: mtu, hosts: hosts, local: local)
         if families.contains(.ipv6) { dhcpv6 = DHCPv6Program(told, routers, hosts: hosts, local: local) }
         if !told.advertised.isEmpty { advertisements = AdvertisementProgram(told, routers, mtu: mtu) }
+        if let service = bridge.multicast {
+            multicast = service
+            querier = Port.derivedMAC(of: "multicast \(bridge.path)")
+        }
         for network in dhcp?.networks ?? [] where network.answersForServer {
             answered[IPAddress(network.server)] = network.serverMAC
         }

@@ -15,24 +15,22 @@ final class NameProgram: Sendable {
     let service: NameService
     let servers: [Server]
 
-    init?(_ bridge: Bridge, _ routers: [DHCPProgram.RouterPort], _ dhcp: DHCPProgram?) {
+    init?(_ bridge: Bridge, _ routers: [DHCPProgram.RouterPort]) {
         guard let service = bridge.names else { return nil }
         self.service = service
         var networks = bridge.subnets
         for subnet in bridge.dhcp where !networks.contains(subnet.subnet) { networks.append(subnet.subnet) }
         let own = Port.derivedMAC(of: "dhcp \(bridge.path)")
         servers = networks.compactMap { network in
-            for port in routers {
-                if let near = port.addresses.first(where: { network.contains($0.address) }) {
-                    return Server(address: near.address, mac: port.mac, isOwn: false)
-                }
+            func server(_ address: IPAddress) -> Server {
+                let router = routers.first { $0.addresses.contains { $0.address == address } }
+                return Server(address: address, mac: router?.mac ?? own, isOwn: router == nil)
             }
-            if let told = dhcp?.networks.first(where: { $0.subnet.subnet == network }) {
-                // What belongs to a router that the topology does not know is that router's.
-                if told.subnet.server == nil, told.subnet.router != nil { return nil }
-                return Server(address: IPAddress(told.server), mac: told.serverMAC, isOwn: true)
-            }
-            return Server(address: network.address.advanced(by: 1), mac: own, isOwn: true)
+            // Where neither is said and no router is known, any address may be that of somebody else.
+            if let said = service.servers.first(where: { network.contains($0) }) { return server(said) }
+            let near = routers.lazy.flatMap(\.addresses).first { network.contains($0.address) }
+            if let near { return server(near.address) }
+            return bridge.dhcp.first { $0.subnet == network }?.server.map(server)
         }
     }
 

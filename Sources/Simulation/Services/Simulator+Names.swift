@@ -7,6 +7,8 @@ import Wire
 extension Simulator {
     /// Labels of a name below the domain, at most: names of ports may have dots.
     private static let deepest = 8
+    /// Bridges of a tenant that are looked through for a name that says none, and for an address.
+    private static let mostBridges = 256
     /// Addresses of one name, at most.
     private static let addressesOfName = 16
 
@@ -15,7 +17,7 @@ extension Simulator {
     mutating func answerName(
         _ program: NameProgram, _ index: Int32, _ port: PortRecord, _ packet: borrowing SimulatedPacket
     ) -> Bool {
-        guard let server = askedServer(program) else { return false }
+        guard let server = askedServer(program, port.device) else { return false }
         verdict.mask.include(.ipProtocol)
         guard key.ipProtocol == IPProtocol.udp else { return false }
         verdict.mask.include(.ipFragment)
@@ -52,7 +54,7 @@ extension Simulator {
     }
 
     /// The server that a packet is for.
-    private mutating func askedServer(_ program: NameProgram) -> NameProgram.Server? {
+    private mutating func askedServer(_ program: NameProgram, _ device: Int32) -> NameProgram.Server? {
         verdict.mask.include(.etherDestination)
         let isV4 = key.etherType == EtherType.ipv4
         for server in program.servers where server.mac == key.etherDestination {
@@ -60,7 +62,10 @@ extension Simulator {
             let width = isV4 ? 32 : 128
             let bits = min(width, key.ipDestination.commonPrefix(server.address) + 1)
             verdict.mask.includeDestination(prefix: rounded(bits, width))
-            if key.ipDestination == server.address { return server }
+            guard key.ipDestination == server.address else { continue }
+            // A machine that is said to have the address is who is asked.
+            return server.isOwn && fabric.neighbor(bridge: device, vlan: 0, address: server.address) != nil
+                ? nil : server
         }
         return nil
     }
@@ -122,13 +127,13 @@ extension Simulator {
         let tenant = fabric.bridgePaths[Int(device)].tenant
         for count in 1..<max(1, labels.count) {
             let path = DevicePath(tenant: tenant, name: labels[count...].joined(separator: "."))
-            guard let bridge = fabric.tables.indexOfBridge[path] else { continue }
+            guard let bridge = fabric.tables.indexOfBridge[path] ?? fabric.tables.names.bridge(path) else { continue }
             if let found = addresses(of: labels[..<count].joined(separator: "."), on: bridge) { return found }
         }
         // Without its bridge: of one's own, or of the only other one where there is such a port.
         if let own = addresses(of: name, on: device) { return own }
         var found: [IPAddress]?
-        for index in bridges(of: tenant) where index != device {
+        for index in otherBridges(of: tenant, than: device) {
             guard let other = addresses(of: name, on: index) else { continue }
             if found != nil { return nil }
             found = other
@@ -136,15 +141,17 @@ extension Simulator {
         return found
     }
 
-    private func bridges(of tenant: String) -> [Int32] {
-        fabric.bridgePaths.indices.filter { fabric.bridgePaths[$0].tenant == tenant }.map { Int32($0) }
-            .filter { fabric.tables.indexOfBridge[fabric.bridgePaths[Int($0)]] == $0 }
+    private func otherBridges(of tenant: String, than device: Int32) -> some Sequence<Int32> {
+        let all = fabric.tables.names.bridgesOfTenant[tenant] ?? []
+        return all.lazy.prefix(Self.mostBridges).filter { $0 != device }
     }
 
     private func addresses(of name: String, on bridge: Int32) -> [IPAddress]? {
         let path = PortPath(device: fabric.bridgePaths[Int(bridge)], name: name)
         let named = fabric.tables.services[bridge]?.hosts[name] ?? []
-        guard let index = fabric.tables.index(of: path) else { return named.isEmpty ? nil : named }
+        guard let index = fabric.tables.index(of: path) ?? fabric.tables.names.port(path) else {
+            return named.isEmpty ? nil : named
+        }
         var port = fabric.ports[Int(index)]
         // By the name of a router's link its address is meant.
         if port.attachment == .peer, fabric.ports[Int(port.peer)].isRouter { port = fabric.ports[Int(port.peer)] }
@@ -159,7 +166,7 @@ extension Simulator {
     private func name(of address: IPAddress, _ device: Int32) -> String? {
         func name(_ path: PortPath) -> String { "\(path.name).\(path.device.name)" }
         let tenant = fabric.bridgePaths[Int(device)].tenant
-        for bridge in [device] + bridges(of: tenant).filter({ $0 != device }) {
+        func found(on bridge: Int32) -> String? {
             if let found = fabric.neighbor(bridge: bridge, vlan: 0, address: address) {
                 let isRouter = fabric.ports[Int(found.owner)].isRouter
                 let path = fabric.portPaths[Int(isRouter ? found.port : found.owner)]
@@ -169,9 +176,12 @@ extension Simulator {
             if let port = state.port(leasing: address, bridge: tag).flatMap({ fabric.port($0) }) {
                 return name(fabric.path(port))
             }
-            if let host = fabric.tables.services[bridge]?.hosts.first(where: { $0.value.contains(address) }) {
-                return "\(host.key).\(fabric.bridgePaths[Int(bridge)].name)"
-            }
+            let host = fabric.tables.services[bridge]?.nameOfHost[address]
+            return host.map { "\($0).\(fabric.bridgePaths[Int(bridge)].name)" }
+        }
+        if let own = found(on: device) { return own }
+        for other in otherBridges(of: tenant, than: device) {
+            if let name = found(on: other) { return name }
         }
         return nil
     }

@@ -37,6 +37,10 @@ public protocol FlowStateView: AnyObject, Sendable {
     func leasedAddress(at port: Tag, family: AddressFamily) -> IPAddress?
     /// The port where an address that a bridge gave was leased.
     func port(leasing address: IPAddress, bridge: Tag) -> Tag?
+    /// Who wants what is sent to a group; of all zeros, where multicast routers are.
+    func members(of group: IPAddress, vlan: UInt16, bridge: Tag) -> [GroupMember]
+    /// Whether a member is known.
+    func isMember(_ member: GroupMember) -> Bool
     /// Whether what is sent to a host arrives, as far as is known. Verdicts that depend on it have ``Tag/path(host:)``.
     func canReach(_ host: Tag) -> Bool
 }
@@ -70,6 +74,10 @@ extension FlowStateView {
     public func leasedAddress(at port: Tag, family: AddressFamily) -> IPAddress? { nil }
     /// Nowhere.
     public func port(leasing address: IPAddress, bridge: Tag) -> Tag? { nil }
+    /// Nobody.
+    public func members(of group: IPAddress, vlan: UInt16, bridge: Tag) -> [GroupMember] { [] }
+    /// It is not.
+    public func isMember(_ member: GroupMember) -> Bool { false }
     /// It arrives.
     public func canReach(_ host: Tag) -> Bool { true }
     /// Never seen.

@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 import Wire
 
-/// Names that a bridge's machines may ask for, at the address of its router in each of their networks or, where there is none, at
-/// the network's first: `PORT.BRIDGE.DOMAIN` of all bridges of the tenant, and `PORT.DOMAIN`.
+/// Names that a bridge's machines may ask for, at the address of its router in each of their networks, or at one
+/// that is said: `PORT.BRIDGE.DOMAIN` of all bridges of the tenant, and `PORT.DOMAIN`.
 public struct NameService: Sendable, Hashable {
     /// What the tenant's names end with.
     public var domain: String
     /// Servers that are asked for all other names, from the host where the machine is.
     public var resolvers: [IPAddress] = []
+    /// Addresses to answer at, one in a network; where none is said, its router's.
+    public var servers: [IPAddress] = []
     /// How long answers may be kept, seconds.
     public var lifetime: UInt32 = 30
 
-    /// ``resolvers``, at most.
+    /// ``resolvers`` and ``servers``, at most.
     public static let entries = 4
     /// Bounds of ``lifetime``.
     public static let lifetimes: ClosedRange<UInt32> = 0...86_400
@@ -26,12 +28,13 @@ public struct NameService: Sendable, Hashable {
 /// As people write and read it, the same in manifests, JSON and tables.
 extension NameService {
     /// What may be said of it.
-    public static let fieldNames = ["domain", "forward", "ttl"]
+    public static let fieldNames = ["domain", "forward", "server", "ttl"]
 
     /// What is said, field by field.
     public var fields: [(name: String, values: [String])] {
         var list: [(name: String, values: [String])] = [("domain", [domain])]
         if !resolvers.isEmpty { list.append(("forward", resolvers.map(\.description))) }
+        if !servers.isEmpty { list.append(("server", servers.map(\.description))) }
         if lifetime != 30 { list.append(("ttl", ["\(lifetime)"])) }
         return list
     }
@@ -44,6 +47,7 @@ extension NameService {
             switch name {
             case "domain": domain = try field.one("acme.internal", DHCPSubnet.domain).lowercased()
             case "forward": resolvers = try field.all("9.9.9.9", { IPAddress($0) })
+            case "server": servers = try field.all("10.0.1.2", { IPAddress($0) })
             case "ttl": lifetime = try field.one("seconds, up to a day") { UInt32($0) }
             default:
                 throw RuleMistake(
@@ -56,18 +60,23 @@ extension NameService {
 
 /// As bytes; see `ObjectCodec.swift` for what holds for all objects.
 extension ByteWriter {
-    mutating func names(_ service: NameService) {
+    /// - Parameter format: that of the bridge.
+    mutating func names(_ service: NameService, format: UInt8) {
         text(service.domain)
         list(service.resolvers) { $0.address($1) }
         number(service.lifetime)
+        if format > 5 { list(service.servers) { $0.address($1) } }
     }
 }
 
 extension ByteReader {
-    mutating func names() throws(MalformedBytes) -> NameService {
+    mutating func names(format: UInt8) throws(MalformedBytes) -> NameService {
         var service = NameService(domain: try text())
         service.resolvers = try list { reader throws(MalformedBytes) in try reader.address() }
         service.lifetime = try number()
+        if format > 5 {
+            service.servers = try list { reader throws(MalformedBytes) in try reader.address() }
+        }
         return service
     }
 }
@@ -89,6 +98,23 @@ extension Topology {
         }
         if !NameService.lifetimes.contains(service.lifetime) {
             problem("ttl is \(service.lifetime) s", "use up to \(NameService.lifetimes.upperBound)")
+        }
+        let networks = bridge.subnets + bridge.dhcp.map(\.subnet)
+        if service.servers.count > NameService.entries {
+            problem(
+                "answers at \(service.servers.count) addresses, \(NameService.entries) at most", "name one in a network"
+            )
+        }
+        for (place, server) in service.servers.enumerated() {
+            guard isHost(server), let network = networks.first(where: { $0.contains(server) }),
+                server != network.address
+            else {
+                problem("server \(server) is no address of the bridge's networks", "use one in them that nobody has")
+                continue
+            }
+            if let other = service.servers[..<place].first(where: { network.contains($0) }) {
+                problem("servers \(other) and \(server) are both in \(network)", "name one in a network")
+            }
         }
         if bridge.subnets.isEmpty, bridge.dhcp.isEmpty {
             problem("has no network to answer in", "give the bridge a subnet")
