@@ -86,6 +86,15 @@ struct Call: Sendable {
             if case .exterior = port.attachment, known?.attachment != port.attachment {
                 throw refusal("bind \(port.path) to an interface: that is the operator's")
             }
+        case .mirror(let mirror):
+            switch mirror.target {
+            case .port(let port) where port.device.tenant == mirror.path.tenant: break
+            case .port(let port): try mayWrite(port.device.tenant)
+            case .gre, .erspan:
+                if topology.mirrors[mirror.path]?.target != mirror.target {
+                    throw refusal("have hosts send copies to \(mirror.target): that is the operator's")
+                }
+            }
         default: break
         }
     }
@@ -97,7 +106,7 @@ struct Call: Sendable {
             switch key {
             case .port(let path): topology.ports[path].map { [$0] } ?? []
             case .bridge(let path), .router(let path): Array(topology.ports.linked(of: path))
-            case .host, .zone, .chain, .portGroup, .addressGroup, .securityGroup, .pool, .tenant: []
+            case .host, .zone, .chain, .portGroup, .addressGroup, .securityGroup, .pool, .mirror, .tenant: []
             }
         for port in ports {
             if case .peer(let other) = port.attachment { try mayWrite(other.device.tenant) }

@@ -58,6 +58,7 @@ struct ChangeEndpoints {
             var addressGroup: AddressGroupResource?
             var securityGroup: SecurityGroupResource?
             var pool: PoolResource?
+            var mirror: MirrorResource?
             var tenant: TenantResource?
         }
         var preconditions: [Condition]?
@@ -122,6 +123,7 @@ struct ChangeEndpoints {
         case .addressGroup(let path): if let group = operation.addressGroup { return .put(try group.object(path)) }
         case .securityGroup(let path): if let group = operation.securityGroup { return .put(try group.object(path)) }
         case .pool(let path): if let pool = operation.pool { return .put(try pool.object(path)) }
+        case .mirror(let path): if let mirror = operation.mirror { return .put(try mirror.object(path)) }
         case .tenant(let name): if let tenant = operation.tenant { return .put(try tenant.object(name)) }
         }
         throw .invalid(

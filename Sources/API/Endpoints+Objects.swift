@@ -156,6 +156,7 @@ struct ObjectEndpoints {
         case .addressGroup: keys = topology.addressGroups.keys.filter(isWanted).map(ObjectKey.addressGroup)
         case .securityGroup: keys = topology.securityGroups.keys.filter(isWanted).map(ObjectKey.securityGroup)
         case .pool: keys = topology.pools.keys.filter(isWanted).map(ObjectKey.pool)
+        case .mirror: keys = topology.mirrors.keys.filter(isWanted).map(ObjectKey.mirror)
         case .tenant: keys = topology.settings.keys.map(ObjectKey.tenant)
         case .port:
             let paths: [PortPath]
@@ -272,6 +273,7 @@ struct ObjectEndpoints {
         case .addressGroup(let path): try call.decode(AddressGroupResource.self).object(path)
         case .securityGroup(let path): try call.decode(SecurityGroupResource.self).object(path)
         case .pool(let path): try call.decode(PoolResource.self).object(path)
+        case .mirror(let path): try call.decode(MirrorResource.self).object(path)
         case .tenant(let name): try call.decode(TenantResource.self).object(name)
         }
     }

@@ -243,7 +243,7 @@ extension ZoneResource {
 }
 
 /// Reads what is said field by field, in order of name.
-private func readFields<Value>(
+func readFields<Value>(
     _ said: [String: [String]], of object: String,
     _ read: ([(name: String, values: [String])]) throws(RuleMistake) -> Value
 ) throws(APIError) -> Value {

@@ -170,6 +170,8 @@ public enum Resource: Sendable, Equatable, Encodable {
     case securityGroup(SecurityGroupResource)
     /// A pool of servers.
     case pool(PoolResource)
+    /// A mirror.
+    case mirror(MirrorResource)
     /// Settings of a tenant.
     case tenant(TenantResource)
 
@@ -186,6 +188,7 @@ public enum Resource: Sendable, Equatable, Encodable {
         case .addressGroup(let resource): try resource.encode(to: encoder)
         case .securityGroup(let resource): try resource.encode(to: encoder)
         case .pool(let resource): try resource.encode(to: encoder)
+        case .mirror(let resource): try resource.encode(to: encoder)
         case .tenant(let resource): try resource.encode(to: encoder)
         }
     }
@@ -233,6 +236,7 @@ public enum Resource: Sendable, Equatable, Encodable {
         case .addressGroup(let group): self = .addressGroup(AddressGroupResource(group, version))
         case .securityGroup(let group): self = .securityGroup(SecurityGroupResource(group, version))
         case .pool(let pool): self = .pool(PoolResource(pool, version))
+        case .mirror(let mirror): self = .mirror(MirrorResource(mirror, version))
         case .tenant(let settings): self = .tenant(TenantResource(settings, version))
         }
     }
@@ -280,6 +284,6 @@ extension PortResource {
 }
 
 /// What is said field by field, as JSON has it.
-private func byName(_ fields: [(name: String, values: [String])]) -> [String: [String]] {
+func byName(_ fields: [(name: String, values: [String])]) -> [String: [String]] {
     Dictionary(uniqueKeysWithValues: fields.map { ($0.name, $0.values) })
 }

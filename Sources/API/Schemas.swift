@@ -117,6 +117,7 @@ enum Schemas {
                     Property("out", .array(securityRule), "What its machines may send; anything unless said."),
                 ] + versions())
         case .pool: pool
+        case .mirror: mirror
         case .tenant:
             .named(
                 "Tenant",
@@ -273,6 +274,7 @@ enum Schemas {
                             Property("addressGroup", object(.addressGroup), "The address group to put."),
                             Property("securityGroup", object(.securityGroup), "The security group to put."),
                             Property("pool", object(.pool), "The pool to put."),
+                            Property("mirror", object(.mirror), "The mirror to put."),
                             Property("tenant", object(.tenant), "The settings of a tenant to put."),
                         ]))), required: true, "What to do, in order: all of it, or nothing."),
         ])

@@ -19,8 +19,11 @@ struct ActionBuilder {
 
     /// The actions and the final mask of a verdict. Ports that are not present yield nothing.
     static func actions(of verdict: borrowing Verdict, _ epoch: Epoch) -> (actions: [Action], mask: FlowMask) {
-        guard let first = verdict.headers.first, !verdict.outputs.isEmpty else { return ([], verdict.mask) }
+        guard let first = verdict.headers.first, !verdict.outputs.isEmpty || !verdict.copies.isEmpty else {
+            return ([], verdict.mask)
+        }
         var builder = ActionBuilder(first, mask: verdict.mask)
+        for copy in verdict.copies { builder.add(copy, verdict, epoch) }
         for output in verdict.outputs {
             switch output.destination {
             case .local(let port):
@@ -55,6 +58,35 @@ struct ActionBuilder {
             return ([check], builder.mask)
         }
         return (builder.actions, builder.mask)
+    }
+
+    /// A copy for a mirror. Where it has no way nothing is done.
+    private mutating func add(_ copy: MirrorCopy, _ verdict: borrowing Verdict, _ epoch: Epoch) {
+        let header = verdict.headers[Int(copy.header)]
+        var steps: [Action] = []
+        switch copy.destination {
+        case .port(.local(let port)):
+            guard let number = epoch.number(of: port) else { return }
+            steps.append(.output(number))
+        case .port(.remote(let host, let key)):
+            guard let tunnel = epoch.tunnel(to: host) else { return }
+            steps.append(
+                .setTunnel(
+                    TunnelHeader(id: key, source: tunnel.local, destination: tunnel.remote, tos: header.tunnelTOS)))
+            steps.append(.output(tunnel.port))
+        case .outside(let target):
+            guard let number = epoch.collector(target) else { return }
+            steps.append(.output(number))
+        }
+        if copy.length > 0 { steps.insert(.truncate(Int(copy.length)), at: steps.count - 1) }
+        rewrite(to: header)
+        if copy.isLimited {
+            // Without its meter it would have no limit.
+            guard let meter = epoch.meter(of: copy.mirror) else { return }
+            actions.append(.metered(meter, steps))
+        } else {
+            actions += steps
+        }
     }
 
     private mutating func rewrite(to target: Verdict.Header) {

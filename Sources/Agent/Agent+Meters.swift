@@ -25,7 +25,13 @@ extension Agent {
             guard let quality = control.topology.ports[path]?.quality, !quality.isEmpty else { continue }
             for (way, limit) in [(Epoch.Way.egress, quality.egress), (.ingress, quality.ingress)] {
                 guard let limit else { continue }
-                wanted[MeterUse(port: path, way: way)] = MeterSpecification(
+                wanted[.port(path, way)] = MeterSpecification(
+                    kilobits: limit.kilobits, burst: limit.effectiveBurst)
+            }
+        }
+        for mirror in control.topology.mirrors.values where mirror.isEnabled {
+            if let limit = mirror.limit {
+                wanted[.mirror(mirror.path)] = MeterSpecification(
                     kilobits: limit.kilobits, burst: limit.effectiveBurst)
             }
         }
@@ -33,7 +39,7 @@ extension Agent {
         for (use, meter) in control.meters where wanted[use] == nil {
             control.staleMeters.append(meter.number)
             control.meters[use] = nil
-            changed.insert(.port(use.port))
+            changed.formUnion(use.tags)
         }
         // The kernel keeps meters by their number's place in a small table: numbers must lie close together. What an earlier run
         // left is overwritten as they are used.
@@ -44,11 +50,34 @@ extension Agent {
             let number = control.meters[use]?.number ?? MeterNumber(next)
             do {
                 try datapath.setMeter(number, specification)
-                if control.meters[use] == nil { changed.insert(.port(use.port)) }
+                if control.meters[use] == nil { changed.formUnion(use.tags) }
                 control.meters[use] = Meter(number: number, specification: specification)
                 taken.insert(number)
-            } catch { control.meterProblem = "\(use.port): its limits are not kept: \(error)" }
+            } catch { control.meterProblem = "\(use): its limits are not kept: \(error)" }
         }
         return changed
+    }
+}
+
+/// What a meter of the datapath is for.
+package enum MeterUse: Hashable, Sendable, CustomStringConvertible {
+    /// What a port's machine sends, or gets.
+    case port(PortPath, Epoch.Way)
+    /// Copies of a mirror.
+    case mirror(DevicePath)
+
+    package var description: String {
+        switch self {
+        case .port(let path, _): path.description
+        case .mirror(let path): "mirror \(path)"
+        }
+    }
+
+    /// Tags of the flows that use it.
+    fileprivate var tags: Set<Tag> {
+        switch self {
+        case .port(let path, _): [.port(path)]
+        case .mirror(let path): [.mirror(path)]
+        }
     }
 }

@@ -36,6 +36,8 @@ public final class Agent: Sendable {
         var meters: [MeterUse: Meter] = [:]
         var staleMeters: [MeterNumber] = []
         var meterProblem: String?
+        var collectors: [Mirror.Target: (specification: PortSpecification, number: PortNumber)] = [:]
+        var collectorProblem: String?
         var hasInherited = false
         /// Routers that translate, and their addresses that sources are likely to become.
         var translators: [DevicePath: Set<TranslationPorts.Key>] = [:]
@@ -302,10 +304,11 @@ public final class Agent: Sendable {
 
     /// Gives the packet threads what is in force; each answers when it forwards by it.
     func publish(_ control: inout Control, changed: Set<Tag>) -> [Reply<Bool>] {
-        let changed = changed.union(reconcileMeters(&control))
+        let changed = changed.union(reconcileMeters(&control)).union(reconcileCollectors(&control))
         let epoch = Epoch(
             fabric: control.fabric, bound: control.numbers, tunnelPorts: control.tunnels.mapValues(\.number),
-            meters: control.meters.mapValues(\.number), replication: control.replication, peers: control.peers,
+            meters: control.meters.mapValues(\.number), collectors: control.collectors.mapValues(\.number),
+            replication: control.replication, peers: control.peers,
             after: control.epoch)
         control.epoch = epoch
         prober.setPaths(control.topology, host: host, ports: control.tunnels.mapValues(\.number))
@@ -373,6 +376,9 @@ public final class Agent: Sendable {
 
     /// Why limits of a port are not kept; `nil` when all are.
     public var meterProblem: String? { control.withLock { $0.meterProblem } }
+
+    /// Why copies of a mirror do not leave; `nil` when all do.
+    public var collectorProblem: String? { control.withLock { $0.collectorProblem } }
 
     /// Simulates a packet as if it had come in at a port of this host, and tells each step. Nothing is sent.
     ///

@@ -27,6 +27,9 @@ package final class Epoch: Sendable {
     let fabric: Fabric
     /// Meters of ports that are bound here, by way.
     private let meters: [[PortIndex: MeterNumber]]
+    private let mirrorMeters: [DevicePath: MeterNumber]
+    /// Datapath ports by which copies go to hosts outside.
+    private let collectors: [Mirror.Target: PortNumber]
     /// Datapath port of each exterior port that is bound and present here.
     private let portNumbers: [PortIndex: PortNumber]
     private let ingresses: [UInt32: Ingress]
@@ -42,7 +45,8 @@ package final class Epoch: Sendable {
     /// - Parameter previous: what was in force before; where ports lie as they did, its tables are taken over.
     package init(
         fabric: Fabric, bound: [PortPath: PortNumber], tunnelPorts: [TunnelZone.Encapsulation: PortNumber],
-        meters: [MeterUse: MeterNumber] = [:], replication: FlowReplication? = nil,
+        meters: [MeterUse: MeterNumber] = [:], collectors: [Mirror.Target: PortNumber] = [:],
+        replication: FlowReplication? = nil,
         peers peersByName: [String: PeerID] = [:], after previous: Epoch? = nil
     ) {
         self.fabric = fabric
@@ -52,9 +56,15 @@ package final class Epoch: Sendable {
         tunnelPortsByKind = tunnelPorts
         self.tunnelPorts = tunnelPorts.values.sorted()
         var byWay = [[PortIndex: MeterNumber]](repeating: [:], count: Way.allCases.count)
+        var byMirror: [DevicePath: MeterNumber] = [:]
         for (use, number) in meters {
-            if let index = fabric.port(use.port) { byWay[use.way.rawValue][index] = number }
+            switch use {
+            case .port(let path, let way): if let index = fabric.port(path) { byWay[way.rawValue][index] = number }
+            case .mirror(let path): byMirror[path] = number
+            }
         }
+        mirrorMeters = byMirror
+        self.collectors = collectors
         self.meters = byWay
         // Hosts and zones are the same within a lineage.
         if let previous, previous.fabric.lineage == fabric.lineage, previous.bound == bound,
@@ -104,6 +114,8 @@ package final class Epoch: Sendable {
         let list = meters[way.rawValue]
         return list.isEmpty ? nil : list[port]
     }
+    func meter(of mirror: DevicePath) -> MeterNumber? { mirrorMeters[mirror] }
+    func collector(_ target: Mirror.Target) -> PortNumber? { collectors[target] }
     func number(of port: PortIndex) -> PortNumber? { portNumbers[port] }
     func ingress(_ number: UInt32) -> Ingress? { ingresses[number] }
     func tunnel(to host: HostIndex) -> Tunnel? { tunnels[host] }
@@ -112,12 +124,4 @@ package final class Epoch: Sendable {
     var allPeers: [PeerID] { Array(peersByName.values) }
     /// The node of a host.
     func peer(of host: HostIndex) -> PeerID? { peers[host] }
-}
-
-/// What a meter of the datapath is for.
-package struct MeterUse: Hashable, Sendable {
-    /// The port.
-    var port: PortPath
-    /// What is measured.
-    var way: Epoch.Way
 }

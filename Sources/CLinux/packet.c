@@ -158,6 +158,12 @@ int cl_raw_socket(int ip_protocol, uint32_t local_ipv4, int buffer_size)
     return fd;
 }
 
+int cl_connect_ipv4(int fd, uint32_t remote_ipv4)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(remote_ipv4)};
+    return connect(fd, (struct sockaddr *)&address, sizeof address) < 0 ? -errno : 0;
+}
+
 int cl_udp_socket(uint32_t local_ipv4, uint16_t port, int buffer_size)
 {
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

@@ -21,8 +21,10 @@ public enum Action: Sendable, Equatable {
     case pushVLAN(tpid: UInt16, tci: UInt16)
     /// Takes the outer VLAN tag off.
     case popVLAN
+    /// The next output sends so many bytes of the frame at most.
+    case truncate(Int)
     /// Does these where a meter lets the packet through, and then goes on; a meter that there is not lets all through. Only
-    /// tunnel headers and outputs, unless it is the last action.
+    /// tunnel headers, lengths and outputs, unless it is the last action.
     case metered(MeterNumber, [Action])
     /// Goes on with one list or the other by the packet's layer 3 length, for a packet that is still to be segmented that
     /// of its segments. Only as the last action.

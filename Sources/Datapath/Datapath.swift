@@ -197,6 +197,32 @@ public enum PortSpecification: Sendable, Hashable {
     case gre(local: IPv4Address)
     /// VXLAN on a UDP port, from and to `local`.
     case vxlan(local: IPv4Address, port: UInt16)
+    /// A host outside that looks at copies of frames; nothing comes from there.
+    case collector(Collector)
+}
+
+/// Where copies of frames go outside, and how.
+public struct Collector: Sendable, Hashable {
+    /// Around the frame.
+    public enum Encapsulation: Sendable, Hashable {
+        /// GRE with a key.
+        case gre(key: UInt32)
+        /// ERSPAN type II with a session of 10 bits.
+        case erspan(session: UInt16)
+    }
+    /// Around the frame.
+    public var encapsulation: Encapsulation
+    /// This host's address.
+    public var local: IPv4Address
+    /// The host that looks at them.
+    public var remote: IPv4Address
+
+    /// A collector.
+    public init(_ encapsulation: Encapsulation, local: IPv4Address, remote: IPv4Address) {
+        self.encapsulation = encapsulation
+        self.local = local
+        self.remote = remote
+    }
 }
 
 /// A port as it is.

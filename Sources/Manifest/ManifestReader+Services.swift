@@ -89,6 +89,42 @@ extension ManifestReader {
         }
     }
 
+    /// `mirrors` of a tenant.
+    mutating func readMirrors(_ tenant: String, _ node: Node) {
+        for entry in yaml.entries(node, tenant) where yaml.name(entry.key, entry.node, "mirror") {
+            let path = DevicePath(tenant: tenant, name: entry.key)
+            let object = "mirror \(path)"
+            yaml.note(object, at: entry.node)
+            var conditions: [Condition] = []
+            var said: [(name: String, values: [String])] = []
+            var nodes: [String: Node] = [:]
+            for field in yaml.entries(entry.value, object, known: Mirror.fieldNames + ["match"]) {
+                if field.key != "match" {
+                    nodes[field.key] = field.value
+                    let values = yaml.items(field.value).compactMap { yaml.text($0, object, field.key) }
+                    said.append((field.key, values))
+                    continue
+                }
+                for (place, item) in yaml.items(field.value).enumerated() {
+                    let name = "\(object) match \(place + 1)"
+                    yaml.note(name, at: item)
+                    let (fields, nodes) = readFields(item, name, ["inverted"] + ConditionField.names)
+                    do throws(RuleMistake) { conditions.append(try Condition(reading: fields)) } catch {
+                        yaml.mistake(nodes[error.field] ?? item, name, "\(error.field) \(error.reason)", error.remedy)
+                    }
+                }
+            }
+            do throws(RuleMistake) {
+                var mirror = try Mirror(reading: said, path: path)
+                mirror.conditions = conditions
+                topology.mirrors[path] = mirror
+            } catch {
+                yaml.mistake(
+                    nodes[error.field] ?? entry.value, object, "\(error.field) \(error.reason)", error.remedy)
+            }
+        }
+    }
+
     /// `qos` of a port.
     mutating func readQuality(_ node: Node, _ port: String) -> PortQuality {
         let object = "\(port) qos"

@@ -125,7 +125,8 @@ public struct ManifestReader {
 
     private mutating func readTenant(_ tenant: String, _ node: Node) {
         let known = [
-            "bridges", "routers", "chains", "portGroups", "addressGroups", "securityGroups", "pools", "limits",
+            "bridges", "routers", "chains", "portGroups", "addressGroups", "securityGroups", "pools", "mirrors",
+            "limits",
             "lifetimes",
         ]
         for kind in yaml.entries(node, tenant, known: known) {
@@ -141,6 +142,9 @@ public struct ManifestReader {
                 continue
             case "securityGroups":
                 readSecurityGroups(tenant, kind.value)
+                continue
+            case "mirrors":
+                readMirrors(tenant, kind.value)
                 continue
             case "pools":
                 readPools(tenant, kind.value)

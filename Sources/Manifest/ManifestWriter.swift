@@ -202,6 +202,7 @@ public enum ManifestWriter {
                 }
             }
             writePools(tenant)
+            writeMirrors(tenant)
             let chains = topology.chains.values(of: tenant).sorted { $0.path < $1.path }
             if !chains.isEmpty { line(2, "chains:") }
             for chain in chains {
@@ -222,6 +223,21 @@ public enum ManifestWriter {
             // What has a colon, as IPv6 addresses do, stands in quotes.
             parts.append("action: " + (action.contains(":") ? "\"\(action)\"" : action))
             return "- { \(parts.joined(separator: ", ")) }"
+        }
+
+        private mutating func writeMirrors(_ tenant: String) {
+            let mirrors = topology.mirrors.values(of: tenant).sorted { $0.path < $1.path }
+            if !mirrors.isEmpty { line(2, "mirrors:") }
+            for var mirror in mirrors {
+                // Names that stand for nothing any more would be mistakes in a manifest.
+                mirror.sources.subtract(topology.missingSources(of: mirror))
+                line(3, "\(quoted(mirror.path.name)):")
+                for field in mirror.fields {
+                    line(4, "\(field.name): [\(field.values.map(Writer.inQuotes).joined(separator: ", "))]")
+                }
+                if !mirror.conditions.isEmpty { line(4, "match:") }
+                for condition in mirror.conditions { line(5, "- \(inBraces(condition.fields))") }
+            }
         }
 
         private mutating func writePools(_ tenant: String) {

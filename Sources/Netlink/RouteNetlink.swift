@@ -99,6 +99,36 @@ public struct RouteNetlink {
         try socket.request(&message, "make the GRE interface \(name)")
     }
 
+    /// Makes a GRE interface from one address to another, by which frames are only sent.
+    ///
+    /// - Parameters:
+    ///   - key: the key; with `isERSPAN`, the session of ERSPAN type II.
+    public func addGRE(
+        _ name: String, from local: IPv4Address, to remote: IPv4Address, key: UInt32, isERSPAN: Bool
+    ) throws {
+        var message = linkMessage(16, RouteNetlink.create | RouteNetlink.exclusive)
+        message.attribute(3, name)
+        message.nest(18) { info in
+            info.attribute(1, isERSPAN ? "erspan" : "gretap")
+            info.nest(2) { data in
+                // GRE_KEY, and GRE_SEQ, which ERSPAN has to have.
+                let flags: UInt16 = isERSPAN ? 0x3000 : 0x2000
+                data.attribute(2, flags.bigEndian)  // IFLA_GRE_IFLAGS
+                data.attribute(3, flags.bigEndian)  // IFLA_GRE_OFLAGS
+                data.attribute(4, key.bigEndian)  // IFLA_GRE_IKEY
+                data.attribute(5, key.bigEndian)  // IFLA_GRE_OKEY
+                data.attribute(6, local.bits.bigEndian)  // IFLA_GRE_LOCAL
+                data.attribute(7, remote.bits.bigEndian)  // IFLA_GRE_REMOTE
+                data.attribute(8, UInt8(64))  // IFLA_GRE_TTL
+                // What is larger than the way there is fragmented, whatever the frame says.
+                data.attribute(10, UInt8(0))  // IFLA_GRE_PMTUDISC
+                data.attribute(19, UInt8(1))  // IFLA_GRE_IGNORE_DF
+                if isERSPAN { data.attribute(22, UInt8(1)) }  // IFLA_GRE_ERSPAN_VER
+            }
+        }
+        try socket.request(&message, "make the \(isERSPAN ? "ERSPAN" : "GRE") interface \(name) to \(remote)")
+    }
+
     /// Makes a VXLAN interface whose header is said with each packet.
     public func addVXLAN(_ name: String, port: UInt16) throws {
         var message = linkMessage(16, RouteNetlink.create | RouteNetlink.exclusive)

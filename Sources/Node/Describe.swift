@@ -29,6 +29,7 @@ public func describe(_ actions: [Action], port: (PortNumber) -> String) -> Strin
                 .compactMap(\.self).joined(separator: ", ") + ")"
         case .pushVLAN(_, let tci): "push vlan \(tci & 0x0fff)"
         case .popVLAN: "pop vlan"
+        case .truncate(let length): "cut to \(length)"
         case .metered(let meter, let nested): "meter \(meter.value): (" + describe(nested, port: port) + ")"
         case .checkLength(let limit, _, let fits): "if length <= \(limit): " + describe(fits, port: port)
         }
@@ -49,6 +50,11 @@ public func describe(_ specification: PortSpecification) -> String {
     case .interface(let name): name
     case .gre(let local): "gre on \(local)"
     case .vxlan(let local, let port): "vxlan on \(local):\(port)"
+    case .collector(let collector):
+        switch collector.encapsulation {
+        case .gre(let key): "copies by gre to \(collector.remote), key \(key)"
+        case .erspan(let session): "copies by erspan to \(collector.remote), session \(session)"
+        }
     }
 }
 

@@ -28,6 +28,8 @@ struct PortRecord {
     /// Whether members of pools are checked from behind it.
     var isMonitor = false
     var isEnabled: Bool
+    /// Whether mirrors copy what leaves by it.
+    var isMirroredOut = false
     var attachment: Attachment
     var vlanKind: VLAN
     /// The VLAN of an access port, the native one of a trunk.
@@ -59,8 +61,8 @@ struct PortRecord {
     /// The tenant's tag.
     var tenant: Tag
 
-    /// Whether what leaves by it is filtered for it alone: then it takes no part in floods.
-    var isFilteredOut: Bool { outbound >= 0 || gets >= 0 }
+    /// Whether what leaves by it is filtered, or copied, for it alone: then it takes no part in floods.
+    var isFilteredOut: Bool { outbound >= 0 || gets >= 0 || isMirroredOut }
 
     /// A place where no port is.
     static let none = PortRecord(

@@ -8,7 +8,8 @@ extension FabricTables {
     /// The tables of a topology, made of those of one before; `nil` when they are better made anew.
     init?(patching previous: Fabric, to topology: Topology, _ difference: TopologyDifference) {
         let old = previous.tables
-        let touched = difference.ports.union(difference.neighbors)
+        let mirrored = difference.mirroredPorts(previous.topology, topology)
+        let touched = difference.ports.union(difference.neighbors).union(mirrored)
         guard difference.hosts.isEmpty, difference.zones.isEmpty, touched.count * 4 <= max(64, old.ports.count),
             old.waste <= max(4096, old.sizeOfRuns / 2),
             old.policy.waste <= 1024
@@ -69,6 +70,10 @@ extension FabricTables {
             if let port, was?.kind != port.kind { enlist(placePort(path), port) }
         }
         for path in difference.portGroups { updateStandIns(path, topology) }
+        if !topology.mirrors.isEmpty || !mirrors.isEmpty {
+            // What conditions name by groups lies elsewhere when those come and go.
+            mirrors = MirrorTable(topology, self, after: difference.addressGroups.isEmpty ? mirrors : nil)
+        }
         for path in touched {
             if let port = topology.ports[path], let index = index(of: path) { fillPort(index, port) }
         }

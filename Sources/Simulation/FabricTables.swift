@@ -50,6 +50,8 @@ struct FabricTables: Sendable {
     var linksOfBridge: [Int32: [Int32]] = [:]
     /// What bridges tell machines of addresses and routers, by index.
     var services: [Int32: BridgeServices] = [:]
+    /// What mirrors copy.
+    var mirrors = MirrorTable()
     /// What names are looked up by.
     var names = NameTable()
     var freePorts: [Int32] = []
@@ -84,6 +86,7 @@ struct FabricTables: Sendable {
         for group in topology.portGroups.values where group.isStateful {
             standIns[Tag.portGroup(group.path).bits] = [:]
         }
+        if !topology.mirrors.isEmpty { mirrors = MirrorTable(topology, self, after: nil) }
         for index in ports.indices {
             if let port = topology.ports[portPaths[index]] { fillPort(Int32(index), port) }
         }
@@ -183,6 +186,7 @@ struct FabricTables: Sendable {
         record.isRouter = port.kind == .router
         record.isMonitor = port.isMonitor
         record.isEnabled = port.isEnabled
+        record.isMirroredOut = mirrors.outward[index] != nil
         record.mac = port.mac
         record.dscp = port.quality.dscp ?? 0xff
         record.tunnelKey = port.tunnelKey

@@ -96,7 +96,8 @@ public struct Simulator: ~Copyable {
         self.fabric = fabric
         self.state = state
         traversed = .allocate(capacity: SimulationLimits.portsEntered + 1)
-        scratch = .allocate(capacity: max(1, fabric.tables.policy.words) * (Chain.depth + 1))
+        scratch = .allocate(
+            capacity: max(1, fabric.tables.policy.words, fabric.tables.mirrors.words) * (Chain.depth + 1))
         verdict.outputs.reserveCapacity(64)
         verdict.headers.reserveCapacity(8)
         verdict.tags.reserveCapacity(64)
@@ -227,6 +228,7 @@ public struct Simulator: ~Copyable {
             noteGroups(port)
             guard passesGuard(port, at: index, packet) else { return }
         }
+        if !fabric.tables.mirrors.isEmpty { mirrorArrival(index, port) }
         if !fabric.tables.services.isEmpty, !port.isRouter, index == ingressPort, answerService(index, port, packet) {
             return
         }
@@ -262,6 +264,7 @@ public struct Simulator: ~Copyable {
             noteGroups(port)
             guard passes(port.gets, place, at: index, packet) else { return }
         }
+        if !fabric.tables.mirrors.isEmpty, port.attachment != .none { mirrorDeparture(index, from: from, port) }
         switch port.attachment {
         case .none: drop(.unplugged, at: index)
         case .peer: enter(port.peer, packet)
@@ -309,11 +312,16 @@ public struct Simulator: ~Copyable {
 
     /// Adds an output with the header as it is now.
     mutating func emit(_ destination: Verdict.Destination) {
+        verdict.outputs.append(Verdict.Output(destination: destination, header: headerNow()))
+    }
+
+    /// The header as it is now, among those of the verdict.
+    mutating func headerNow() -> Int32 {
         if headerIndex < 0 {
             headerIndex = Int32(verdict.headers.count)
             verdict.headers.append(Verdict.Header(key: key, written: written))
         }
-        verdict.outputs.append(Verdict.Output(destination: destination, header: headerIndex))
+        return headerIndex
     }
 
     /// To be called after each change of `key`: the next output needs a header of its own.

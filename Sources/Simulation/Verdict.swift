@@ -8,6 +8,8 @@ public struct Verdict: Sendable {
     public internal(set) var mask = FlowMask()
     /// Copies of the packet to send, in order.
     public internal(set) var outputs: [Output] = []
+    /// Copies of the packet that mirrors take on its way, whatever becomes of it.
+    public internal(set) var copies: [MirrorCopy] = []
     /// Headers that outputs leave with; the first is always the packet's own, unchanged.
     public internal(set) var headers: [Header] = []
     /// Everything whose change would change the verdict.
@@ -80,6 +82,7 @@ public struct Verdict: Sendable {
     mutating func reset() {
         mask = FlowMask()
         outputs.removeAll(keepingCapacity: true)
+        if !copies.isEmpty { copies.removeAll(keepingCapacity: true) }
         headers.removeAll(keepingCapacity: true)
         tags.removeAll(keepingCapacity: true)
         if !ownTags.isEmpty { ownTags.removeAll(keepingCapacity: true) }

@@ -25,6 +25,8 @@ public struct TopologyDifference: Sendable, Equatable {
     public var securityGroups: Set<DevicePath> = []
     /// Pools of servers.
     public var pools: Set<DevicePath> = []
+    /// Mirrors.
+    public var mirrors: Set<DevicePath> = []
     /// Tenants whose settings changed.
     public var settings: Set<String> = []
 
@@ -38,7 +40,7 @@ public struct TopologyDifference: Sendable, Equatable {
     public var isEmpty: Bool {
         bridges.isEmpty && routers.isEmpty && routes.isEmpty && ports.isEmpty && hosts.isEmpty && zones.isEmpty
             && chains.isEmpty && portGroups.isEmpty && addressGroups.isEmpty
-            && securityGroups.isEmpty && pools.isEmpty && settings.isEmpty
+            && securityGroups.isEmpty && pools.isEmpty && mirrors.isEmpty && settings.isEmpty
     }
 
     /// Compares two snapshots.
@@ -52,6 +54,7 @@ public struct TopologyDifference: Sendable, Equatable {
         addressGroups = old.addressGroups.changes(to: new.addressGroups)
         securityGroups = old.securityGroups.changes(to: new.securityGroups)
         pools = old.pools.changes(to: new.pools)
+        mirrors = old.mirrors.changes(to: new.mirrors)
         settings = changed(old.settings, new.settings)
         for path in changed(old.routers, new.routers) { compareRouter(path, old.routers[path], new.routers[path]) }
         findNeighbors(old, new)
@@ -76,6 +79,7 @@ public struct TopologyDifference: Sendable, Equatable {
             case .addressGroup(let path): addressGroups.insert(path)
             case .securityGroup(let path): securityGroups.insert(path)
             case .pool(let path): pools.insert(path)
+            case .mirror(let path): mirrors.insert(path)
             case .tenant(let name): settings.insert(name)
             case .router(let path): compareRouter(path, change.before?.router, change.after?.router)
             }

@@ -81,6 +81,7 @@ extension TopologyObject {
             out.path(group.path)
             if format > 3 { out.flag(group.isStateful) }
         case .securityGroup(let group): out.securityGroup(group)
+        case .mirror(let mirror): out.mirror(mirror)
         case .pool(let pool):
             out.pool(pool)
             if let monitor = pool.monitor { out.monitor(monitor) }
@@ -153,6 +154,7 @@ extension TopologyObject {
             if format > 3 { group.isStateful = try reader.flag() }
             self = .portGroup(group)
         case .securityGroup: self = .securityGroup(try reader.securityGroup())
+        case .mirror: self = .mirror(try reader.mirror())
         case .pool:
             var pool = try reader.pool()
             if format > 1 { pool.monitor = try reader.monitor() }
@@ -196,6 +198,7 @@ extension ObjectKey.Kind {
         case .securityGroup: 9
         case .tenant: 10
         case .pool: 11
+        case .mirror: 12
         }
     }
 

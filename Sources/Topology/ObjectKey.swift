@@ -22,6 +22,8 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
     case securityGroup(DevicePath)
     /// A pool of servers.
     case pool(DevicePath)
+    /// A mirror.
+    case mirror(DevicePath)
     /// Settings of a tenant.
     case tenant(String)
 
@@ -47,6 +49,8 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         case securityGroup = "security-group"
         /// Pools of servers.
         case pool
+        /// Mirrors.
+        case mirror
         /// Settings of tenants.
         case tenant
 
@@ -64,7 +68,7 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         public var naming: Naming {
             switch self {
             case .host, .zone, .tenant: .plain
-            case .bridge, .router, .chain, .portGroup, .addressGroup, .securityGroup, .pool: .ofTenant
+            case .bridge, .router, .chain, .portGroup, .addressGroup, .securityGroup, .pool, .mirror: .ofTenant
             case .port: .ofDevice
             }
         }
@@ -117,6 +121,9 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         case .pool:
             guard let path = DevicePath(name) else { return nil }
             self = .pool(path)
+        case .mirror:
+            guard let path = DevicePath(name) else { return nil }
+            self = .mirror(path)
         case .tenant:
             guard isValidName(name) else { return nil }
             self = .tenant(name)
@@ -136,6 +143,7 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         case .addressGroup: .addressGroup
         case .securityGroup: .securityGroup
         case .pool: .pool
+        case .mirror: .mirror
         case .tenant: .tenant
         }
     }
@@ -144,7 +152,7 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
     public var name: String {
         switch self {
         case .bridge(let path), .router(let path), .chain(let path), .portGroup(let path), .addressGroup(let path),
-            .securityGroup(let path), .pool(let path):
+            .securityGroup(let path), .pool(let path), .mirror(let path):
             path.description
         case .port(let path): path.description
         case .host(let name), .zone(let name), .tenant(let name): name
@@ -155,7 +163,7 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
     public var tenant: String? {
         switch self {
         case .bridge(let path), .router(let path), .chain(let path), .portGroup(let path), .addressGroup(let path),
-            .securityGroup(let path), .pool(let path):
+            .securityGroup(let path), .pool(let path), .mirror(let path):
             path.tenant
         case .port(let path): path.device.tenant
         case .host, .zone, .tenant: nil
@@ -171,7 +179,8 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         case (.port(let a), .port(let b)): a < b
         case (.bridge(let a), .bridge(let b)), (.router(let a), .router(let b)), (.chain(let a), .chain(let b)),
             (.portGroup(let a), .portGroup(let b)), (.addressGroup(let a), .addressGroup(let b)),
-            (.securityGroup(let a), .securityGroup(let b)), (.pool(let a), .pool(let b)):
+            (.securityGroup(let a), .securityGroup(let b)), (.pool(let a), .pool(let b)),
+            (.mirror(let a), .mirror(let b)):
             a < b
         case (.host(let a), .host(let b)), (.zone(let a), .zone(let b)), (.tenant(let a), .tenant(let b)): a < b
         default: a.order < b.order
@@ -189,6 +198,7 @@ public enum ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible {
         case .securityGroup: 8
         case .tenant: 9
         case .pool: 10
+        case .mirror: 11
         case .portGroup: 6
         case .chain: 7
         }
@@ -217,6 +227,8 @@ public enum TopologyObject: Sendable, Equatable {
     case securityGroup(SecurityGroup)
     /// A pool of servers.
     case pool(Pool)
+    /// A mirror.
+    case mirror(Mirror)
     /// Settings of a tenant.
     case tenant(TenantSettings)
 
@@ -233,6 +245,7 @@ public enum TopologyObject: Sendable, Equatable {
         case .addressGroup(let group): .addressGroup(group.path)
         case .securityGroup(let group): .securityGroup(group.path)
         case .pool(let pool): .pool(pool.path)
+        case .mirror(let mirror): .mirror(mirror.path)
         case .tenant(let settings): .tenant(settings.name)
         }
     }
@@ -253,6 +266,7 @@ extension Topology {
             case .addressGroup(let path): addressGroups[path].map(TopologyObject.addressGroup)
             case .securityGroup(let path): securityGroups[path].map(TopologyObject.securityGroup)
             case .pool(let path): pools[path].map(TopologyObject.pool)
+            case .mirror(let path): mirrors[path].map(TopologyObject.mirror)
             case .tenant(let name): settings[name].map(TopologyObject.tenant)
             }
         }
@@ -268,6 +282,7 @@ extension Topology {
             case (.addressGroup(let path), .addressGroup(let group)?): addressGroups[path] = group
             case (.securityGroup(let path), .securityGroup(let group)?): securityGroups[path] = group
             case (.pool(let path), .pool(let pool)?): pools[path] = pool
+            case (.mirror(let path), .mirror(let mirror)?): mirrors[path] = mirror
             case (.tenant(let name), .tenant(let settings)?): self.settings[name] = settings
             case (.bridge(let path), nil): bridges[path] = nil
             case (.router(let path), nil): routers[path] = nil
@@ -279,6 +294,7 @@ extension Topology {
             case (.addressGroup(let path), nil): addressGroups[path] = nil
             case (.securityGroup(let path), nil): securityGroups[path] = nil
             case (.pool(let path), nil): pools[path] = nil
+            case (.mirror(let path), nil): mirrors[path] = nil
             case (.tenant(let name), nil): settings[name] = nil
             default: preconditionFailure("an object under a key of another kind")
             }
@@ -291,6 +307,7 @@ extension Topology {
             + routers.keys.map(ObjectKey.router) + ports.keys.map(ObjectKey.port) + chains.keys.map(ObjectKey.chain)
             + portGroups.keys.map(ObjectKey.portGroup) + addressGroups.keys.map(ObjectKey.addressGroup)
             + securityGroups.keys.map(ObjectKey.securityGroup) + pools.keys.map(ObjectKey.pool)
+            + mirrors.keys.map(ObjectKey.mirror)
             + settings.keys.map(ObjectKey.tenant)
     }
 }

@@ -74,6 +74,7 @@ public struct Plan: Sendable, Equatable {
                 current.chains.keys.map(ObjectKey.chain) + current.portGroups.keys.map(ObjectKey.portGroup)
                 + current.addressGroups.keys.map(ObjectKey.addressGroup)
                 + current.securityGroups.keys.map(ObjectKey.securityGroup) + current.pools.keys.map(ObjectKey.pool)
+                + current.mirrors.keys.map(ObjectKey.mirror)
             for key in named where key.tenant.map(tenants.contains) == true && wanted[key] == nil {
                 items.append(Item(action: .delete, key: key, object: nil, changes: []))
             }
@@ -164,6 +165,11 @@ extension TopologyObject {
         case .portGroup: return []
         case .securityGroup(let group): return group.fields
         case .pool(let pool): return pool.fields
+        case .mirror(let mirror):
+            return mirror.fields.map { ($0.name, $0.values.joined(separator: ", ")) }
+                + mirror.conditions.enumerated().map {
+                    ("match \($0.offset + 1)", TopologyObject.words($0.element.fields))
+                }
         case .tenant(let settings): return settings.fields
         case .addressGroup(let group):
             return [("addresses", group.members.sorted().map(\.description).joined(separator: ", "))]

@@ -25,6 +25,8 @@ public struct Topology: Sendable, Equatable {
     public var securityGroups = NamedTable<SecurityGroup>()
     /// Pools of servers, by name.
     public var pools = NamedTable<Pool>()
+    /// Mirrors, by name.
+    public var mirrors = NamedTable<Mirror>()
     /// What operators set for tenants, by name.
     public var settings: [String: TenantSettings] = [:]
 
@@ -44,6 +46,7 @@ public struct Topology: Sendable, Equatable {
         names.formUnion(addressGroups.keys.lazy.map(\.tenant))
         names.formUnion(securityGroups.keys.lazy.map(\.tenant))
         names.formUnion(pools.keys.lazy.map(\.tenant))
+        names.formUnion(mirrors.keys.lazy.map(\.tenant))
         names.formUnion(settings.keys)
         return names.sorted()
     }

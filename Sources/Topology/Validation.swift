@@ -24,7 +24,7 @@ extension Topology {
         problems(
             ports: Set(ports.keys), routers: Set(routers.keys), bridges: Set(bridges.keys), chains: Set(chains.keys),
             addressGroups: Set(addressGroups.keys), securityGroups: Set(securityGroups.keys), pools: Set(pools.keys),
-            settings: Set(settings.keys), hosts: true)
+            mirrors: Set(mirrors.keys), newMirrors: Set(mirrors.keys), settings: Set(settings.keys), hosts: true)
     }
 
     /// What a change may have made wrong: the ports and devices that it touched, their neighbors, and hosts. Takes no walk
@@ -60,6 +60,13 @@ extension Topology {
             // Its members may be virtual addresses by now, and who names it when it went says so.
             routers.formUnion(self.routers.values.lazy.filter { $0.balances(path) }.map(\.path))
         }
+        // What mirrors send to, and what their conditions name.
+        var mirrors = change.mirrors
+        for mirror in self.mirrors.values {
+            if let port = mirror.target.port, change.ports.contains(port) { mirrors.insert(mirror.path) }
+            let gone = change.portGroups.union(change.addressGroups).union(change.securityGroups)
+            if gone.contains(where: { $0.tenant == mirror.path.tenant }) { mirrors.insert(mirror.path) }
+        }
         // Both kinds of groups of ports share one set of names.
         securityGroups.formUnion(change.portGroups)
         for path in touched {
@@ -77,7 +84,8 @@ extension Topology {
         }
         return problems(
             ports: touched, routers: routers, bridges: bridges, chains: chains, addressGroups: change.addressGroups,
-            securityGroups: securityGroups, pools: change.pools, settings: change.settings,
+            securityGroups: securityGroups, pools: change.pools, mirrors: mirrors, newMirrors: change.mirrors,
+            settings: change.settings,
             hosts: !change.hosts.isEmpty || !change.zones.isEmpty)
     }
 
@@ -98,6 +106,7 @@ extension Topology {
         ports touched: Set<PortPath>, routers touchedRouters: Set<DevicePath>, bridges touchedBridges: Set<DevicePath>,
         chains touchedChains: Set<DevicePath>, addressGroups touchedGroups: Set<DevicePath>,
         securityGroups touchedSecurity: Set<DevicePath>, pools touchedPools: Set<DevicePath>,
+        mirrors touchedMirrors: Set<DevicePath>, newMirrors: Set<DevicePath>,
         settings touchedSettings: Set<String>, hosts withHosts: Bool
     ) -> [Problem] {
         var found: [Problem] = []
@@ -133,6 +142,8 @@ extension Topology {
         for path in touchedGroups { if let group = addressGroups[path] { check(group, &found) } }
         for name in touchedSettings { if let settings = settings[name] { check(settings, &found) } }
         for path in touchedSecurity { if let group = securityGroups[path] { check(group, &found) } }
+        for path in touchedMirrors { if let mirror = mirrors[path] { check(mirror, &found) } }
+        for path in newMirrors { if let mirror = mirrors[path] { checkSources(of: mirror, &found) } }
         for path in touchedPools { if let pool = pools[path] { check(pool, &found) } }
         for (bridge, names) in shared { checkStations(of: bridge, names, &found) }
         checkBridgeLoops(from: linked.sorted(), &found)

@@ -32,6 +32,36 @@ public enum GRE {
     }
 }
 
+/// ERSPAN type II, a copy of a frame for an analyzer (draft-foschiano-erspan): GRE with a sequence number, and a header.
+public enum ERSPAN {
+    /// Bytes of GRE header and its own.
+    public static let headerLength = 16
+
+    /// Writes both headers.
+    ///
+    /// - Parameters:
+    ///   - session: 10 bits.
+    ///   - sequence: how many went before.
+    ///   - frame: the first 16 bytes of the frame; `nil`: it is shorter.
+    ///   - isCut: whether the end of the frame is missing.
+    public static func write(
+        session: UInt16, sequence: UInt32, frame: UnsafeRawBufferPointer?, isCut: Bool,
+        to bytes: UnsafeMutableRawBufferPointer
+    ) {
+        bytes.put16(0x1000, at: 0)
+        bytes.put16(0x88be, at: 2)
+        bytes.put32(sequence, at: 4)
+        // Version 1; the frame's VLAN and priority, and that its tag is in the frame.
+        var head: UInt32 = 1 << 28 | UInt32(session & 0x3ff) | (isCut ? 1 << 10 : 0)
+        if let frame, frame.count >= 16, frame[12] == 0x81, frame[13] == 0 {
+            let tag = UInt32(frame[14]) << 8 | UInt32(frame[15])
+            head |= (tag & 0xfff) << 16 | (tag >> 13) << 13 | 3 << 11
+        }
+        bytes.put32(head, at: 8)
+        bytes.put32(0, at: 12)
+    }
+}
+
 /// VXLAN (RFC 7348).
 public enum VXLAN {
     /// Bytes of the header.

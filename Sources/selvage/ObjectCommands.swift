@@ -124,7 +124,7 @@ struct GetCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "get", abstract: "List objects of a kind, or show one.",
         discussion: """
-            Kinds: bridges, routers, ports, hosts, zones, chains, port-groups, address-groups, security-groups, pools, tenants (or
+            Kinds: bridges, routers, ports, hosts, zones, chains, port-groups, address-groups, security-groups, pools, mirrors, tenants (or
             in the singular), and nodes.
 
               selvage get ports --tenant acme

@@ -71,6 +71,17 @@ extension Objects {
             LabPrinter.table(
                 ["NAME", "LIMITS", "LIFETIMES", "REVISION"],
                 objects.map { [text($0, "name"), list($0, "limits"), list($0, "lifetimes"), text($0, "revision")] })
+        case .mirror:
+            LabPrinter.table(
+                ["NAME", "FROM", "DIRECTION", "TO", "STATE", "REVISION"],
+                objects.map { mirror in
+                    let from = mirror["from"] as? [String] ?? []
+                    let shown = from.prefix(4).joined(separator: ", ") + (from.count > 4 ? ", ..." : "")
+                    return [
+                        text(mirror, "name"), shown, text(mirror, "direction"), text(mirror, "to"),
+                        mirror["enabled"] as? Bool == false ? "off" : "on", text(mirror, "revision"),
+                    ]
+                })
         case .pool:
             func members(_ pool: [String: Any]) -> [[String: Any]] { pool["members"] as? [[String: Any]] ?? [] }
             if objects.count == 1 {

@@ -277,6 +277,22 @@ func wait(_ what: String, _ isSo: () throws -> Bool) throws {
     }
 
     @Test(arguments: Engines.all)
+    func `the output behind a length is cut to it, and that one alone`(_ kind: DatapathKind) throws {
+        try Bench.run(kind) { bench in
+            bench.install(
+                flow(
+                    udp(), at: bench.numbers[0], [.etherType],
+                    [.truncate(60), .output(bench.numbers[1]), .output(bench.numbers[2])]))
+            try bench.send(udp(size: 500), into: 0)
+            #expect(try bench.receive(from: 1) == Array(udp(size: 500)[..<60]))
+            #expect(try bench.receive(from: 2) == udp(size: 500))
+            // What is shorter is whole.
+            try bench.send(udp(size: 4), into: 0)
+            #expect(try bench.receive(from: 1) == udp(size: 4))
+        }
+    }
+
+    @Test(arguments: Engines.all)
     func `packets over a length go up with a cookie, others go on`(_ kind: DatapathKind) throws {
         try Bench.run(kind) { bench in
             bench.install(

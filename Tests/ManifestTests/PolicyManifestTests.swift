@@ -305,6 +305,33 @@ import Wire
         #expect(try TopologyObject(from: &reader) == topology[.bridge(path)] && reader.isAtEnd)
     }
 
+    @Test func `mirrors say a manifest, and are written as they were`() throws {
+        let topology = try ManifestReader.read(
+            """
+            tenants:
+              t:
+                addressGroups: { bad: [203.0.113.0/24] }
+                bridges: { a: { ports: [vm, ids], multicast: { querier: false, unknown: flood } } }
+                mirrors:
+                  one: { from: [a/vm, a], to: a/ids, direction: in, length: 128, limit: 1500k,
+                         match: [{ protocol: tcp, destinationPort: [80, 443] }, { notSourceGroup: bad, inverted: true }] }
+                  two: { from: a, to: gre 203.0.113.9 key 4294967295, enabled: false }
+                  three: { from: a, to: erspan 203.0.113.9 session 1023 }
+            """, file: "m"
+        ).topology
+        let mirror = try #require(topology.mirrors[DevicePath(tenant: "t", name: "one")])
+        #expect(mirror.sources == ["a", "a/vm"] && mirror.length == 128 && mirror.limit?.kilobits == 1500)
+        let target = try #require(PortPath("t/a/ids"))
+        #expect(mirror.conditions.count == 2 && mirror.target == .port(target))
+        #expect(try ManifestReader.read(ManifestWriter.write(topology), file: "w").topology == topology)
+        for key in topology.mirrors.keys.map(ObjectKey.mirror) + [.bridge(DevicePath(tenant: "t", name: "a"))] {
+            var out = ByteWriter()
+            topology[key]?.encode(&out)
+            var reader = ByteReader(out.bytes)
+            #expect(try TopologyObject(from: &reader) == topology[key] && reader.isAtEnd)
+        }
+    }
+
     private func limiting(_ qos: String) -> String {
         "tenants: { t: { bridges: { a: { ports: { vm: { qos: \(qos) } } } } } }"
     }

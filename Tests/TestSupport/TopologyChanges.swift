@@ -40,7 +40,7 @@ public struct TopologyChanges {
             }
             (topology.ports[one.path], topology.ports[two.path]) = (one, two)
         }
-        switch Int.random(in: 0...31, using: &random) {
+        switch Int.random(in: 0...33, using: &random) {
         case 0: topology.ports[path]?.isEnabled.toggle()
         case 1: topology.ports[path]?.mac = MACAddress(bits: 0x0e77_0000_0000 | UInt64(serial))
         case 2, 3:
@@ -199,6 +199,35 @@ public struct TopologyChanges {
             if Bool.random(using: &random) { advertised.mtu = 1400 }
             if Bool.random(using: &random) { advertised.nameServers = [advertised.prefix.address] }
             topology.bridges[bridge]?.advertised = Int.random(in: 0...2, using: &random) == 0 ? [] : [advertised]
+        case 32, 33:
+            let name = DevicePath(tenant: "t", name: "m\(Int.random(in: 0...2, using: &random))")
+            let targets = ports.filter { topology.ports[$0]?.kind == .bridge }
+            guard let to = targets.randomElement(using: &random), Int.random(in: 0...3, using: &random) > 0 else {
+                topology.mirrors[name] = nil
+                break
+            }
+            let outside: Mirror.Target =
+                Bool.random(using: &random)
+                ? .gre(IPv4Address(bits: 0xcb00_7109), key: serial)
+                : .erspan(IPv4Address(bits: 0xcb00_7109), session: UInt16(serial & 1023))
+            var mirror = Mirror(path: name, target: Int.random(in: 0...2, using: &random) == 0 ? outside : .port(to))
+            mirror.direction = Mirror.Direction.allCases.randomElement(using: &random) ?? .both
+            mirror.isEnabled = Int.random(in: 0...3, using: &random) > 0
+            mirror.sources = ["\(path.device.name)/\(path.name)"]
+            if Bool.random(using: &random) {
+                mirror.sources.insert([bridge, router].randomElement(using: &random)?.name ?? "")
+            }
+            mirror.sources.subtract(topology.missingSources(of: mirror))
+            if mirror.sources.isEmpty { mirror.sources = [bridge.name] }
+            if Bool.random(using: &random) {
+                var condition = Condition()
+                condition.ipProtocol = Match(IPProtocol.udp)
+                condition.destinations = Match([subnet(serial).network])
+                mirror.conditions = [condition]
+            }
+            if Bool.random(using: &random) { mirror.length = 128 }
+            if Bool.random(using: &random) { mirror.limit = RateLimit(kilobits: 1000 * (serial + 1)) }
+            topology.mirrors[name] = mirror
         case 27, 28:
             var pool = Pool(path: DevicePath(tenant: "t", name: "p\(Int.random(in: 0...1, using: &random))"))
             pool.algorithm = Pool.Algorithm.allCases.randomElement(using: &random) ?? .maglev

@@ -66,6 +66,8 @@ void cl_ring_release(struct cl_ring *ring, unsigned count);
 // made.
 uint32_t cl_socket_drops(int fd, int is_packet_socket);
 int cl_raw_socket(int ip_protocol, uint32_t local_ipv4, int buffer_size);
+// Hears from that host only.
+int cl_connect_ipv4(int fd, uint32_t remote_ipv4);
 int cl_udp_socket(uint32_t local_ipv4, uint16_t port, int buffer_size);
 int cl_receive(int fd, struct cl_message *messages, unsigned count);
 int cl_send(int fd, struct cl_message *messages, unsigned count);

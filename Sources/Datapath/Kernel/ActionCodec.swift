@@ -10,6 +10,7 @@ enum ActionCodec {
         static let pushVLAN: UInt16 = 4
         static let popVLAN: UInt16 = 5
         static let setMasked: UInt16 = 11
+        static let truncate: UInt16 = 13
         static let meter: UInt16 = 19
         static let clone: UInt16 = 20
         static let checkLength: UInt16 = 21
@@ -70,6 +71,7 @@ enum ActionCodec {
             case .pushVLAN(let tpid, let tci):
                 out.attribute(Number.pushVLAN, (tpid.bigEndian, (tci | 0x1000).bigEndian))
             case .popVLAN: out.flag(Number.popVLAN)
+            case .truncate(let length): out.attribute(Number.truncate, UInt32(clamping: max(14, length)))
             case .metered(let meter, let nested):
                 // What a meter does not let through ends there: a copy, where more is to be done with the packet.
                 let isLast = place == actions.count - 1

@@ -78,7 +78,8 @@ public final class KernelDatapath: Datapath, @unchecked Sendable {  // `control`
         try state.withLock { _ in
             try control.remove(name)
             let route = try RouteNetlink()
-            for interface in [KernelDatapath.greInterface, KernelDatapath.vxlanInterface]
+            let own = try route.links().map(\.name).filter { $0.hasPrefix(KernelDatapath.collectorPrefix) }
+            for interface in [KernelDatapath.greInterface, KernelDatapath.vxlanInterface] + own
             where interfaceExists(interface) {
                 try route.remove(interface)
             }
@@ -89,6 +90,17 @@ public final class KernelDatapath: Datapath, @unchecked Sendable {  // `control`
 
     static let greInterface = "sel-gre"
     static let vxlanInterface = "sel-vxlan"
+    private static let collectorPrefix = "sel-m-"
+    /// The same for the same collector, so that a later run finds it.
+    private static func interface(of collector: Collector) -> String {
+        let kind: UInt64 =
+            switch collector.encapsulation {
+            case .gre(let key): UInt64(key)
+            case .erspan(let session): 1 << 32 | UInt64(session)
+            }
+        let hash = mix(UInt64(collector.local.bits) << 32 | UInt64(collector.remote.bits), kind ^ 0x3144_0ac0_0000_002b)
+        return collectorPrefix + String(hash & 0xffff_ffff | 1 << 32, radix: 16).dropFirst()
+    }
     /// Tunnel interfaces carry whatever fits the underlay; what is too big is told before it comes there.
     private static let tunnelMTU = 65_000
 
@@ -101,6 +113,17 @@ public final class KernelDatapath: Datapath, @unchecked Sendable {  // `control`
             case .gre:
                 interface = KernelDatapath.greInterface
                 if !interfaceExists(interface) { try RouteNetlink().addGRE(interface) }
+            case .collector(let collector):
+                interface = KernelDatapath.interface(of: collector)
+                if !interfaceExists(interface) {
+                    let (key, isERSPAN): (UInt32, Bool) =
+                        switch collector.encapsulation {
+                        case .gre(let key): (key, false)
+                        case .erspan(let session): (UInt32(session), true)
+                        }
+                    try RouteNetlink().addGRE(
+                        interface, from: collector.local, to: collector.remote, key: key, isERSPAN: isERSPAN)
+                }
             case .vxlan(_, let port):
                 interface = KernelDatapath.vxlanInterface
                 if !interfaceExists(interface) { try RouteNetlink().addVXLAN(interface, port: port) }
@@ -126,6 +149,7 @@ public final class KernelDatapath: Datapath, @unchecked Sendable {  // `control`
             switch specification {
             case .gre?: try? RouteNetlink().remove(KernelDatapath.greInterface)
             case .vxlan?: try? RouteNetlink().remove(KernelDatapath.vxlanInterface)
+            case .collector(let collector)?: try? RouteNetlink().remove(KernelDatapath.interface(of: collector))
             case .interface?, nil: break
             }
         }

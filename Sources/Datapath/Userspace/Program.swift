@@ -13,6 +13,8 @@ struct Program {
         case setPorts
         case pushVLAN
         case popVLAN
+        /// The next output sends `a` bytes at most.
+        case truncate
         /// Goes on at instruction `a` when the packet is longer than `b`.
         case jumpIfLonger
         /// Goes on at instruction `a` when meter `port` does not let the packet through.
@@ -93,6 +95,7 @@ struct Program {
             case .pushVLAN(let tpid, let tci):
                 list.append(Instruction(code: .pushVLAN, a: UInt64(tpid), b: UInt64(tci & 0xefff)))
             case .popVLAN: list.append(Instruction(code: .popVLAN))
+            case .truncate(let length): list.append(Instruction(code: .truncate, a: UInt64(max(14, length))))
             case .metered(let meter, let nested):
                 let at = list.count
                 list.append(Instruction(code: .jumpUnlessMetered, port: meter.value))

@@ -126,6 +126,7 @@ final class Receiver {
             hand.parse()
             body(&hand)
             return count
+        case .greCollector, .erspanCollector: return 0
         case .gre: return decapsulateGRE(frame(index), Int(messages[index].length), port, body)
         case .vxlan: return decapsulateVXLAN(index, frame(index), Int(messages[index].length), port, body)
         }

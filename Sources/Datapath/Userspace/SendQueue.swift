@@ -12,6 +12,11 @@ struct SendQueue {
         case gre
         /// A UDP socket.
         case vxlan
+        /// A raw socket of protocol 47, to a host outside that looks at copies.
+        case greCollector
+        case erspanCollector
+
+        var isCollector: Bool { self == .greCollector || self == .erspanCollector }
     }
 
     static let capacity = UserspaceLimits.burst
@@ -85,11 +90,16 @@ struct SendQueue {
     /// Queues a frame for a tunnel socket.
     mutating func add(
         _ start: UnsafeMutableRawPointer, _ length: Int, _ encapsulation: Encapsulation, id: UInt32,
-        destination: UInt32, port: UInt16, tos: UInt8
+        destination: UInt32, port: UInt16, tos: UInt8, sequence: UInt32, isCut: Bool
     ) {
-        let head = UnsafeMutableRawBufferPointer(start: heads + count * SendQueue.headSize, count: 8)
+        let size = encapsulation == .erspanCollector ? ERSPAN.headerLength : 8
+        let head = UnsafeMutableRawBufferPointer(start: heads + count * SendQueue.headSize, count: size)
         switch encapsulation {
-        case .gre: GRE.write(key: id, to: head)
+        case .gre, .greCollector: GRE.write(key: id, to: head)
+        case .erspanCollector:
+            let tag = length >= 16 ? UnsafeRawBufferPointer(start: start, count: 16) : nil
+            ERSPAN.write(
+                session: UInt16(truncatingIfNeeded: id), sequence: sequence, frame: tag, isCut: isCut, to: head)
         case .vxlan: VXLAN.write(vni: id, to: head)
         case .none: preconditionFailure("a packet socket needs no outer header")
         }
@@ -100,7 +110,7 @@ struct SendQueue {
         messages[count].control = tos == 0 ? nil : controls + count * SendQueue.controlSize
         messages[count].control_length =
             tos == 0 ? 0 : cl_put_tos(controls + count * SendQueue.controlSize, tos)
-        pieces[2 * count] = iovec(iov_base: head.baseAddress, iov_len: 8)
+        pieces[2 * count] = iovec(iov_base: head.baseAddress, iov_len: size)
         pieces[2 * count + 1] = iovec(iov_base: start, iov_len: length)
         messages[count].iov_count = 2
         bytes += length
@@ -120,7 +130,7 @@ struct SendQueue {
                 failed += 1
                 for piece in 0..<Int(messages[at].iov_count) { bytes -= pieces[2 * at + piece].iov_len }
                 // Its head was not counted.
-                bytes += messages[at].name == nil ? SendQueue.offloadSize : 8
+                bytes += messages[at].name == nil ? SendQueue.offloadSize : pieces[2 * at].iov_len
                 at += 1
             }
         }

@@ -140,6 +140,19 @@ public final class UserspaceDatapath: Datapath {
             record.descriptor = try SystemError.check(
                 cl_raw_socket(Int32(IPProtocol.gre), local.bits, Int32(UserspaceLimits.socketBuffer)),
                 "open a raw socket for GRE on \(local)")
+        case .collector(let collector):
+            record.local = collector.local.bits
+            record.remote = collector.remote.bits
+            switch collector.encapsulation {
+            case .gre(let key): (record.encapsulation, record.id) = (.greCollector, key)
+            case .erspan(let session): (record.encapsulation, record.id) = (.erspanCollector, UInt32(session))
+            }
+            record.descriptor = try SystemError.check(
+                cl_raw_socket(Int32(IPProtocol.gre), collector.local.bits, Int32(UserspaceLimits.socketBuffer)),
+                "open a raw socket for copies to \(collector.remote)")
+            // Tunnels' packets come to it as well, were it not of one other host.
+            try SystemError.check(
+                cl_connect_ipv4(record.descriptor, collector.remote.bits), "find a way to \(collector.remote)")
         case .vxlan(let local, let port):
             record.encapsulation = .vxlan
             record.local = local.bits
@@ -189,7 +202,8 @@ public final class UserspaceDatapath: Datapath {
         for (index, worker) in workers.enumerated() {
             let result = perform(on: worker) { worker in
                 do throws(SystemError) {
-                    try worker.addPort(number, index == reader ? read.value : written.value, reads: index == reader)
+                    let isReader = index == reader && !read.value.encapsulation.isCollector
+                    try worker.addPort(number, index == reader ? read.value : written.value, reads: isReader)
                     return nil as SystemError?
                 } catch { return error }
             }

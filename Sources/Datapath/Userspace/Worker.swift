@@ -31,6 +31,10 @@ struct WorkerPort {
     var udpPort: UInt16 = 0
     /// Local address of a tunnel port, host order.
     var local: UInt32 = 0
+    /// Of a collector, where copies go, under which key or session, and how many went.
+    var remote: UInt32 = 0
+    var id: UInt32 = 0
+    var sequence: UInt32 = 0
     var queue: UnsafeMutablePointer<SendQueue>?
     /// Where the kernel puts what comes in: of a packet socket, in the worker that reads it.
     var ring: UnsafeMutablePointer<cl_ring>?
@@ -228,7 +232,7 @@ final class Worker: DatapathThread, @unchecked Sendable {  // only mailbox, wake
             flow.pointee.tcpFlags |= frame.key.tcpFlags
             let only = flow.pointee.program.onlyOutput
             if only >= 0 {
-                output(UInt32(only), &frame, tunnel: nil)
+                output(UInt32(only), &frame, tunnel: nil, length: .max)
             } else {
                 run(flow.pointee.program, &frame)
             }
@@ -267,13 +271,17 @@ final class Worker: DatapathThread, @unchecked Sendable {  // only mailbox, wake
         let program = shared.share()
         defer { program.free() }
         var tunnel: Tunnel?
+        var length = Int.max
         var at = 0
         while true {
             let instruction = program.instructions[at]
             at += 1
             switch instruction.code {
             case .end: return
-            case .output: output(instruction.port, &frame, tunnel: tunnel)
+            case .output:
+                output(instruction.port, &frame, tunnel: tunnel, length: length)
+                length = .max
+            case .truncate: length = Int(instruction.a)
             case .userspace: upcall(&frame, cookie: instruction.a)
             case .setTunnel:
                 tunnel = Tunnel(
@@ -324,17 +332,23 @@ final class Worker: DatapathThread, @unchecked Sendable {  // only mailbox, wake
         }
     }
 
-    private func output(_ number: UInt32, _ frame: inout FrameInHand, tunnel: Tunnel?) {
+    private func output(_ number: UInt32, _ frame: inout FrameInHand, tunnel: Tunnel?, length: Int) {
         guard number < UInt32(UserspaceLimits.ports) else { return }
         let port = ports + Int(number)
         guard port.pointee.descriptor >= 0, let queue = port.pointee.queue else { return }
         if port.pointee.encapsulation == .none {
             if queue.pointee.isFull { flush(number) }
-            queue.pointee.add(frame.start, frame.count, frame.offload, headroom: frame.headroom)
+            // What is cut off can't be made whole any more: nothing is left to be done to the rest.
+            let isWhole = length >= frame.count
+            queue.pointee.add(
+                frame.start, min(frame.count, length), isWhole ? frame.offload : Offload(), headroom: frame.headroom)
             frame.isQueued = true
+        } else if port.pointee.encapsulation.isCollector {
+            encapsulate(
+                number, port, &frame, Tunnel(id: port.pointee.id, destination: port.pointee.remote, tos: 0), length)
         } else {
             guard let tunnel else { return }
-            encapsulate(number, port, &frame, tunnel)
+            encapsulate(number, port, &frame, tunnel, length)
         }
         if !port.pointee.isDirty {
             port.pointee.isDirty = true
@@ -343,14 +357,17 @@ final class Worker: DatapathThread, @unchecked Sendable {  // only mailbox, wake
     }
 
     private func encapsulate(
-        _ number: UInt32, _ port: UnsafeMutablePointer<WorkerPort>, _ frame: inout FrameInHand, _ tunnel: Tunnel
+        _ number: UInt32, _ port: UnsafeMutablePointer<WorkerPort>, _ frame: inout FrameInHand, _ tunnel: Tunnel,
+        _ length: Int
     ) {
         guard let queue = port.pointee.queue else { return }
         func add(_ start: UnsafeMutableRawPointer, _ count: Int) {
             if queue.pointee.isFull { flush(number) }
             queue.pointee.add(
-                start, count, port.pointee.encapsulation, id: tunnel.id, destination: tunnel.destination,
-                port: port.pointee.udpPort, tos: tunnel.tos)
+                start, min(count, length), port.pointee.encapsulation, id: tunnel.id,
+                destination: tunnel.destination, port: port.pointee.udpPort, tos: tunnel.tos,
+                sequence: port.pointee.sequence, isCut: count > length)
+            if port.pointee.encapsulation.isCollector { port.pointee.sequence &+= 1 }
         }
         if frame.offload.segmentation & 0x7f == 0 {
             if frame.offload.hasPartialChecksum {

@@ -39,6 +39,18 @@ extension Simulator {
         }
     }
 
+    /// Whether one entry of a list holds that has conditions and nothing else.
+    mutating func anyHolds(_ chain: ChainView, _ place: FilterPlace) -> Bool {
+        guard chain.words > 0 else { return false }
+        let bits = scratch + scratchTop
+        for word in 0..<chain.words { bits[word] = ~0 }
+        var read: UInt16 = 0
+        for at in 0..<chain.count where bits[at / 64] >> UInt64(at % 64) & 1 == 1 {
+            if holds(chain.entries[at], chain, place, &read, bits, at) { return true }
+        }
+        return false
+    }
+
     mutating func run(_ index: Int32, _ place: FilterPlace, _ depth: Int) -> FilterDecision {
         // Configuration refuses what is deeper.
         guard depth <= Chain.depth, let chain = fabric.tables.policy.chains[Int(index)] else { return .end }

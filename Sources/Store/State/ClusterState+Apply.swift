@@ -312,7 +312,7 @@ extension ClusterState {
             }
             object = .port(port)
         case .router(let router): if topology.bridges[router.path] != nil { return taken(key, "bridge") }
-        case .host, .zone, .chain, .portGroup, .addressGroup, .securityGroup, .pool, .tenant: break
+        case .host, .zone, .chain, .portGroup, .addressGroup, .securityGroup, .pool, .mirror, .tenant: break
         }
         set(key, object, before, &change)
         return nil
@@ -359,7 +359,7 @@ extension ClusterState {
         case .port(let port):
             deletePort(port, cascade, &change)
             return nil
-        case .host, .zone, .chain, .portGroup, .addressGroup, .securityGroup, .pool, .tenant: break
+        case .host, .zone, .chain, .portGroup, .addressGroup, .securityGroup, .pool, .mirror, .tenant: break
         }
         set(key, nil, object, &change)
         return nil

@@ -63,7 +63,7 @@ enum RowKey: Hashable, Sendable {
         case .object(let key):
             switch key {
             case .bridge(let path), .router(let path), .chain(let path), .portGroup(let path), .addressGroup(let path),
-                .securityGroup(let path), .pool(let path):
+                .securityGroup(let path), .pool(let path), .mirror(let path):
                 hasher.add(UInt64(key.kind.code))
                 hasher.add(path.tenant)
                 hasher.add(path.name)

@@ -103,7 +103,7 @@ extension PortQuality {
         }
     }
 
-    private static func number(_ text: String, _ base: UInt64) -> UInt64? {
+    fileprivate static func number(_ text: String, _ base: UInt64) -> UInt64? {
         let powers: [Character: Int] = ["k": 1, "K": 1, "M": 2, "G": 3]
         let power = text.last.flatMap { powers[$0] }
         guard let number = UInt64(power == nil ? text : String(text.dropLast())) else { return nil }
@@ -116,7 +116,7 @@ extension PortQuality {
         return result
     }
 
-    private static func text(_ number: UInt64, _ base: UInt64) -> String {
+    fileprivate static func text(_ number: UInt64, _ base: UInt64) -> String {
         var (left, signs) = (number, ["G", "M", "k"])
         while left > 0, left % base == 0, !signs.isEmpty {
             left /= base
@@ -124,6 +124,18 @@ extension PortQuality {
         }
         let suffix = ["", "k", "M", "G"][3 - signs.count]
         return "\(left)\(suffix)"
+    }
+}
+
+extension RateLimit {
+    /// A rate as people write it, such as `100M`; its burst apart.
+    public var text: String { PortQuality.text(UInt64(kilobits) * 1000, 1000) }
+
+    /// Reads ``text``.
+    init?(text: String) {
+        guard let bits = PortQuality.number(text, 1000), bits % 1000 == 0, let kilobits = UInt32(exactly: bits / 1000)
+        else { return nil }
+        self.init(kilobits: kilobits)
     }
 }
 

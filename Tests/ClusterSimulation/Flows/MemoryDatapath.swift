@@ -102,7 +102,8 @@ final class MemoryDatapath: DatapathThread {
                 (mask.sourcePort, mask.destinationPort) = (sourceMask, destinationMask)
                 (value.ipProtocol, mask.ipProtocol) = (IPProtocol.tcp, 0xff)
                 rewrite(&frame, layout) { $0.setPorts(value, mask, ipProtocol: IPProtocol.tcp) }
-            case .setIPv6, .pushVLAN, .popVLAN, .userspace: preconditionFailure("no drawing here needs \(action)")
+            case .setIPv6, .pushVLAN, .popVLAN, .truncate, .userspace:
+                preconditionFailure("no drawing here needs \(action)")
             }
         }
     }

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+import Store
+import Topology
+
+/// A mirror in JSON.
+public struct MirrorResource: Codable, Sendable, Equatable {
+    /// `tenant/mirror`.
+    public var name: String?
+    /// Whether it copies; yes unless said.
+    public var enabled: Bool?
+    /// Ports as `device/port`, and devices.
+    public var from: [String]?
+    /// `in`, `out` or `both`; both unless said.
+    public var direction: String?
+    /// `tenant/bridge/port`, `gre ADDRESS key NUMBER` or `erspan ADDRESS session NUMBER`.
+    public var to: String?
+    /// Which packets, as conditions of rules; all unless said.
+    public var match: [[String: [String]]]?
+    /// Bytes of each frame that are copied; all unless said.
+    public var length: Int?
+    /// Bits a second of all copies of one host, as in `100M`.
+    public var limit: String?
+    /// The revision that made it.
+    public var created: UInt64?
+    /// The revision that changed it last.
+    public var revision: UInt64?
+
+    init(_ mirror: Mirror, _ version: ClusterState.Version?) {
+        name = mirror.path.description
+        enabled = mirror.isEnabled
+        from = mirror.sources.sorted()
+        direction = mirror.direction.rawValue
+        to = mirror.target.description
+        match = mirror.conditions.isEmpty ? nil : mirror.conditions.map { byName($0.fields) }
+        length = mirror.length.map { Int($0) }
+        limit = mirror.limit?.text
+        (created, revision) = (version?.created, version?.modified)
+    }
+
+    func object(_ path: DevicePath) throws(APIError) -> TopologyObject {
+        var fields: [String: [String]] = ["from": from ?? []]
+        if let enabled { fields["enabled"] = ["\(enabled)"] }
+        if let direction { fields["direction"] = [direction] }
+        if let to { fields["to"] = [to] }
+        if let length { fields["length"] = ["\(length)"] }
+        if let limit { fields["limit"] = [limit] }
+        var mirror = try readFields(fields, of: "mirror \(path)") { list throws(RuleMistake) in
+            try Mirror(reading: list, path: path)
+        }
+        for (place, condition) in (match ?? []).enumerated() {
+            mirror.conditions.append(
+                try readFields(condition, of: "mirror \(path) match \(place + 1)") { list throws(RuleMistake) in
+                    try Condition(reading: list)
+                })
+        }
+        return .mirror(mirror)
+    }
+}
+
+/// What mirrors look like in JSON.
+extension Schemas {
+    static var mirror: Schema {
+        .named(
+            "Mirror",
+            [
+                Property("name", .name(2), "`tenant/mirror`."),
+                Property("enabled", .boolean, "Whether it copies; yes unless said."),
+                Property(
+                    "from", .array(.string()), required: true,
+                    "What is copied: ports as `device/port`, and devices, of which all that comes into them is meant."),
+                Property(
+                    "direction", .string(values: Mirror.Direction.allCases.map(\.rawValue)),
+                    "Of ports, whether what comes into the device by them, what leaves it, or both; both unless said."),
+                Property(
+                    "to", .string(), required: true,
+                    "Where copies go: `tenant/bridge/port`, `gre ADDRESS key NUMBER` or `erspan ADDRESS session NUMBER`."
+                ),
+                Property(
+                    "match", .array(.map(.array(.string()))),
+                    "Which packets: those that one of these conditions holds for; all unless said."),
+                Property(
+                    "length", .integer(Int(Mirror.lengths.lowerBound)...Int(Mirror.lengths.upperBound)),
+                    "Bytes of each frame that are copied; all unless said."),
+                Property("limit", .string(), "Bits a second of all copies of one host, as in 100M."),
+            ] + versions())
+    }
+}

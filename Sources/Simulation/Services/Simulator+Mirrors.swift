@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+import Topology
+import Wire
+
+/// A copy of a packet for a mirror's target, besides its way.
+public struct MirrorCopy: Sendable, Equatable {
+    /// Where it goes.
+    public enum Destination: Sendable, Equatable {
+        /// A port, as any output.
+        case port(Verdict.Destination)
+        /// A host outside, as the mirror says.
+        case outside(Mirror.Target)
+    }
+    /// Where it goes.
+    public var destination: Destination
+    /// Index in ``Verdict/headers``.
+    public var header: Int32
+    /// The mirror.
+    public var mirror: DevicePath
+    /// Bytes that are copied; 0: all.
+    public var length: UInt16
+    /// Whether the mirror has a limit.
+    public var isLimited: Bool
+}
+
+/// Mirrors: what passes is copied as it is at that point, and goes on as if nobody looked.
+extension Simulator {
+    /// Copies of one packet, at most.
+    private static let mostCopies = 16
+
+    /// What comes into a device by a port.
+    mutating func mirrorArrival(_ index: Int32, _ port: PortRecord) {
+        let table = fabric.tables.mirrors
+        if let list = table.inward[index] { mirror(list, index, at: index, device: port) }
+        let ofDevice = port.isRouter ? table.ofRouter[port.device] : table.ofBridge[port.device]
+        if let list = ofDevice { mirror(list, index, at: index, device: port) }
+    }
+
+    /// What leaves a device by a port.
+    mutating func mirrorDeparture(_ index: Int32, from: Int32, _ port: PortRecord) {
+        if let list = fabric.tables.mirrors.outward[index] { mirror(list, from, at: index, device: port) }
+    }
+
+    private mutating func mirror(_ list: [Int32], _ inPort: Int32, at index: Int32, device port: PortRecord) {
+        let device = port.isRouter ? fabric.routers[Int(port.device)].tag : fabric.bridges[Int(port.device)].tag
+        for place in list where verdict.copies.count < Simulator.mostCopies {
+            let entry = fabric.tables.mirrors.entries[Int(place)]
+            verdict.tags.append(entry.tag)
+            if let program = entry.program {
+                let place = FilterPlace(inPort: inPort, outPort: inPort == index ? -1 : index, device: device)
+                guard anyHolds(program.view, place) else { continue }
+            }
+            guard let destination = destination(of: entry) else { continue }
+            if isTracing {
+                note("mirror", Int(index), "copied to \(entry.mirror.target) by mirror \(entry.mirror.path)")
+            }
+            verdict.copies.append(
+                MirrorCopy(
+                    destination: destination, header: headerNow(), mirror: entry.mirror.path,
+                    length: entry.mirror.length ?? 0, isLimited: entry.mirror.limit != nil))
+        }
+    }
+
+    /// Where a mirror's copies go; nowhere while its target is not there, so that it costs nothing then.
+    private mutating func destination(of entry: MirrorTable.Entry) -> MirrorCopy.Destination? {
+        if entry.target < 0 { return .outside(entry.mirror.target) }
+        let port = fabric.ports[Int(entry.target)]
+        verdict.tags.append(port.tag)
+        guard port.isEnabled else { return nil }
+        switch port.attachment {
+        case .none, .peer: return nil
+        case .local: return .port(.local(PortIndex(entry.target)))
+        case .remote:
+            guard port.host >= 0 else { return nil }
+            let host = fabric.hosts[Int(port.host)]
+            verdict.tags.append(host.tag)
+            verdict.tags.append(.path(host: host.tag))
+            guard host.isReachable, state.canReach(host.tag) else { return nil }
+            return .port(.remote(HostIndex(port.host), key: port.tunnelKey))
+        }
+    }
+}
