@@ -28,7 +28,13 @@ import Wire
             }
             return text
         }
-        return Effect(outputs: outputs, isCacheable: verdict.isCacheable, waits: verdict.wait != nil)
+        // Mirrors copy what it is at some point: so much of it as is written there.
+        let copies = verdict.copies.map { copy in
+            let header = verdict.headers[Int(copy.header)]
+            let words = (0..<FlowKey.wordCount).map { header.written.bits.words[$0] & header.key.words[$0] }
+            return "copy \(copy.mirror) \(copy.destination) \(words)"
+        }
+        return Effect(outputs: outputs + copies, isCacheable: verdict.isCacheable, waits: verdict.wait != nil)
     }
 
     private func randomFrame(_ host: Host, _ ports: [PortPath], _ random: inout SeededRandom) -> [UInt8] {
@@ -90,6 +96,8 @@ import Wire
 
     @Test(arguments: [
         Drawings.bridge, Drawings.routers, Drawings.vlans, Drawings.translating, SecurityGroupTests.drawing,
+        Drawings.routers
+            + "\n    mirrors: { m: { from: edge, to: gre 203.0.113.9 key 1, match: [{ protocol: udp, destinationPort: 53 }] } }",
         Drawings.vlans.replacing("  v:\n", with: "  v:\n        multicast: true\n"),
         Drawings.bridge.replacing("  b:\n", with: "  b:\n        multicast: true\n"),
     ])
