@@ -161,6 +161,9 @@ int cl_raw_socket(int ip_protocol, uint32_t local_ipv4, int buffer_size)
 int cl_connect_ipv4(int fd, uint32_t remote_ipv4)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(remote_ipv4)};
+    // Nobody reads what comes: the least that the kernel grants is kept.
+    int least = 1;
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &least, sizeof least);
     return connect(fd, (struct sockaddr *)&address, sizeof address) < 0 ? -errno : 0;
 }
 

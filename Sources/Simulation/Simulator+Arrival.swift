@@ -54,10 +54,11 @@ extension Simulator {
         if bridge.mindsGroups {
             verdict.mask.include(.etherType)
             verdict.mask.include(.etherDestination)
-            if key.etherDestination.isGroup,
-                case .ports(let ports) = groupReach(bridge, device, vlan, at: -1, packet)
-            {
-                wanted = ports
+            if key.etherDestination.isGroup {
+                switch groupReach(bridge, device, vlan, at: -1, packet) {
+                case .all: break
+                case .ports(let ports), .routers(let ports): wanted = ports
+                }
             }
         }
         let savedKey = key

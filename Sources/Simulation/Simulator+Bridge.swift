@@ -25,10 +25,14 @@ extension Simulator {
             {
                 return
             }
-            if bridge.mindsGroups,
-                case .ports(let wanted) = groupReach(bridge, port.device, vlan, at: index, packet)
-            {
-                return flood(bridge, port.device, vlan, from: index, packet, to: wanted)
+            if bridge.mindsGroups {
+                switch groupReach(bridge, port.device, vlan, at: index, packet) {
+                case .all: break
+                case .ports(let wanted):
+                    return flood(bridge, port.device, vlan, from: index, packet, to: wanted, nobody: .nobodyJoined)
+                case .routers(let wanted):
+                    return flood(bridge, port.device, vlan, from: index, packet, to: wanted, nobody: .consumed)
+                }
             }
             if isTracing {
                 noteDevice("bridge", fabric.bridgePaths[Int(port.device)], "\(destination) is a group: flood")
@@ -171,10 +175,12 @@ extension Simulator {
     /// Sends the frame to every other port in the VLAN: the ones here, the bridges linked here, and once to each host
     /// that has ports of this bridge.
     ///
-    /// - Parameter wanted: ports that it is for, in order, and bridges that are linked; `nil`: all.
+    /// - Parameters:
+    ///   - wanted: ports that it is for, in order, and bridges that are linked; `nil`: all.
+    ///   - nobody: why it goes nowhere where there is none.
     mutating func flood(
         _ bridge: BridgeRecord, _ device: Int32, _ vlan: UInt16, from ingress: Int32,
-        _ packet: borrowing SimulatedPacket, to wanted: [Int32]? = nil
+        _ packet: borrowing SimulatedPacket, to wanted: [Int32]? = nil, nobody: DropReason = .nobodyElse
     ) {
         verdict.tags.append(bridge.floodTag)
         let wasFlooding = isFlooding
@@ -210,7 +216,10 @@ extension Simulator {
             if bridge.isVLANAware { setTag(vlan) }
             let fabric = fabric
             let hosts = wanted.map { wanted in
-                Set(wanted.map { fabric.ports[Int($0)] }.filter { $0.attachment == .remote }.map(\.host))
+                // What is filtered on its way out goes to its port alone.
+                Set(
+                    wanted.map { fabric.ports[Int($0)] }
+                        .filter { $0.attachment == .remote && !$0.isFilteredOut && bridge.outbound < 0 }.map(\.host))
             }
             var last: Int32 = -1
             for offset in 0..<Int(bridge.floodHostCount) {
@@ -222,7 +231,7 @@ extension Simulator {
             }
             (key, written, headerIndex) = (savedKey, savedWritten, savedHeader)
         }
-        if verdict.outputs.count == before { drop(wanted == nil ? .nobodyElse : .nobodyJoined, at: ingress) }
+        if verdict.outputs.count == before { drop(nobody, at: ingress) }
         isFlooding = wasFlooding
     }
 

@@ -4,7 +4,15 @@ set -u
 selvage=$1
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 work=$(mktemp -d)
-trap '"$selvage" lab down --lab $lab >/dev/null 2>&1; rm -rf "$work"' EXIT
+# A node that ends by a fault of its own is a failure, whatever else was seen.
+end() {
+    local status=$?
+    if grep -H -m 1 -e 'Fatal error' -e 'Signal [0-9]*: ' /run/selvage-labs/$lab/*.log 2>/dev/null; then echo "FAILED: a node crashed"; status=1; fi
+    "$selvage" lab down --lab $lab >/dev/null 2>&1
+    rm -rf "$work"
+    exit $status
+}
+trap end EXIT
 
 # fail WORDS: ends the test; the last output goes with it.
 fail() { echo "FAILED: $*"; tail -n 20 "$work/out" 2>/dev/null; exit 1; }

@@ -190,9 +190,24 @@ import Wire
                         from: h2.mac("acme/a/far"), address("fe80::1"), group: address("ff15::2"), isJoin: true))
             )
             .sorted() == ["h1 flood acme/a", "h1 flood acme/b"])
+        // What comes by tunnel was read where it came in.
+        let key = h1.fabric.topology.bridges[DevicePath(tenant: "acme", name: "a")]?.floodKey ?? 0
+        let report = Frame.groupReport(
+            from: h1.mac("acme/a/near"), address("fe80::1"), group: address("ff15::3"), isJoin: true)
+        let pim = Frame.ip(
+            etherSource: h1.mac("acme/a/near"), etherDestination: .multicast(for: address("224.0.0.13")),
+            source: address("10.0.1.2"), destination: address("224.0.0.13"), ipProtocol: 103, ttl: 1,
+            payload: [0x20, 0])
+        for (frame, count) in [(query, 2), (report, 0), (pim, 2), (Array(report[..<75]), 2)] {
+            let arrived = h2.arrive(frame, key: key)
+            #expect(arrived.learned.isEmpty && !arrived.isCacheable && arrived.outputs.count == count)
+        }
         // One from nobody is no router's.
         _ = say(h1, "acme/a/near", Frame.groupQuery(from: h1.mac("acme/a/near"), .ipv4, tenths: 10, interval: 125))
         #expect(outputs(h1, data(h1, to: "239.1.1.1")) == ["acme/b/beyond"])
+        // One that speaks PIM is.
+        _ = say(h1, "acme/a/near", pim)
+        #expect(outputs(h1, data(h1, to: "239.7.7.7")) == ["acme/a/near", "acme/b/beyond"])
     }
 
     @Test func `groups of one VLAN are nothing to another`() throws {

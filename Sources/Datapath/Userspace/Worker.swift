@@ -341,7 +341,9 @@ final class Worker: DatapathThread, @unchecked Sendable {  // only mailbox, wake
             // What is cut off can't be made whole any more: nothing is left to be done to the rest.
             let isWhole = length >= frame.count
             queue.pointee.add(
-                frame.start, min(frame.count, length), isWhole ? frame.offload : Offload(), headroom: frame.headroom)
+                frame.start, min(frame.count, length), isWhole ? frame.offload : Offload(),
+                // Other copies of the frame have another head.
+                headroom: isWhole ? frame.headroom : 0)
             frame.isQueued = true
         } else if port.pointee.encapsulation.isCollector {
             encapsulate(

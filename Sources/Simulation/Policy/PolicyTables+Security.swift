@@ -110,6 +110,7 @@ extension PolicyTables {
                 $0.icmp = Match(ICMPMatch(type: type))
             }
         }
+        add("igmp") { $0.ipProtocol = Match(GroupMessage.igmp) }
         for (client, server) in [(68, 67), (546, 547)] as [(UInt16, UInt16)] {
             add("dhcp") {
                 $0.ipProtocol = Match(IPProtocol.udp)

@@ -8,6 +8,8 @@ enum GroupReach: Equatable {
     case all
     /// To these ports of the bridge, in order, and to bridges that are linked.
     case ports([Int32])
+    /// To these ports, those of multicast routers, and to bridges that are linked: it was taken note of.
+    case routers([Int32])
 }
 
 /// Multicast: to those who joined a group, as their machines say. What they say is known on all hosts, so that copies are made
@@ -38,7 +40,7 @@ extension Simulator {
         let group = key.ipDestination
         if isV4, key.ipProtocol == Simulator.pim {
             verdict.isCacheable = false
-            if index == ingressPort { learnRouter(.ipv4, vlan, bridge, index) }
+            if isTaught(at: index) { learnRouter(.ipv4, vlan, bridge, index) }
             return .all
         }
         // What is of the link is for all, for not all say that they listen.
@@ -98,7 +100,7 @@ extension Simulator {
         verdict.isCacheable = false
         let family: AddressFamily = key.etherType == EtherType.ipv4 ? .ipv4 : .ipv6
         guard let message = groupMessage(family, packet) else { return .all }
-        let isHere = index == ingressPort
+        let isHere = isTaught(at: index)
         switch message.kind {
         case .query:
             // One that stands for a router, and is none, has no address (RFC 4541 section 2.1.1).
@@ -108,9 +110,12 @@ extension Simulator {
             if isHere {
                 for record in records where !record.group.isOfLink { learn(record, vlan, bridge, index) }
             }
-            return .ports(Array(Set(routerPorts(family, vlan, bridge))).sorted())
+            return .routers(Array(Set(routerPorts(family, vlan, bridge))).sorted())
         }
     }
+
+    /// Whether what is said is said by a machine of this host: what comes by tunnel or from a linked bridge was read where it came in.
+    private func isTaught(at index: Int32) -> Bool { index >= 0 && index == ingressPort }
 
     private func groupMessage(_ family: AddressFamily, _ packet: borrowing SimulatedPacket) -> GroupMessage? {
         let network = Int(layout.network)

@@ -255,6 +255,13 @@ extension Topology {
             if address.isMulticast || address.bits >> 24 == 127 || address.bits >> 24 == 0 || address.bits == .max {
                 problem("goes to \(address), which is no host", "name the host that looks at it")
             }
+            // Its kernel could not tell what comes back from a tunnel of ours.
+            let near = hosts.values.filter { host in
+                host.tunnelAddresses.contains { zones[$0.key]?.encapsulation == .gre && $0.value == IPAddress(address) }
+            }.map(\.name).sorted().first
+            if case .gre = mirror.target, let near {
+                problem("goes by gre to \(address), host \(near), which has tunnels by GRE", "use erspan")
+            }
         }
     }
 
