@@ -150,6 +150,14 @@ struct Prober: Sendable {
     }
 }
 
+/// An address as it is on the wire.
+private func octets(_ address: IPAddress) -> [UInt8] {
+    (0..<address.family.width / 8).map { index in
+        let half = index < 8 ? address.high : address.low
+        return UInt8(truncatingIfNeeded: half >> UInt64(56 - 8 * (index & 7)))
+    }
+}
+
 /// `struct sockaddr_in` or `sockaddr_in6` as bytes.
 private func socketAddress(_ address: IPAddress, _ port: UInt16) -> [UInt8] {
     let family = UInt16(address.family == .ipv4 ? AF_INET : AF_INET6)
@@ -158,10 +166,7 @@ private func socketAddress(_ address: IPAddress, _ port: UInt16) -> [UInt8] {
     bytes.append(UInt8(port >> 8))
     bytes.append(UInt8(port & 0xff))
     if address.family == .ipv6 { bytes += [0, 0, 0, 0] }
-    for index in 0..<address.family.width / 8 {
-        let half = index < 8 ? address.high : address.low
-        bytes.append(UInt8(truncatingIfNeeded: half >> UInt64(56 - 8 * (index & 7))))
-    }
+    bytes += octets(address)
     bytes += [UInt8](repeating: 0, count: address.family == .ipv4 ? 8 : 4)
     return bytes
 }
@@ -171,11 +176,7 @@ private var machineInterface: UInt32 { if_nametoindex("eth0") }
 
 /// Joins a group at the machine's interface (`struct ip_mreqn`, `struct ipv6_mreq`); whether that worked.
 private func join(_ group: IPAddress, _ socket: Int32) -> Bool {
-    var request: [UInt8] = []
-    for index in 0..<group.family.width / 8 {
-        let half = index < 8 ? group.high : group.low
-        request.append(UInt8(truncatingIfNeeded: half >> UInt64(56 - 8 * (index & 7))))
-    }
+    var request = octets(group)
     if group.family == .ipv4 { request += [0, 0, 0, 0] }
     withUnsafeBytes(of: machineInterface) { request.append(contentsOf: $0) }
     let isV4 = group.family == .ipv4

@@ -189,6 +189,13 @@ import Wire
         #expect(lease(host, mac("02:00:00:00:00:14"), at: "t/a/any") == nil)
     }
 
+    @Test func `where the bridge answers for names no machine is put`() throws {
+        let host = try Host(
+            drawing("{ range: 10.0.1.100-10.0.1.101 }\n        dns: { server: 10.0.1.100 }"))
+        #expect(lease(host, mac("02:00:00:00:00:11"), at: "t/a/any") == "10.0.1.101")
+        #expect(lease(host, mac("02:00:00:00:00:12"), at: "t/a/any") == nil)
+    }
+
     @Test func `who takes another server's offer is left alone, and who asks for the rest only gets no address`() throws
     {
         let host = try Host(drawing(full))

@@ -39,7 +39,10 @@ final class DHCPProgram: Sendable {
             let first = IPAddress(high: subnet.subnet.address.high &+ 1 << 32, low: 0, family: .ipv4)
             let router = subnet.router ?? near.first?.address
             let server = subnet.server ?? router ?? first
-            let reserved = Set(near.map(\.address) + subnet.hosts.map(\.address) + [router, server].compactMap(\.self))
+            // Where the bridge answers for names no machine is to be.
+            let reserved = Set(
+                near.map(\.address) + subnet.hosts.map(\.address) + [router, server].compactMap(\.self)
+                    + (bridge.names?.servers ?? []))
             let (options, order) = DHCPProgram.options(subnet, router: router?.v4, mtu: mtu)
             return Network(
                 subnet: subnet, server: server.v4 ?? IPv4Address(bits: 0),

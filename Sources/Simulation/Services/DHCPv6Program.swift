@@ -30,8 +30,8 @@ final class DHCPv6Program: Sendable {
             var reserved = Set(near.map(\.address) + subnet.hosts.map(\.address))
             // The routers' anycast address (RFC 4291 section 2.6.1).
             reserved.insert(subnet.subnet.address)
-            // Where no router is, the bridge answers for names at the first.
-            if bridge.names != nil { reserved.insert(subnet.subnet.address.advanced(by: 1)) }
+            // Where the bridge answers for names no machine is to be.
+            reserved.formUnion(bridge.names?.servers ?? [])
             return Network(
                 subnet: subnet, serverMAC: near.first?.mac ?? own,
                 pool: AddressPool(subnet.ranges, reserved: reserved),

@@ -81,23 +81,24 @@ extension Tag {
 }
 
 extension TopologyDifference {
+    /// Mirrors that changed, as they were and as they are.
+    private func changedMirrors(_ old: Topology, _ new: Topology) -> [Mirror] {
+        mirrors.flatMap { path in [old, new].compactMap { $0.mirrors[path] } }
+    }
+
     /// The tags of what mirrors that changed copy, or copied: no flow knows of one that it has not met.
     func mirrorTags(from old: Topology, to new: Topology) -> Set<Tag> {
-        var tags: Set<Tag> = []
-        for path in mirrors {
-            tags.insert(.mirror(path))
-            for topology in [old, new] {
-                guard let mirror = topology.mirrors[path] else { continue }
-                for source in mirror.sources {
-                    let device = mirror.device(of: source)
-                    if let port = mirror.port(of: source) {
-                        tags.insert(.port(port))
-                        // What leaves by it alone is not flooded to its host.
-                        tags.insert(.flood(bridge: .bridge(device)))
-                    } else {
-                        tags.insert(.bridge(device))
-                        tags.insert(.router(device))
-                    }
+        var tags = Set(mirrors.map(Tag.mirror))
+        for mirror in changedMirrors(old, new) {
+            for source in mirror.sources {
+                let device = mirror.device(of: source)
+                if let port = mirror.port(of: source) {
+                    tags.insert(.port(port))
+                    // What leaves by it alone is not flooded to its host.
+                    tags.insert(.flood(bridge: .bridge(device)))
+                } else {
+                    tags.insert(.bridge(device))
+                    tags.insert(.router(device))
                 }
             }
         }
@@ -106,13 +107,6 @@ extension TopologyDifference {
 
     /// Ports whose copies are others since mirrors changed.
     func mirroredPorts(_ old: Topology, _ new: Topology) -> Set<PortPath> {
-        var ports: Set<PortPath> = []
-        for path in mirrors {
-            for topology in [old, new] {
-                guard let mirror = topology.mirrors[path] else { continue }
-                ports.formUnion(mirror.sources.compactMap(mirror.port).filter { new.ports[$0] != nil })
-            }
-        }
-        return ports
+        Set(changedMirrors(old, new).flatMap { $0.sources.compactMap($0.port) }.filter { new.ports[$0] != nil })
     }
 }

@@ -30,9 +30,9 @@ extension Simulator {
 
     /// What comes into a device by a port.
     mutating func mirrorArrival(_ index: Int32, _ port: PortRecord) {
-        let table = fabric.tables.mirrors
-        if let list = table.inward[index] { mirror(list, index, at: index, device: port) }
-        let ofDevice = port.isRouter ? table.ofRouter[port.device] : table.ofBridge[port.device]
+        if let list = fabric.tables.mirrors.inward[index] { mirror(list, index, at: index, device: port) }
+        let ofDevice =
+            port.isRouter ? fabric.tables.mirrors.ofRouter[port.device] : fabric.tables.mirrors.ofBridge[port.device]
         if let list = ofDevice { mirror(list, index, at: index, device: port) }
     }
 
