@@ -83,6 +83,11 @@ struct Call: Sendable {
                 throw refusal(
                     "change what \(port.path) may send and get: qos is the operator's, leave it as it is")
             }
+            for hop in port.services where known?.services.contains(hop) != true {
+                for service in hop.ports where service.device.tenant != port.path.device.tenant {
+                    try mayWrite(service.device.tenant)
+                }
+            }
             if case .exterior = port.attachment, known?.attachment != port.attachment {
                 throw refusal("bind \(port.path) to an interface: that is the operator's")
             }

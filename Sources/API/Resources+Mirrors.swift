@@ -47,14 +47,21 @@ public struct MirrorResource: Codable, Sendable, Equatable {
         var mirror = try readFields(fields, of: "mirror \(path)") { list throws(RuleMistake) in
             try Mirror(reading: list, path: path)
         }
-        for (place, condition) in (match ?? []).enumerated() {
-            mirror.conditions.append(
-                try readFields(condition, of: "mirror \(path) match \(place + 1)") { list throws(RuleMistake) in
-                    try Condition(reading: list)
-                })
-        }
+        mirror.conditions = try readConditions(match, of: "mirror \(path)")
         return .mirror(mirror)
     }
+}
+
+/// Conditions, one of which has to hold.
+func readConditions(_ match: [[String: [String]]]?, of object: String) throws(APIError) -> [Condition] {
+    var conditions: [Condition] = []
+    for (place, condition) in (match ?? []).enumerated() {
+        conditions.append(
+            try readFields(condition, of: "\(object) match \(place + 1)") { list throws(RuleMistake) in
+                try Condition(reading: list)
+            })
+    }
+    return conditions
 }
 
 /// What mirrors look like in JSON.

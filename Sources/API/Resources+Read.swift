@@ -169,6 +169,9 @@ extension PortResource {
                 try PortQuality(reading: fields)
             }
         }
+        for (place, service) in (services ?? []).enumerated() {
+            port.services.append(try service.hop("\(reader.object) services \(place + 1)", path.device.tenant))
+        }
         switch (host, interface, peer) {
         case (nil, nil, nil): break
         case (let host?, let interface?, nil):

@@ -106,6 +106,8 @@ public struct PortResource: Codable, Sendable, Equatable {
     public var allowed: [String]?
     /// How much its machine may send and get, as in a manifest.
     public var qos: [String: [String]]?
+    /// What its traffic goes through, from the machine on.
+    public var services: [ServiceResource]?
     /// Its key in tunnels; given by the cluster.
     public var tunnelKey: UInt32?
     /// The revision that made it.
@@ -265,6 +267,7 @@ extension PortResource {
             security: port.security.isEmpty ? nil : port.security.sorted(),
             allowed: port.allowed.isEmpty ? nil : port.allowed.sorted().map(\.description),
             qos: port.quality.isEmpty ? nil : byName(port.quality.fields),
+            services: port.services.isEmpty ? nil : port.services.map(ServiceResource.init),
             tunnelKey: port.tunnelKey,
             created: version?.created, revision: version?.modified)
         switch port.vlan {

@@ -83,6 +83,8 @@ enum Schemas {
                         "qos", .map(.array(.string())),
                         "How much its machine may send and get, as in a manifest: \(PortQuality.fieldNames.joined(separator: ", "))."
                     ),
+                    Property(
+                        "services", .array(service), "What its traffic goes through, from the machine on."),
                     Property("tunnelKey", .integer(0...0xff_ffff), "Its key in tunnels. Not read."),
                 ] + versions())
         case .chain:

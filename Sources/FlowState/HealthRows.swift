@@ -11,10 +11,10 @@ struct HealthKey: LearnedKey {
 
     static var kind: RowKind { .health }
     static func lifetime(_ value: MemberHealth) -> UInt64 { StateLimits.healthLifetimeNanoseconds }
-    var digestKey: UInt64 { mix(pool.bits, member ^ 0x4ea1_7400_0000_0023) }
+    var digestKey: UInt64 { tag.bits }
     var family: AddressFamily { .ipv4 }
-    /// The next connection asks anew: no flow depends on it.
-    var tag: Tag { Tag(bits: digestKey) }
+    /// Of members of pools the next connection asks anew; flows depend on what is known of services.
+    var tag: Tag { .health(of: member, pool: pool) }
     func port(_ value: MemberHealth) -> Tag { pool }
     static func digest(_ value: MemberHealth) -> UInt64 {
         mix(

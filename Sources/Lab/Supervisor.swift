@@ -106,7 +106,7 @@ public final class Supervisor: Sendable {
     private func conform(_ world: inout World, to manifest: Manifest) throws {
         let plan = manifest.lab ?? LabPlan()
         for (path, machine) in world.machines where plan.machines[path] != machine.plan {
-            try removeMachine(path, machine.plan.host, machine.plan.interface, &world)
+            try removeMachine(path, machine.plan.host, machine.plan.interfaces, &world)
         }
         for host in world.hosts.keys where !plan.hosts.contains(host) { try removeHost(host, &world) }
         world.manifest = manifest
@@ -143,12 +143,18 @@ public final class Supervisor: Sendable {
     /// Addresses of the lab are unique by construction: no waiting for duplicates, no announcements of our own.
     private static func quietIPv6(on interface: String) {
         for (name, value) in [("accept_dad", "0"), ("router_solicitations", "0")] {
-            let file = Glibc.open("/proc/sys/net/ipv6/conf/\(interface)/\(name)", O_WRONLY | O_CLOEXEC)
-            if file >= 0 {
-                _ = write(file, value, 1)
-                close(file)
-            }
+            setIPv6(name, value, on: interface)
         }
+    }
+
+    /// What only carries frames says nothing of its own.
+    static func disableIPv6(on interface: String) { setIPv6("disable_ipv6", "1", on: interface) }
+
+    private static func setIPv6(_ name: String, _ value: String, on interface: String) {
+        let file = Glibc.open("/proc/sys/net/ipv6/conf/\(interface)/\(name)", O_WRONLY | O_CLOEXEC)
+        guard file >= 0 else { return }
+        _ = write(file, value, 1)
+        close(file)
     }
 
     private func addMachine(
@@ -163,8 +169,13 @@ public final class Supervisor: Sendable {
             let route = try RouteNetlink()
             try route.addVeth(
                 machine.interface, mtu: mtu, peer: "eth0", peerNamespace: number, peerMAC: machine.mac)
-            Supervisor.quietIPv6(on: machine.interface)
-            try route.setUp(machine.interface)
+            if let wire = machine.wire {
+                try route.addVeth(wire.interface, mtu: mtu, peer: "eth1", peerNamespace: number)
+            }
+            for interface in machine.interfaces {
+                Supervisor.quietIPv6(on: interface)
+                try route.setUp(interface)
+            }
         }
         try namespace.inside {
             Supervisor.quietIPv6(on: "eth0")
@@ -173,6 +184,7 @@ public final class Supervisor: Sendable {
             try route.setUp("eth0")
             for address in machine.addresses { try route.addAddress(address, to: "eth0") }
             try Supervisor.addVLANs(machine, mtu: mtu)
+            if machine.wire != nil { try Supervisor.join("eth0", "eth1") }
             for gateway in machine.gateways { try route.addRoute(to: .all(gateway.family), via: gateway) }
         }
     }
@@ -197,9 +209,22 @@ public final class Supervisor: Sendable {
         }
     }
 
-    private func removeMachine(_ path: PortPath, _ host: String, _ interface: String, _ world: inout World) throws {
+    /// Makes this thread's namespace a wire between two interfaces, which says nothing itself.
+    private static func join(_ one: String, _ other: String) throws {
+        let route = try RouteNetlink()
+        // A station whose packets pass twice, with two tags, is on both sides.
+        try route.addBridge("wire", learns: false)
+        for interface in [one, other] {
+            try route.setMaster(interface, bridge: "wire")
+            try route.setUp(interface)
+        }
+        for interface in ["wire", one, other] { disableIPv6(on: interface) }
+        try route.setUp("wire")
+    }
+
+    private func removeMachine(_ path: PortPath, _ host: String, _ interfaces: [String], _ world: inout World) throws {
         world.machines[path] = nil
-        try? world.hosts[host]?.inside { try RouteNetlink().remove(interface) }
+        for interface in interfaces { try? world.hosts[host]?.inside { try RouteNetlink().remove(interface) } }
         remove(directory.machineNamespace(path))
     }
 

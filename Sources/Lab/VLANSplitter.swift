@@ -24,7 +24,8 @@ enum VLANSplitter {
         for id in ids {
             let end = "tag\(id)"
             try route.addVeth("vlan\(id)", mtu: mtu, peer: end, peerNamespace: here.number)
-            silence(end)
+            // The far end is a plug, not a station.
+            Supervisor.disableIPv6(on: end)
             try route.setUp(end)
             let number = try SystemError.check(
                 cl_packet_socket(cl_interface_index(end), 1 << 20), "open a packet socket on \(end)")
@@ -32,15 +33,6 @@ enum VLANSplitter {
         }
         let all = ends
         _ = try NamedThread("sel-vlans") { carry(socket, all) }
-    }
-
-    /// The far end is a plug, not a station: it has nothing to say of its own.
-    private static func silence(_ interface: String) {
-        let file = open("/proc/sys/net/ipv6/conf/\(interface)/disable_ipv6", O_WRONLY | O_CLOEXEC)
-        if file >= 0 {
-            _ = write(file, "1", 1)
-            close(file)
-        }
     }
 
     private static func carry(_ trunk: Descriptor, _ ends: [(id: UInt16, descriptor: Descriptor)]) {

@@ -44,6 +44,18 @@ public struct LabPlan: Sendable, Equatable {
         public var gateways: [IPAddress] = []
         /// Whether the topology is told of its MAC and addresses; otherwise they have to be learned.
         public var isDeclared = true
+        /// Its second port, where it is a wire between two: what comes by the one goes out of the other.
+        public var wire: Wire?
+
+        /// The other end of a wire.
+        public struct Wire: Sendable, Equatable {
+            /// The port.
+            public var port: PortPath
+            /// The host's interface for it.
+            public var interface: String
+        }
+        /// The host's interfaces for it.
+        public var interfaces: [String] { [interface] + (wire.map { [$0.interface] } ?? []) }
     }
 }
 

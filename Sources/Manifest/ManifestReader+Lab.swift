@@ -56,11 +56,13 @@ extension ManifestReader {
         var addresses: [InterfaceAddress] = []
         var vlans: [UInt16: [InterfaceAddress]] = [:]
         var isDeclared = true
-        for field in yaml.entries(node, name, known: ["host", "address", "vlans", "declared"]) {
+        var wire: LabPlan.Machine.Wire?
+        for field in yaml.entries(node, name, known: ["host", "address", "vlans", "declared", "wire"]) {
             switch field.key {
             case "host": host = yaml.text(field.value, name, "host")
             case "address": addresses = self.addresses(field.value, name)
             case "declared": isDeclared = yaml.bool(field.value, name, "declared") ?? true
+            case "wire": wire = readWire(field.value, of: path)
             default:
                 for vlan in yaml.entries(field.value, name) {
                     guard let id = yaml.number(vlan.node, name, "vlans", 1...4094) else { continue }
@@ -73,6 +75,7 @@ extension ManifestReader {
                 key, name, host.map { "host \($0) does not exist" } ?? "has no host",
                 "use host: with one of \(plan.hosts.joined(separator: ", "))")
         }
+        if let wire { topology.ports[wire.port]?.attachment = .exterior(host: host, interface: wire.interface) }
         let interface = Self.interfaceName(for: path)
         port.attachment = .exterior(host: host, interface: interface)
         let mac = port.mac
@@ -84,7 +87,25 @@ extension ManifestReader {
         }
         topology.ports[path] = port
         plan.machines[path] = LabPlan.Machine(
-            host: host, interface: interface, mac: mac, addresses: addresses, vlans: vlans, isDeclared: isDeclared)
+            host: host, interface: interface, mac: mac, addresses: addresses, vlans: vlans, isDeclared: isDeclared,
+            wire: wire)
+    }
+
+    /// The other end of a machine that is a wire.
+    private mutating func readWire(_ node: Node, of path: PortPath) -> LabPlan.Machine.Wire? {
+        let name = path.description
+        guard let text = yaml.text(node, name, "wire") else { return nil }
+        guard let other = PortPath(text) ?? PortPath("\(path.device.tenant)/\(text)"), other != path,
+            let port = topology.ports[other], port.kind == .bridge
+        else {
+            yaml.mistake(node, name, "wire \"\(text)\" is no other port", "name a port of a bridge: tenant/bridge/port")
+            return nil
+        }
+        guard port.attachment == .none else {
+            yaml.mistake(node, name, "wire \(other) is linked or bound already", "name a free port")
+            return nil
+        }
+        return LabPlan.Machine.Wire(port: other, interface: Self.interfaceName(for: other))
     }
 
     /// A name for the host's end of a machine's cable, at most 15 bytes: what a person recognizes, and four digits

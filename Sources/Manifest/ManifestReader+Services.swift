@@ -95,25 +95,7 @@ extension ManifestReader {
             let path = DevicePath(tenant: tenant, name: entry.key)
             let object = "mirror \(path)"
             yaml.note(object, at: entry.node)
-            var conditions: [Condition] = []
-            var said: [(name: String, values: [String])] = []
-            var nodes: [String: Node] = [:]
-            for field in yaml.entries(entry.value, object, known: Mirror.fieldNames + ["match"]) {
-                if field.key != "match" {
-                    nodes[field.key] = field.value
-                    let values = yaml.items(field.value).compactMap { yaml.text($0, object, field.key) }
-                    said.append((field.key, values))
-                    continue
-                }
-                for (place, item) in yaml.items(field.value).enumerated() {
-                    let name = "\(object) match \(place + 1)"
-                    yaml.note(name, at: item)
-                    let (fields, nodes) = readFields(item, name, ["inverted"] + ConditionField.names)
-                    do throws(RuleMistake) { conditions.append(try Condition(reading: fields)) } catch {
-                        yaml.mistake(nodes[error.field] ?? item, name, "\(error.field) \(error.reason)", error.remedy)
-                    }
-                }
-            }
+            let (said, conditions, nodes) = readMatching(entry.value, object, Mirror.fieldNames)
             do throws(RuleMistake) {
                 var mirror = try Mirror(reading: said, path: path)
                 mirror.conditions = conditions
@@ -134,5 +116,48 @@ extension ManifestReader {
             yaml.mistake(nodes[error.field] ?? node, object, "\(error.field) \(error.reason)", error.remedy)
             return PortQuality()
         }
+    }
+
+    /// `services` of a port.
+    mutating func readServices(_ node: Node, _ port: PortPath) -> [ServiceHop] {
+        var services: [ServiceHop] = []
+        for (place, item) in yaml.items(node).enumerated() {
+            let object = "\(port) services \(place + 1)"
+            yaml.note(object, at: item)
+            let (said, conditions, nodes) = readMatching(item, object, ServiceHop.fieldNames)
+            do throws(RuleMistake) {
+                var hop = try ServiceHop(reading: said, tenant: port.device.tenant)
+                hop.conditions = conditions
+                services.append(hop)
+            } catch {
+                yaml.mistake(nodes[error.field] ?? item, object, "\(error.field) \(error.reason)", error.remedy)
+            }
+        }
+        return services
+    }
+
+    /// Something said field by field, with `match`: conditions, one of which has to hold.
+    private mutating func readMatching(
+        _ node: Node, _ object: String, _ known: [String]
+    ) -> (said: [(name: String, values: [String])], conditions: [Condition], nodes: [String: Node]) {
+        var conditions: [Condition] = []
+        var said: [(name: String, values: [String])] = []
+        var nodes: [String: Node] = [:]
+        for field in yaml.entries(node, object, known: known + ["match"]) {
+            if field.key != "match" {
+                nodes[field.key] = field.value
+                said.append((field.key, yaml.items(field.value).compactMap { yaml.text($0, object, field.key) }))
+                continue
+            }
+            for (place, item) in yaml.items(field.value).enumerated() {
+                let name = "\(object) match \(place + 1)"
+                yaml.note(name, at: item)
+                let (fields, nodes) = readFields(item, name, ["inverted"] + ConditionField.names)
+                do throws(RuleMistake) { conditions.append(try Condition(reading: fields)) } catch {
+                    yaml.mistake(nodes[error.field] ?? item, name, "\(error.field) \(error.reason)", error.remedy)
+                }
+            }
+        }
+        return (said, conditions, nodes)
     }
 }

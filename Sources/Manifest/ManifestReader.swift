@@ -239,7 +239,7 @@ public struct ManifestReader {
     private mutating func readPort(_ port: inout Port, _ node: Node) {
         let object = port.path.description
         var known = ["mac", "address", "enabled", "host", "interface", "peer", "inbound", "outbound", "groups"]
-        if port.kind == .bridge { known += ["vlan", "trunk", "native", "security", "allowed", "qos"] }
+        if port.kind == .bridge { known += ["vlan", "trunk", "native", "security", "allowed", "qos", "services"] }
         var host: String?
         var interface: String?
         var trunk: Node?
@@ -258,6 +258,7 @@ public struct ManifestReader {
             case "security": port.security = readGroups(field.value, object)
             case "allowed": port.allowed = readAllowed(field.value, object)
             case "qos": port.quality = readQuality(field.value, object)
+            case "services": port.services = readServices(field.value, port.path)
             case "vlan":
                 if let id = yaml.number(field.value, object, "vlan", 1...4094) { port.vlan = .access(UInt16(id)) }
             case "trunk": trunk = field.value

@@ -288,6 +288,13 @@ public enum ManifestWriter {
             }
         }
 
+        private func service(_ hop: ServiceHop) -> String {
+            let said = inBraces(hop.fields)
+            if hop.conditions.isEmpty { return said }
+            let conditions = hop.conditions.map { inBraces($0.fields) }.joined(separator: ", ")
+            return "\(said.dropLast(2)), match: [\(conditions)] }"
+        }
+
         private mutating func writeFilters(_ filters: Filters) {
             if let chain = filters.inbound { line(4, "inbound: \(quoted(chain))") }
             if let chain = filters.outbound { line(4, "outbound: \(quoted(chain))") }
@@ -307,6 +314,9 @@ public enum ManifestWriter {
                 parts.append("allowed: [\(port.allowed.sorted().map { "\"\($0)\"" }.joined(separator: ", "))]")
             }
             if !port.quality.isEmpty { parts.append("qos: \(inBraces(port.quality.fields))") }
+            if !port.services.isEmpty {
+                parts.append("services: [\(port.services.map(service).joined(separator: ", "))]")
+            }
             return parts
         }
 

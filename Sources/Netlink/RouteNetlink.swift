@@ -62,10 +62,15 @@ public struct RouteNetlink {
     }
 
     /// Makes a bridge.
-    public func addBridge(_ name: String) throws {
+    ///
+    /// - Parameter learns: whether it learns where stations are; otherwise it sends all to all other ports.
+    public func addBridge(_ name: String, learns: Bool = true) throws {
         var message = linkMessage(16, RouteNetlink.create | RouteNetlink.exclusive)
         message.attribute(3, name)
-        message.nest(18) { $0.attribute(1, "bridge") }
+        message.nest(18) { info in
+            info.attribute(1, "bridge")
+            if !learns { info.nest(2) { $0.attribute(4, UInt32(0)) } }  // IFLA_BR_AGEING_TIME
+        }
         try socket.request(&message, "make bridge \(name)")
     }
 

@@ -56,6 +56,7 @@ public final class Node: Sendable {
     private let stateService: Late<StateService>
     /// Checks members of pools; set at once as well.
     private let monitorService: Late<MonitorService>
+    private let serviceWatch: Late<ServiceWatch>
     private let names: NameForwarder
     var flowState: StateService {
         // `init` sets it or throws, and nobody has the node before.
@@ -92,6 +93,7 @@ public final class Node: Sendable {
         self.leaser = leaser
         stateService = Late<StateService>()
         monitorService = Late<MonitorService>()
+        serviceWatch = Late<ServiceWatch>()
         let rules = RuleLogger(identity.name, try SerialThread("sel-rules"), say)
         let forwarder = Late<NameForwarder>()
         let agent = try Agent(
@@ -104,6 +106,7 @@ public final class Node: Sendable {
         leaser.value = PortLeaser(self)
         stateService.value = try StateService(self, identity, configuration.directory, agent)
         monitorService.value = try MonitorService(self)
+        serviceWatch.value = ServiceWatch(self)
     }
 
     /// Where to listen so that an address is reached: everywhere, by IPv6 as well where the address is one of it.
@@ -205,6 +208,7 @@ public final class Node: Sendable {
             tasks.append(Task { await housekeeping.run() })
             tasks.append(Task { [flowState] in await flowState.run() })
             if let monitors { tasks.append(Task { await monitors.run() }) }
+            if let watch = serviceWatch.value { tasks.append(Task { await watch.run() }) }
             if let leaser {
                 tasks.append(Task { await leaser.run() })
                 tasks.append(Task { await leaser.returnIdle() })
@@ -238,7 +242,7 @@ public final class Node: Sendable {
     /// Bindings follow interfaces that come and go.
     private func followInterfaces() throws {
         let monitor = try LinkMonitor()
-        _ = try NamedThread("sel-links") { [agent] in
+        _ = try NamedThread("sel-links") { [agent, serviceWatch] in
             while true {
                 waitReadable(monitor.descriptor)
                 guard let events = try? monitor.events() else { return }
@@ -247,6 +251,7 @@ public final class Node: Sendable {
                     if case .gone(let link) = event { gone.insert(link.name) }
                 }
                 agent.interfacesChanged(gone: gone)
+                serviceWatch.value?.look()
             }
         }
         // What came between reading the state and listening.

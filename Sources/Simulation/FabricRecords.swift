@@ -30,6 +30,8 @@ struct PortRecord {
     var isEnabled: Bool
     /// Whether mirrors copy what leaves by it.
     var isMirroredOut = false
+    /// Whether what it sends or gets goes through services.
+    var isServed = false
     var attachment: Attachment
     var vlanKind: VLAN
     /// The VLAN of an access port, the native one of a trunk.
@@ -61,8 +63,8 @@ struct PortRecord {
     /// The tenant's tag.
     var tenant: Tag
 
-    /// Whether what leaves by it is filtered, or copied, for it alone: then it takes no part in floods.
-    var isFilteredOut: Bool { outbound >= 0 || gets >= 0 || isMirroredOut }
+    /// Whether what leaves by it is filtered, copied, or sent through services, for it alone: then it takes no part in floods.
+    var isFilteredOut: Bool { outbound >= 0 || gets >= 0 || isMirroredOut || isServed }
 
     /// A place where no port is.
     static let none = PortRecord(

@@ -74,6 +74,9 @@ extension FabricTables {
             // What conditions name by groups lies elsewhere when those come and go.
             mirrors = MirrorTable(topology, self, after: difference.addressGroups.isEmpty ? mirrors : nil)
         }
+        if !topology.ports.served.isEmpty || !hops.isEmpty {
+            hops = HopTable(topology, self, after: difference.addressGroups.isEmpty ? hops : nil)
+        }
         for path in touched {
             if let port = topology.ports[path], let index = index(of: path) { fillPort(index, port) }
         }

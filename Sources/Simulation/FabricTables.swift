@@ -52,6 +52,8 @@ struct FabricTables: Sendable {
     var services: [Int32: BridgeServices] = [:]
     /// What mirrors copy.
     var mirrors = MirrorTable()
+    /// Services that traffic goes through.
+    var hops = HopTable()
     /// What names are looked up by.
     var names = NameTable()
     var freePorts: [Int32] = []
@@ -87,6 +89,7 @@ struct FabricTables: Sendable {
             standIns[Tag.portGroup(group.path).bits] = [:]
         }
         if !topology.mirrors.isEmpty { mirrors = MirrorTable(topology, self, after: nil) }
+        if !topology.ports.served.isEmpty { hops = HopTable(topology, self, after: nil) }
         for index in ports.indices {
             if let port = topology.ports[portPaths[index]] { fillPort(Int32(index), port) }
         }
@@ -187,6 +190,7 @@ struct FabricTables: Sendable {
         record.isMonitor = port.isMonitor
         record.isEnabled = port.isEnabled
         record.isMirroredOut = mirrors.outward[index] != nil
+        record.isServed = !port.services.isEmpty
         record.mac = port.mac
         record.dscp = port.quality.dscp ?? 0xff
         record.tunnelKey = port.tunnelKey

@@ -157,6 +157,14 @@ extension Simulator {
         headerChanged()
     }
 
+    /// Notes where the sender is before its packet leaves the way to a service: who comes back from there is told by that.
+    mutating func learnAhead(_ index: Int32, _ port: PortRecord) {
+        let source = key.etherSource
+        verdict.mask.include(.etherSource)
+        if source.isGroup || source == .zero { return }
+        learn(source, port.vlan, index, port, fabric.bridges[Int(port.device)])
+    }
+
     /// Notes where the sender is, unless the topology declares it.
     private mutating func learn(
         _ source: MACAddress, _ vlan: UInt16, _ index: Int32, _ port: PortRecord, _ bridge: BridgeRecord

@@ -97,7 +97,8 @@ public struct Simulator: ~Copyable {
         self.state = state
         traversed = .allocate(capacity: SimulationLimits.portsEntered + 1)
         scratch = .allocate(
-            capacity: max(1, fabric.tables.policy.words, fabric.tables.mirrors.words) * (Chain.depth + 1))
+            capacity: max(1, fabric.tables.policy.words, fabric.tables.mirrors.words, fabric.tables.hops.words)
+                * (Chain.depth + 1))
         verdict.outputs.reserveCapacity(64)
         verdict.headers.reserveCapacity(8)
         verdict.tags.reserveCapacity(64)
@@ -224,11 +225,16 @@ public struct Simulator: ~Copyable {
         if port.isRouter { (arrivalKey, arrivalID) = (key, queryID) }
         // What is stopped at the port depends on its bridge, too, which may give addresses ahead of all that stops it.
         if !port.isRouter { verdict.tags.append(device) }
+        let isBack = !fabric.tables.hops.isEmpty && index == ingressPort && fabric.tables.hops.returns[index] != nil
+        if isBack {
+            if !fabric.tables.mirrors.isEmpty { mirrorArrival(index, port) }
+            if comesBack(index, packet) { return }
+        }
         if port.sends >= 0 {
             noteGroups(port)
             guard passesGuard(port, at: index, packet) else { return }
         }
-        if !fabric.tables.mirrors.isEmpty { mirrorArrival(index, port) }
+        if !fabric.tables.mirrors.isEmpty, !isBack { mirrorArrival(index, port) }
         if !fabric.tables.services.isEmpty, !port.isRouter, index == ingressPort, answerService(index, port, packet) {
             return
         }
@@ -240,6 +246,10 @@ public struct Simulator: ~Copyable {
         guard passes(port.inbound, FilterPlace(inPort: index, outPort: -1, device: device), at: index, packet) else {
             return
         }
+        if port.isServed {
+            learnAhead(index, port)
+            if goesThroughService(index, port, isSent: true, from: -1, packet) { return }
+        }
         if port.isRouter {
             routerInput(index, port, packet)
         } else {
@@ -249,11 +259,18 @@ public struct Simulator: ~Copyable {
 
     /// The packet goes out of a device by one of its ports, VLAN tags already as the port wants them.
     ///
-    /// - Parameter from: the port by which it came into the device; -1 for what the device made.
-    mutating func leave(_ index: Int32, from: Int32, _ packet: borrowing SimulatedPacket) {
+    /// - Parameters:
+    ///   - from: the port by which it came into the device; -1 for what the device made.
+    ///   - behind: the place of the port's service that it comes from; `nil`: from none yet.
+    mutating func leave(_ index: Int32, from: Int32, behind: Int? = nil, _ packet: borrowing SimulatedPacket) {
         let port = fabric.ports[Int(index)]
         verdict.tags.append(port.tag)
         guard port.isEnabled else { return drop(.portDisabled, at: index) }
+        if port.isServed, !isService,
+            goesThroughService(index, port, isSent: false, from: from, behind: behind, packet)
+        {
+            return
+        }
         if port.outbound >= 0, !isService {
             let device = port.isRouter ? fabric.routers[Int(port.device)].tag : fabric.bridges[Int(port.device)].tag
             let place = FilterPlace(inPort: from, outPort: index, device: device)
@@ -290,17 +307,14 @@ public struct Simulator: ~Copyable {
         let record = fabric.hosts[Int(host)]
         verdict.tags.append(record.tag)
         guard record.isReachable else { return drop(.noTunnel, at: port) }
+        let mtu = record.mtu - tagLength
         if !isFlooding {
-            if length > Int(record.mtu), answersTooBig(packet) {
-                return tooBig(mtu: Int(record.mtu), at: port, packet)
-            }
-            verdict.lengthLimit = verdict.lengthLimit == 0 ? record.mtu : min(verdict.lengthLimit, record.mtu)
+            if length > Int(mtu), answersTooBig(packet) { return tooBig(mtu: Int(mtu), at: port, packet) }
+            verdict.lengthLimit = verdict.lengthLimit == 0 ? mtu : min(verdict.lengthLimit, mtu)
         }
-        if length > Int(record.mtu) {
+        if length > Int(mtu) {
             verdict.isCacheable = false
-            if isTracing {
-                note("out", Int(port), "\(length) bytes are more than \(record.mtu): fragmented on the way")
-            }
+            if isTracing { note("out", Int(port), "\(length) bytes are more than \(mtu): fragmented on the way") }
         }
         if isTracing {
             let silence = state.canReach(record.tag) ? "" : ", which does not answer through its tunnel"
@@ -308,6 +322,16 @@ public struct Simulator: ~Copyable {
             note("out", Int(port), "on host \(name), by tunnel with key \(hexKey(tunnelKey))\(silence)")
         }
         emit(.remote(HostIndex(host), key: tunnelKey))
+    }
+
+    /// Bytes of the VLAN tags that go through the tunnel with the packet.
+    private var tagLength: Int32 {
+        mutating get {
+            verdict.mask.bits.words[8] |= UInt64(0x1000) << 48
+            if !key.hasVLAN { return 0 }
+            verdict.mask.include(.innerVLANTPID)
+            return key.innerVLANTPID == 0 ? 4 : 8
+        }
     }
 
     /// Adds an output with the header as it is now.

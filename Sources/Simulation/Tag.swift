@@ -83,6 +83,7 @@ extension TopologyDifference {
         for path in chains { tags.insert(.chain(path)) }
         for path in addressGroups { tags.insert(.addressGroup(path)) }
         tags.formUnion(securityTags(from: old, to: new))
+        tags.formUnion(serviceTags(from: old, to: new))
         if !mirrors.isEmpty { tags.formUnion(mirrorTags(from: old, to: new)) }
         if !zones.isEmpty {
             for name in Set(old.hosts.keys).union(new.hosts.keys) { tags.insert(.host(name)) }

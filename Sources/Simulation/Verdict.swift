@@ -296,6 +296,12 @@ public enum DropReason: String, Sendable, CaseIterable {
     case fragmentUnknown = "fragment before its first"
     /// The tables of connections are full.
     case noRoom = "no room for another connection"
+    /// A service that the packet has to go through is down.
+    case serviceDown = "service down"
+    /// What has a VLAN tag of its own can't have that of a service.
+    case serviceTag = "has a VLAN tag where the service's is needed"
+    /// It comes back from a service, and is of no traffic that goes through it.
+    case serviceUnknown = "of no traffic that goes through the service"
     /// More devices than any sane topology has: a loop.
     case loop = "too many devices: a loop"
     /// The router or bridge answered it or took note of it.

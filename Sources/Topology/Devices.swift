@@ -137,6 +137,8 @@ public struct Port: Sendable, Equatable {
     public var allowed: Set<AllowedAddress> = []
     /// How much its machine may send and get.
     public var quality = PortQuality()
+    /// What its traffic goes through on its way, from the machine on.
+    public var services: [ServiceHop] = []
 
     /// A port with a MAC made of its name, see ``derivedMAC(for:)``.
     public init(path: PortPath, kind: Kind) {

@@ -6,7 +6,7 @@ import Wire
 extension TopologyObject {
     /// Formats that are read, the last being written where it is needed: an object without what the later one adds is
     /// written as before, and a cluster of two versions goes on until somebody uses what only the newer one knows.
-    static let formats = UInt8(1)...6
+    static let formats = UInt8(1)...7
 
     private var format: UInt8 {
         switch self {
@@ -19,10 +19,12 @@ extension TopologyObject {
             router.translation.isEmpty
                 ? router.filters.isEmpty ? 1 : 2 : router.translation.virtual.isEmpty ? 3 : 4
         case .port(let port):
-            !port.quality.isEmpty
-                ? 5
-                : port.security.isEmpty && port.allowed.isEmpty
-                    ? port.filters.isEmpty && port.groups.isEmpty ? 1 : 2 : 3
+            !port.services.isEmpty
+                ? 7
+                : !port.quality.isEmpty
+                    ? 5
+                    : port.security.isEmpty && port.allowed.isEmpty
+                        ? port.filters.isEmpty && port.groups.isEmpty ? 1 : 2 : 3
         case .portGroup(let group): group.isStateful ? 4 : 1
         case .pool(let pool): pool.monitor == nil ? 1 : 2
         default: 1
@@ -66,6 +68,7 @@ extension TopologyObject {
                 out.list(port.allowed.sorted()) { $0.allowed($1) }
             }
             if format > 4 { out.quality(port.quality) }
+            if format > 6 { out.services(port.services) }
         case .host(let host):
             out.text(host.name)
             out.list(host.tunnelAddresses.sorted { $0.key < $1.key }) { out, entry in
@@ -135,6 +138,7 @@ extension TopologyObject {
                 port.allowed = Set(try reader.list { reader throws(MalformedBytes) in try reader.allowed() })
             }
             if format > 4 { port.quality = try reader.quality() }
+            if format > 6 { port.services = try reader.services() }
             self = .port(port)
         case .host:
             var host = Host(name: try reader.name())

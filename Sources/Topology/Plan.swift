@@ -151,7 +151,7 @@ extension TopologyObject {
                 ("security", port.security.sorted().joined(separator: ", ")),
                 ("allowed", port.allowed.map(\.description).sorted().joined(separator: ", ")),
                 ("qos", TopologyObject.words(port.quality.fields)),
-            ]
+            ] + port.services.enumerated().map { ("service \($0.offset + 1)", $0.element.text) }
         case .host(let host):
             return [
                 (

@@ -16,8 +16,17 @@ public struct PortTable: Sendable, Equatable {
     private var stations = FingerprintCounts()
     /// Names of ports that are linked to other virtual ports, by device: few, where a device has many.
     private var links = TreeDictionary<DevicePath, Set<String>>()
+    /// Ports that go through services, and what goes through each service: few, as a rule.
+    public private(set) var served = TreeDictionary<PortPath, [ServiceHop]>()
+    private var sharing = TreeDictionary<ServiceEnd, Int>()
     /// How many ports there are.
     public private(set) var count = 0
+
+    /// A service's port, with a tag.
+    private struct ServiceEnd: Hashable, Sendable {
+        var port: PortPath
+        var vlan: UInt16
+    }
 
     /// A MAC or an address in one VLAN of one bridge.
     struct StationName: Hashable, Sendable {
@@ -80,6 +89,7 @@ public struct PortTable: Sendable, Equatable {
                 if devices[path.device]?.isEmpty == true { devices[path.device] = nil }
             }
             if old?.isLinked != newValue?.isLinked { link(path, newValue?.isLinked == true) }
+            if old?.services ?? [] != newValue?.services ?? [] { serve(path, newValue?.services ?? []) }
             for (other, before) in zip(affected, before) {
                 let after = fingerprints(of: other == path ? newValue : self[other])
                 for name in before where !after.contains(name) { stations.remove(name) }
@@ -144,6 +154,23 @@ public struct PortTable: Sendable, Equatable {
         if isLinked { names.insert(path.name) } else { names.remove(path.name) }
         links[path.device] = names.isEmpty ? nil : names
     }
+
+    private mutating func serve(_ path: PortPath, _ services: [ServiceHop]) {
+        for hop in served[path] ?? [] {
+            for port in hop.ports {
+                let end = ServiceEnd(port: port, vlan: hop.vlan)
+                let left = (sharing[end] ?? 0) - 1
+                sharing[end] = left > 0 ? left : nil
+            }
+        }
+        for hop in services {
+            for port in hop.ports { sharing[ServiceEnd(port: port, vlan: hop.vlan), default: 0] += 1 }
+        }
+        served[path] = services.isEmpty ? nil : services
+    }
+
+    /// How many services of ports lead to a port with a tag.
+    func sharing(_ port: PortPath, _ vlan: UInt16) -> Int { sharing[ServiceEnd(port: port, vlan: vlan)] ?? 0 }
 
     /// The ports of a device that are linked to other virtual ports, in no order.
     public func linked(of device: DevicePath) -> some Sequence<Port> {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import HashTreeCollections
 import Wire
 
 /// Something wrong with a topology: what, why, and what to do about it.
@@ -66,6 +67,14 @@ extension Topology {
             if let port = mirror.target.port, change.ports.contains(port) { mirrors.insert(mirror.path) }
             let gone = change.portGroups.union(change.addressGroups).union(change.securityGroups)
             if gone.contains(where: { $0.tenant == mirror.path.tenant }) { mirrors.insert(mirror.path) }
+        }
+        if !ports.served.isEmpty {
+            // What services' ports are, and what their conditions name.
+            let gone = change.portGroups.union(change.addressGroups).union(change.securityGroups)
+            for path in ports.served.keys {
+                let isNamed = ports[path]?.services.contains { $0.ports.contains(where: change.ports.contains) }
+                if isNamed == true || gone.contains(where: { $0.tenant == path.device.tenant }) { touched.insert(path) }
+            }
         }
         // Both kinds of groups of ports share one set of names.
         securityGroups.formUnion(change.portGroups)
@@ -190,6 +199,7 @@ extension Topology {
             }
         }
         if !port.quality.isEmpty { check(port.quality, of: port, &found) }
+        if !port.services.isEmpty { checkServices(of: port, &found) }
         if port.addresses.count > Topology.addressesPerPort {
             found.append(
                 Problem(

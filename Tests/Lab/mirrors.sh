@@ -71,7 +71,7 @@ analyze "$work/gre" gre.key ip.src ip.dst icmp.type
 says "$work/gre" "^0x00000063	.*,10.0.1.11	.*,10.0.1.12	8" || fail "GRE is not read: $(cat "$work/gre")"
 received() { at acme/security/far ip -s -o link show eth0 | sed 's/.*RX: *bytes[^\\]*\\ *\([0-9]*\).*/\1/'; }
 # A limit: of much no more is copied than that, and what is copied from goes on.
-sed "s|gre $h3 key 99|acme/security/far|; s|direction: \[\"both\"\]|direction: [\"in\"]\n        limit: [\"8M\"]|; /- { *protocol: \[\"icmp/d; /- { *protocol: \[\"udp/d; /- {.*destinationPort: .*7/d; /^ *match:/d" "$work/gre.yaml" >"$work/limit.yaml"
+sed "s|gre $h3 key 99|acme/security/far|; s|direction: \[\"both\"\]|direction: [\"in\"]\n        limit: [\"${LIMIT:-8}M\"]|; /- { *protocol: \[\"icmp/d; /- { *protocol: \[\"udp/d; /- {.*destinationPort: .*7/d; /^ *match:/d" "$work/gre.yaml" >"$work/limit.yaml"
 grep -q 'limit' "$work/limit.yaml" || fail "the manifest was not changed as meant"
 quietly "$selvage" apply "$work/limit.yaml" --wait --lab $lab || fail "apply: $(cat "$work/limit.yaml")"
 at acme/office/phone iperf3 -s -1 --forceflush >"$work/server" 2>&1 &
@@ -79,10 +79,13 @@ says "$work/server" 'listening' || fail iperf3
 before=$(received)
 at acme/office/desk iperf3 -u -b ${OFFERED:-40}M -t 5 -c 10.0.1.12 --forceflush >"$work/out" 2>&1 || fail iperf3
 after=$(received)
-awk '/receiver/ { exit !($(NF - 6) > '"${OFFERED:-40}"' * 0.9) }' "$work/out" || fail "what is copied from suffers: $(grep receiver "$work/out")"
+# What the sender could not send on a slow machine is not what copies cost: what was lost of what it sent would be.
+grep receiver "$work/out" | sed 's/.*(\([0-9.]*\)%).*/\1/' | awk '{ found = 1; exit !($1 < 5) } END { if (!found) exit 1 }' ||
+    fail "what is copied from suffers: $(cat "$work/out")"
 rate=$(((after - before) * 8 / 5000))
-echo "copies: $rate kbit/s of ${OFFERED:-40} Mbit/s, limit 8"
-[ $rate -gt 7000 ] && [ $rate -lt 10500 ] || fail "copies are $rate kbit/s"
+most=$((${LIMIT:-8} * 1050 + 1700))
+echo "copies: $rate kbit/s of ${OFFERED:-40} Mbit/s, limit ${LIMIT:-8}, with the burst of 1 MiB at most $most"
+[ $rate -gt $((${LIMIT:-8} * 875)) ] && [ $rate -lt $most ] || fail "copies are $rate kbit/s"
 # A target that is gone costs nothing: nothing is copied while its host does not answer, and what is copied from goes on.
 copied() { "$selvage" trace --lab $lab acme/office/desk 'icmp to 10.0.1.12' | tee "$work/out" | grep -q 'copied to acme/security/far'; }
 copied || fail "it was copied"

@@ -332,6 +332,58 @@ import Wire
         }
     }
 
+    @Test func `services of ports say a manifest, and are written as they were`() throws {
+        let topology = try ManifestReader.read(
+            """
+            tenants:
+              t:
+                addressGroups: { bad: [203.0.113.0/24] }
+                bridges:
+                  fw: { ports: [in, out] }
+                  a:
+                    ports:
+                      vm:
+                        services:
+                          - { through: [fw/in, t/fw/out], vlan: 10, fail: open }
+                          - { through: fw/in, direction: in, fail: closed,
+                              match: [{ protocol: tcp, destinationPort: [80, 443] }, { notSourceGroup: bad, inverted: true }] }
+            """, file: "m"
+        ).topology
+        let path = try #require(PortPath("t/a/vm"))
+        let services = try #require(topology.ports[path]?.services)
+        #expect(services.map(\.vlan) == [10, 0] && services.map(\.isOpen) == [true, false])
+        #expect(services[0].far == PortPath("t/fw/out") && services[1].conditions.count == 2)
+        #expect(try ManifestReader.read(ManifestWriter.write(topology), file: "w").topology == topology)
+        var out = ByteWriter()
+        topology[.port(path)]?.encode(&out)
+        var reader = ByteReader(out.bytes)
+        #expect(try TopologyObject(from: &reader) == topology[.port(path)] && reader.isAtEnd)
+    }
+
+    @Test(arguments: [
+        ("through: fw/in, vlan: 4095", "1 to 4094"), ("vlan: 7", "both ports of the service"),
+        ("through: [fw/in, fw/out, fw/in]", "names 3 ports"), ("through: fw/gone", "t/fw/gone, which does not exist"),
+        ("through: a/vm", "name the port of the service"), ("through: gw/a", "t/gw/a, a router's port"),
+        ("through: fw/in, fail: maybe", "open or closed"), ("through: fw/in, fial: open", "did you mean fail?"),
+        ("through: fw/in, match: [{ state: new }]", "leave out state"),
+        ("through: fw/in }, { through: [fw/in]", "give it a vlan of its own"),
+    ])
+    func `a service that can't be is a mistake with its reason`(_ said: String, _ part: String) {
+        var told = "none"
+        do {
+            _ = try ManifestReader.read(
+                """
+                tenants:
+                  t:
+                    bridges:
+                      fw: { ports: [in, out] }
+                      a: { ports: { vm: { services: [{ \(said) }] } } }
+                    routers: { gw: { links: [{ bridge: a, address: 10.0.0.1/24 }] } }
+                """, file: "m")
+        } catch { told = "\(error)" }
+        #expect(told.contains(part) && told.contains("services"), "no word of \(part) in \(told)")
+    }
+
     private func limiting(_ qos: String) -> String {
         "tenants: { t: { bridges: { a: { ports: { vm: { qos: \(qos) } } } } } }"
     }

@@ -98,7 +98,7 @@ import Wire
         Drawings.bridge, Drawings.routers, Drawings.vlans, Drawings.translating, SecurityGroupTests.drawing,
         Drawings.routers
             + "\n    mirrors: { m: { from: edge, to: gre 203.0.113.9 key 1, match: [{ protocol: udp, destinationPort: 53 }] } }",
-        Drawings.vlans.replacing("  v:\n", with: "  v:\n        multicast: true\n"),
+        ServiceTests.served, Drawings.vlans.replacing("  v:\n", with: "  v:\n        multicast: true\n"),
         Drawings.bridge.replacing("  b:\n", with: "  b:\n        multicast: true\n"),
     ])
     func `two packets that one flow holds get one verdict`(_ drawing: String) throws {

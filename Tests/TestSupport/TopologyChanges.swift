@@ -40,7 +40,7 @@ public struct TopologyChanges {
             }
             (topology.ports[one.path], topology.ports[two.path]) = (one, two)
         }
-        switch Int.random(in: 0...33, using: &random) {
+        switch Int.random(in: 0...35, using: &random) {
         case 0: topology.ports[path]?.isEnabled.toggle()
         case 1: topology.ports[path]?.mac = MACAddress(bits: 0x0e77_0000_0000 | UInt64(serial))
         case 2, 3:
@@ -228,6 +228,24 @@ public struct TopologyChanges {
             if Bool.random(using: &random) { mirror.length = 128 }
             if Bool.random(using: &random) { mirror.limit = RateLimit(kilobits: 1000 * (serial + 1)) }
             topology.mirrors[name] = mirror
+        case 34, 35:
+            guard topology.ports[path]?.kind == .bridge else { break }
+            var services: [ServiceHop] = []
+            for _ in 0..<Int.random(in: 0...2, using: &random) {
+                var hop = ServiceHop(ports.randomElement(using: &random) ?? path)
+                if Bool.random(using: &random) { hop.far = ports.randomElement(using: &random) ?? path }
+                hop.vlan = [0, 5].randomElement(using: &random) ?? 0
+                hop.direction = Mirror.Direction.allCases.randomElement(using: &random) ?? .both
+                hop.isOpen = Bool.random(using: &random)
+                if Bool.random(using: &random) {
+                    var condition = Condition()
+                    condition.ipProtocol = Match(IPProtocol.udp)
+                    if !topology.addressGroups.isEmpty { condition.destinationGroup = Match("g") }
+                    hop.conditions = [condition]
+                }
+                services.append(hop)
+            }
+            topology.ports[path]?.services = services
         case 27, 28:
             var pool = Pool(path: DevicePath(tenant: "t", name: "p\(Int.random(in: 0...1, using: &random))"))
             pool.algorithm = Pool.Algorithm.allCases.randomElement(using: &random) ?? .maglev

@@ -22,6 +22,8 @@ public struct MemberHealth: Sendable, Hashable {
         case noTLS = 7
         /// It closed the connection before it had answered.
         case closed = 8
+        /// Its interface is gone, or has no carrier.
+        case down = 9
     }
 
     /// Whether it gets new connections.
@@ -49,6 +51,7 @@ public struct MemberHealth: Sendable, Hashable {
         case .noHTTP: "did not answer by HTTP"
         case .noTLS: "TLS failed"
         case .closed: "closed the connection"
+        case .down: "its interface is down"
         }
     }
 }

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+import Agent
+import FlowState
+import HashTreeCollections
+import Linux
+import Netlink
+import Simulation
+import Store
+import Synchronization
+import Topology
+
+/// Tells all hosts whether the machines that traffic goes through are there, as far as this host sees: that their interfaces
+/// are here, are up and have a carrier. That a service's host is not there the others see by themselves.
+final class ServiceWatch: Sendable {
+    private unowned let node: Node
+    /// When what is down was told last, monotonic nanoseconds.
+    private let told = Mutex<[PortPath: UInt64]>([:])
+
+    private static let interval = Duration.seconds(1)
+    /// What is not told again is forgotten (``StateLimits/healthLifetimeNanoseconds``).
+    private static let renewal: UInt64 = 15_000_000_000
+    /// `IFF_UP` and `IFF_LOWER_UP`.
+    private static let running: UInt32 = 1 | 1 << 16
+
+    init(_ node: Node) { self.node = node }
+
+    func run() async {
+        while !Task.isCancelled {
+            look()
+            try? await Task.sleep(for: ServiceWatch.interval)
+        }
+    }
+
+    /// Looks at the interfaces of this host that services are behind.
+    func look() {
+        let topology = node.agent.topology
+        var local: [PortPath: String] = [:]
+        for services in topology.ports.served.values {
+            for path in services.flatMap(\.ports) {
+                if case .exterior(node.agent.host, let interface)? = topology.ports[path]?.attachment {
+                    local[path] = interface
+                }
+            }
+        }
+        told.withLock { told in
+            for path in told.keys where local[path] == nil { told[path] = nil }
+            if local.isEmpty {
+                node.replica.alarm("services", nil)
+                return
+            }
+            guard let links = try? RouteNetlink().links() else { return }
+            let flags = Dictionary(links.map { ($0.name, $0.flags) }, uniquingKeysWith: { a, _ in a })
+            var trouble: String?
+            for (path, interface) in local.sorted(by: { $0.key < $1.key }) {
+                let problem = ServiceWatch.problem(interface, flags[interface])
+                note(path, isUp: problem == nil, &told)
+                if let problem, trouble == nil { trouble = "nothing goes through \(path): \(problem)" }
+            }
+            node.replica.alarm("services", trouble)
+        }
+    }
+
+    private static func problem(_ interface: String, _ flags: UInt32?) -> String? {
+        guard let flags else { return "interface \(interface) does not exist" }
+        if flags & 1 == 0 { return "interface \(interface) is down" }
+        return flags & running == running ? nil : "interface \(interface) has no carrier"
+    }
+
+    private func note(_ path: PortPath, isUp: Bool, _ told: inout [PortPath: UInt64]) {
+        let port = Simulation.Tag.port(path)
+        let known = node.agent.state.health(of: Simulation.Tag.serviceMember, pool: port)
+        let now = monotonicNanoseconds()
+        let isNews = (known?.isUp ?? true) != isUp
+        if isUp {
+            told[path] = nil
+            guard isNews else { return }
+        } else if !isNews, let last = told[path], now &- last < ServiceWatch.renewal {
+            return
+        }
+        if !isUp { told[path] = now }
+        var entries = ToldEntries()
+        let since = isNews ? wallMilliseconds() : known?.since ?? wallMilliseconds()
+        let health = MemberHealth(isUp: isUp, isUp ? .answered : .down, since: since)
+        _ = node.agent.state.note(
+            health, of: Simulation.Tag.serviceMember, pool: port, now: now, told: &entries)
+        // Flows are made anew everywhere before more packets are lost.
+        node.flowState.replication.tell(entries, first: isNews ? node.flowState.peers : [], now: now)
+        guard isNews else { return }
+        node.agent.stateChanged([.service(at: port)])
+        node.say("the service at \(path) is \(isUp ? "up" : "down")")
+    }
+}

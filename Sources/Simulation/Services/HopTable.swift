@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+import HashTreeCollections
+import Topology
+import Wire
+
+/// Services that traffic of ports goes through, compiled: by the port whose traffic it is, and by the port of the service
+/// where it comes back.
+struct HopTable: Sendable {
+    /// A service on the way of a port.
+    struct Hop: Sendable {
+        let hop: ServiceHop
+        /// Its conditions as a list of rules; `nil`: all packets are meant.
+        let program: ChainProgram?
+        /// Its ports, -1 where they are gone.
+        var near: Int32
+        var far: Int32
+
+        /// Where packets leave for it.
+        func entry(isSent: Bool) -> Int32 { isSent ? near : far }
+    }
+
+    /// What may come back by a service's port.
+    struct Return: Sendable {
+        /// The port whose traffic it is, and the service's place among those of the port.
+        var port: Int32
+        var place: Int
+        var vlan: UInt16
+        /// Whether what the machine sent comes back here, and whether what it gets does.
+        var isSent: Bool
+        var isGot: Bool
+    }
+
+    private(set) var ofPort: [Int32: [Hop]] = [:]
+    private(set) var returns: [Int32: [Return]] = [:]
+
+    var isEmpty: Bool { ofPort.isEmpty }
+
+    init() {}
+
+    /// The services of a topology whose ports have their places.
+    ///
+    /// - Parameter old: what was compiled before, of the same address groups.
+    init(_ topology: Topology, _ tables: FabricTables, after old: HopTable?) {
+        for path in topology.ports.served.keys.sorted() {
+            guard let port = tables.index(of: path), let services = topology.ports.served[path] else { continue }
+            let known = old?.ofPort[port] ?? []
+            var hops: [Hop] = []
+            for (place, service) in services.enumerated() {
+                let near = tables.index(of: service.near) ?? -1
+                let far = tables.index(of: service.far) ?? -1
+                let program =
+                    known.first { $0.hop.conditions == service.conditions }?.program
+                    ?? HopTable.program(path, place, service.conditions, tables)
+                hops.append(Hop(hop: service, program: program, near: near, far: far))
+                if near == far {
+                    add(
+                        near,
+                        Return(
+                            port: port, place: place, vlan: service.vlan, isSent: service.takesSent,
+                            isGot: service.takesGot))
+                } else {
+                    if service.takesSent {
+                        add(far, Return(port: port, place: place, vlan: service.vlan, isSent: true, isGot: false))
+                    }
+                    if service.takesGot {
+                        add(near, Return(port: port, place: place, vlan: service.vlan, isSent: false, isGot: true))
+                    }
+                }
+            }
+            ofPort[port] = hops
+        }
+    }
+
+    private mutating func add(_ port: Int32, _ entry: Return) {
+        if port >= 0 { returns[port, default: []].append(entry) }
+    }
+
+    private static func program(
+        _ port: PortPath, _ place: Int, _ conditions: [Condition], _ tables: FabricTables
+    ) -> ChainProgram? {
+        if conditions.isEmpty { return nil }
+        let tenant = port.device.tenant
+        let lines = conditions.enumerated().map { place, condition in
+            ChainSource.Line(place: place, condition: condition, action: .accept, target: -1)
+        }
+        let path = DevicePath(tenant: tenant, name: port.device.name)
+        let source = ChainSource(path, lines) { name in
+            tables.policy.indexOfGroup[DevicePath(tenant: tenant, name: name)] ?? -1
+        }
+        return ChainProgram(source, tag: .port(port))
+    }
+
+    /// Words of a bitmap of the largest list of conditions.
+    var words: Int { ofPort.values.joined().map { $0.program?.view.words ?? 0 }.max() ?? 0 }
+}
+
+extension Tag {
+    /// Whether the machine at a port does its service, as far as its host sees.
+    public static func service(at port: Tag) -> Tag { health(of: Tag.serviceMember, pool: port) }
+
+    /// The health of a member of a pool, as seen from a router.
+    package static func health(of member: UInt64, pool: Tag) -> Tag {
+        Tag(bits: mix(pool.bits, member ^ 0x4ea1_7400_0000_0023))
+    }
+
+    /// What stands for the machine of a port among healths, which otherwise are of members of pools.
+    public static let serviceMember: UInt64 = 0x5e71_1ce0_0000_0001
+}
+
+extension TopologyDifference {
+    /// Ports of services by which other traffic comes back than before.
+    func serviceTags(from old: Topology, to new: Topology) -> Set<Tag> {
+        if old.ports.served.isEmpty, new.ports.served.isEmpty { return [] }
+        var tags: Set<Tag> = []
+        for path in ports {
+            let (was, now) = (old.ports.served[path] ?? [], new.ports.served[path] ?? [])
+            if was != now { for hop in was + now { tags.formUnion(hop.ports.map(Tag.port)) } }
+        }
+        return tags
+    }
+}

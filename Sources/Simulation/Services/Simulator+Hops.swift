@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+import Topology
+import Wire
+
+/// Service chaining: what a port's machine sends leaves the way behind the port's filters, goes out of a service's port and
+/// comes back by it; then it goes on from there. What the machine gets does the same ahead of the filters.
+///
+/// Nothing is remembered of a packet that is away: where it goes on is told by the service's port that it comes back by, by its
+/// VLAN and, where several ports share these, by whose MACs it has. A service must not change MACs, hence, unless it has port
+/// and VLAN for one port's traffic alone.
+extension Simulator {
+    /// Sends the packet to the next service of a port, if there is one that wants it.
+    ///
+    /// - Parameters:
+    ///   - isSent: whether the port's machine sent it; otherwise the machine is to get it.
+    ///   - from: the port by which it came into the bridge.
+    ///   - behind: the place of the service that it comes from; `nil`: from none yet.
+    /// - Returns: whether it is on its way there, or dropped.
+    mutating func goesThroughService(
+        _ index: Int32, _ port: PortRecord, isSent: Bool, from: Int32, behind: Int? = nil,
+        _ packet: borrowing SimulatedPacket
+    ) -> Bool {
+        guard let hops = fabric.tables.hops.ofPort[index] else { return false }
+        var place = isSent ? behind.map { $0 + 1 } ?? 0 : (behind ?? hops.count) - 1
+        while hops.indices.contains(place) {
+            let hop = hops[place]
+            defer { place += isSent ? 1 : -1 }
+            guard wants(hop, index, port, isSent: isSent) else { continue }
+            if !isSent {
+                // What goes to several ports comes back as one packet: whose it is only a way of its own tells.
+                verdict.mask.include(.etherDestination)
+                if key.etherDestination.isGroup, !isAlone(hop, isSent: false) {
+                    if isTracing { note("service", Int(index), "\(hop.hop.near): not with groups, which others share") }
+                    continue
+                }
+                if hasPassed(hop, from) { continue }
+            }
+            if isUsable(hop.near), hop.far == hop.near || isUsable(hop.far) {
+                send(through: hop, index, isSent: isSent, packet)
+                return true
+            }
+            if hop.hop.isOpen {
+                if isTracing { note("service", Int(index), "\(hop.hop.near) is down: goes past it") }
+                continue
+            }
+            if isTracing { note("service", Int(index), "\(hop.hop.near) is down") }
+            drop(.serviceDown, at: index)
+            return true
+        }
+        return false
+    }
+
+    /// A packet that comes in by a service's port: goes on where it left its way.
+    ///
+    /// - Returns: false for what the service's machine says itself.
+    mutating func comesBack(_ index: Int32, _ packet: borrowing SimulatedPacket) -> Bool {
+        guard let all = fabric.tables.hops.returns[index] else { return false }
+        verdict.mask.bits.words[8] |= UInt64(0x1fff) << 48
+        let vlan = key.hasVLAN ? key.vlanTCI & 0x0fff : 0
+        let isTagged = vlan != 0 && all.contains { $0.vlan == vlan }
+        let list = all.filter { $0.vlan == (isTagged ? vlan : 0) }
+        if list.isEmpty { return false }
+        if isTagged { setTag(0) }
+        verdict.mask.include(.etherSource)
+        verdict.mask.include(.etherDestination)
+        let isAlone = list.count == 1
+        for entry in list where entry.isSent {
+            if isAlone && !entry.isGot
+                || isStation(key.etherSource, at: entry.port) && (isAlone || isWanted(entry, isSent: true))
+            {
+                goOn(entry, isSent: true, index, packet)
+                return true
+            }
+        }
+        for entry in list where entry.isGot {
+            if isAlone || isStation(key.etherDestination, at: entry.port) && isWanted(entry, isSent: false) {
+                goOn(entry, isSent: false, index, packet)
+                return true
+            }
+        }
+        guard isTagged else { return false }
+        drop(.serviceUnknown, at: index)
+        return true
+    }
+
+    /// Goes on behind a service.
+    private mutating func goOn(
+        _ entry: HopTable.Return, isSent: Bool, _ index: Int32, _ packet: borrowing SimulatedPacket
+    ) {
+        let port = fabric.ports[Int(entry.port)]
+        let bridge = fabric.bridges[Int(port.device)]
+        verdict.tags.append(port.tag)
+        verdict.tags.append(bridge.tag)
+        portsEntered += 1
+        portsEnteredByAll += 1
+        if isTracing {
+            note(
+                "service", Int(index), "comes back, \(isSent ? "sent by" : "for") \(fabric.portPaths[Int(entry.port)])")
+        }
+        guard port.isEnabled else { return drop(.portDisabled, at: entry.port) }
+        traversed[traversedCount] = bridge.tag.bits
+        traversedCount += 1
+        if isSent {
+            ingressPort = entry.port
+            if goesThroughService(entry.port, port, isSent: true, from: -1, behind: entry.place, packet) { return }
+            return bridgeInput(entry.port, port, packet)
+        }
+        // It came into the bridge where its sender is.
+        let from = place(of: key.etherSource, bridge: port.device, vlan: port.vlan)
+        ingressPort = from
+        leave(entry.port, from: from, behind: entry.place, packet)
+    }
+
+    /// Whether a service takes packets like this of a port.
+    private mutating func wants(_ hop: HopTable.Hop, _ index: Int32, _ port: PortRecord, isSent: Bool) -> Bool {
+        guard isSent ? hop.hop.takesSent : hop.hop.takesGot else { return false }
+        guard let program = hop.program else { return true }
+        let device = fabric.bridges[Int(port.device)].tag
+        return anyHolds(
+            program.view, FilterPlace(inPort: isSent ? index : -1, outPort: isSent ? -1 : index, device: device))
+    }
+
+    private mutating func isWanted(_ entry: HopTable.Return, isSent: Bool) -> Bool {
+        guard let hop = fabric.tables.hops.ofPort[entry.port]?[entry.place] else { return false }
+        verdict.tags.append(fabric.ports[Int(entry.port)].tag)
+        return wants(hop, entry.port, fabric.ports[Int(entry.port)], isSent: isSent)
+    }
+
+    /// Whether what comes back by a service's port with its tag can be of one port's traffic only.
+    private func isAlone(_ hop: HopTable.Hop, isSent: Bool) -> Bool {
+        let back = isSent ? hop.far : hop.near
+        return fabric.tables.hops.returns[back]?.count { $0.vlan == hop.hop.vlan } == 1
+    }
+
+    /// Whether the packet went through the same service as one that its sender's port has: once is enough, and a second time
+    /// could not be told from the first.
+    private mutating func hasPassed(_ hop: HopTable.Hop, _ from: Int32) -> Bool {
+        guard from >= 0, let hops = fabric.tables.hops.ofPort[from] else { return false }
+        verdict.tags.append(fabric.ports[Int(from)].tag)
+        for other in hops where other.hop.isSameService(as: hop.hop) {
+            if wants(other, from, fabric.ports[Int(from)], isSent: true), isUsable(hop.near),
+                hop.far == hop.near || isUsable(hop.far)
+            {
+                return true
+            }
+        }
+        return false
+    }
+
+    /// Whether a service's port is there, and its machine behind it.
+    private mutating func isUsable(_ index: Int32) -> Bool {
+        guard index >= 0 else { return false }
+        let port = fabric.ports[Int(index)]
+        verdict.tags.append(port.tag)
+        guard port.isEnabled else { return false }
+        verdict.tags.append(.service(at: port.tag))
+        if state.health(of: Tag.serviceMember, pool: port.tag)?.isUp == false { return false }
+        switch port.attachment {
+        case .none, .peer: return false
+        case .local: return true
+        case .remote:
+            guard port.host >= 0 else { return false }
+            let host = fabric.hosts[Int(port.host)]
+            verdict.tags.append(host.tag)
+            verdict.tags.append(.path(host: host.tag))
+            return host.isReachable && state.canReach(host.tag)
+        }
+    }
+
+    private mutating func send(
+        through hop: HopTable.Hop, _ index: Int32, isSent: Bool, _ packet: borrowing SimulatedPacket
+    ) {
+        let (savedKey, savedWritten, savedHeader) = (key, written, headerIndex)
+        defer { (key, written, headerIndex) = (savedKey, savedWritten, savedHeader) }
+        let entry = hop.entry(isSent: isSent)
+        if hop.hop.vlan != 0 {
+            verdict.mask.bits.words[8] |= UInt64(0x1000) << 48
+            // The service tells packets apart by a tag that is the only one.
+            guard !key.hasVLAN else { return drop(.serviceTag, at: index) }
+            setTag(hop.hop.vlan)
+        }
+        if isTracing {
+            let tag = hop.hop.vlan == 0 ? "" : " with VLAN \(hop.hop.vlan)"
+            note("service", Int(index), "goes through \(fabric.portPaths[Int(entry)])\(tag)")
+        }
+        let port = fabric.ports[Int(entry)]
+        if !fabric.tables.mirrors.isEmpty { mirrorDeparture(entry, from: index, port) }
+        if port.attachment == .local {
+            if isTracing { note("out", Int(entry), "here") }
+            return emit(.local(PortIndex(entry)))
+        }
+        sendRemote(port.host, key: port.tunnelKey, from: entry, packet)
+    }
+
+    /// Whether a station is at a port, declared or seen.
+    private mutating func isStation(_ mac: MACAddress, at index: Int32) -> Bool {
+        let port = fabric.ports[Int(index)]
+        verdict.tags.append(port.tag)
+        return place(of: mac, bridge: port.device, vlan: port.vlan) == index
+    }
+
+    /// The port that a station is at, declared or seen; -1 where that is not known.
+    private mutating func place(of mac: MACAddress, bridge device: Int32, vlan: UInt16) -> Int32 {
+        let bridge = fabric.bridges[Int(device)]
+        verdict.tags.append(bridge.stationsTag)
+        let declared = fabric.station(bridge: device, vlan: vlan, mac: mac)
+        if declared >= 0 { return declared }
+        verdict.tags.append(.mac(mac, vlan: vlan, bridge: bridge.tag))
+        guard let tag = state.port(of: mac, vlan: vlan, bridge: bridge.tag) else { return -1 }
+        return fabric.port(tag)?.value ?? -1
+    }
+}

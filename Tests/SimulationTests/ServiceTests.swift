@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+import Simulation
+import Synchronization
+import TestSupport
+import Testing
+import Topology
+import Wire
+
+/// Traffic that goes through services on its way.
+@Suite struct ServiceTests {
+    /// Ports that share services, and one that has its own.
+    static let served = ServiceTests().drawing([
+        "a1":
+            "[{ through: [s/in, s/own], vlan: 10 }, { through: s/own, match: [{ protocol: udp, destinationPort: 53 }] }]",
+        "a2": "[{ through: [s/in, s/own], vlan: 10, fail: open }]",
+        "b1": "[{ through: s/in, vlan: 20, direction: out }]",
+    ])
+
+    private func drawing(_ services: [String: String], extra: String = "") -> String {
+        func port(_ name: String, _ host: String, _ address: String) -> String {
+            let said = services[name].map { ", services: \($0)" } ?? ""
+            return "\(name): { host: \(host), interface: \(name), address: \(address)/24\(said) }"
+        }
+        return """
+            hosts: { h1: { address: 192.0.2.1 }, h2: { address: 192.0.2.2 } }
+            tenants:
+              t:
+                addressGroups: { odd: [10.0.1.11, 10.0.2.21] }
+                chains: { nothing: [{ action: drop }] }
+                bridges:
+                  a:
+                    ports:
+                      \(port("a1", "h1", "10.0.1.11"))
+                      \(port("a2", "h1", "10.0.1.12"))
+                      \(port("a3", "h2", "10.0.1.13"))
+                      \(port("a4", "h2", "10.0.1.14"))
+                  b:
+                    ports:
+                      \(port("b1", "h1", "10.0.2.21"))
+                      \(port("b2", "h2", "10.0.2.22"))
+                  s:
+                    ports:
+                      in: { host: h1, interface: in, mac: "0e:00:00:00:01:01" }
+                      out: { host: h2, interface: out, mac: "0e:00:00:00:01:02" }
+                      ids: { host: h2, interface: ids, mac: "0e:00:00:00:01:03", inbound: nothing, outbound: nothing }
+                      own: { host: h1, interface: own, mac: "0e:00:00:00:01:04" }
+                routers: { gw: { links: [{ bridge: a, address: 10.0.1.1/24 }, { bridge: b, address: 10.0.2.1/24 }] } }
+            \(extra)
+            """
+    }
+
+    /// All hosts of a drawing, which know the same, and the services as wires between their ports.
+    private struct Network {
+        let hosts: [String: Host]
+        let services: [String: String] = ["t/s/in": "t/s/out", "t/s/out": "t/s/in", "t/s/ids": "t/s/ids"]
+
+        init(_ text: String) throws {
+            let topology = try draw(text)
+            #expect(topology.problems().isEmpty, "\(topology.problems())")
+            let state = TableState()
+            hosts = Dictionary(
+                uniqueKeysWithValues: ["h1", "h2"].map { ($0, Host(topology: topology, state: state, host: $0)) })
+        }
+
+        func host(of port: String) throws -> Host {
+            let path = try #require(PortPath(port))
+            guard case .exterior(let name, _)? = hosts["h1"]?.fabric.topology.ports[path]?.attachment else {
+                throw Problem(port, "is not bound", remedy: "bind it")
+            }
+            return try #require(hosts[name])
+        }
+
+        var state: TableState { hosts["h1"]!.state }
+
+        /// What comes of a frame: where copies are delivered, and the services' ports that they went out of.
+        func walk(_ frame: [UInt8], at port: String) throws -> (delivered: [String], passed: [String]) {
+            var queue = [(port: port, frame: frame)]
+            var delivered: [String] = []
+            var passed: [String] = []
+            while !queue.isEmpty {
+                let (port, frame) = queue.removeFirst()
+                let host = try host(of: port)
+                let verdict = host.send(frame, at: port)
+                for learned in verdict.learned { host.state.learn(learned) }
+                for output in verdict.outputs {
+                    let header = verdict.headers[Int(output.header)]
+                    let sent = Network.written(frame, header)
+                    var places: [String] = []
+                    switch output.destination {
+                    case .local(let index): places = [host.fabric.path(index).description]
+                    case .remote(let index, let key):
+                        let other = try #require(hosts[host.fabric.name(index)])
+                        places = other.outputs(other.arrive(sent, key: key))
+                    }
+                    for place in places {
+                        if let behind = services[place] {
+                            let vlan = header.key.hasVLAN ? " \(header.key.vlanTCI & 0xfff)" : ""
+                            passed.append(place.dropFirst(2) + vlan)
+                            #expect(passed.count < 40, "it goes round")
+                            if passed.count < 40 { queue.append((behind, sent)) }
+                        } else {
+                            delivered.append("\(place) \(sent.map { String($0, radix: 16) }.joined(separator: " "))")
+                        }
+                    }
+                }
+            }
+            return (delivered.sorted(), passed)
+        }
+
+        /// A frame as it leaves with a header.
+        static func written(_ frame: [UInt8], _ header: Verdict.Header) -> [UInt8] {
+            var frame = frame
+            let key = parse(frame)
+            if key.hasVLAN { frame.removeSubrange(12..<16) }
+            frame.withUnsafeMutableBytes { bytes in
+                var layout = PacketLayout()
+                _ = FlowKey(parsing: UnsafeRawBufferPointer(bytes).bytes, layout: &layout)
+                let rewriter = FrameRewriter(bytes, layout: layout, partialChecksum: false)
+                rewriter.setEthernet(header.key, header.written.bits)
+                if header.key.etherType == EtherType.ipv4 { rewriter.setIPv4(header.key, header.written.bits) }
+            }
+            if header.key.hasVLAN { frame = Frame.tagged(frame, vlan: header.key.vlanTCI & 0xfff) }
+            return frame
+        }
+
+        /// A datagram between machines; the router is in between where it has to be.
+        func datagram(_ from: String, _ to: String, port: UInt16 = 7) throws -> [UInt8] {
+            let topology = hosts["h1"]!.fabric.topology
+            let near = try #require(PortPath("t/\(from.prefix(1))/\(from)").flatMap { topology.ports[$0] })
+            let far = try #require(PortPath("t/\(to.prefix(1))/\(to)").flatMap { topology.ports[$0] })
+            let hop =
+                from.prefix(1) == to.prefix(1)
+                ? far.mac : try #require(PortPath("t/gw/\(from.prefix(1))").flatMap { topology.ports[$0]?.mac })
+            return Frame.udp(
+                etherSource: near.mac, etherDestination: hop, source: near.addresses[0].address,
+                destination: far.addresses[0].address, sourcePort: 1, destinationPort: port, data: [1, 2])
+        }
+    }
+
+    private func passes(_ network: Network, _ from: String, _ to: String, port: UInt16 = 7) throws -> [String] {
+        try network.walk(network.datagram(from, to, port: port), at: "t/\(from.prefix(1))/\(from)").passed
+    }
+
+    @Test func `what a machine sends and gets goes through its services, in order and back`() throws {
+        let network = try Network(drawing(["a1": "[{ through: [s/in, s/out], vlan: 10 }, { through: s/ids }]"]))
+        #expect(try passes(network, "a1", "a2") == ["s/in 10", "s/ids"])
+        #expect(try passes(network, "a2", "a1") == ["s/ids", "s/out 10"])
+        #expect(try passes(network, "a3", "a1") == ["s/ids", "s/out 10"])
+        #expect(try passes(network, "a1", "b2") == ["s/in 10", "s/ids"])
+        #expect(try passes(network, "b2", "a1") == ["s/ids", "s/out 10"])
+        #expect(try passes(network, "a2", "a3") == [])
+        let walk = try network.walk(network.datagram("a1", "b2"), at: "t/a/a1")
+        #expect(walk.delivered.count == 1 && walk.delivered[0].hasPrefix("t/b/b2 "))
+    }
+
+    @Test func `direction and conditions say what goes through`() throws {
+        let network = try Network(
+            drawing([
+                "a1": "[{ through: s/ids, direction: in, match: [{ protocol: udp, destinationPort: 53 }] }]",
+                "a2": "[{ through: s/ids, vlan: 9, direction: out, match: [{ sourceGroup: odd }] }]",
+            ]))
+        #expect(try passes(network, "a1", "a3", port: 53) == ["s/ids"])
+        #expect(try passes(network, "a1", "a3") == [])
+        #expect(try passes(network, "a3", "a1", port: 53) == [])
+        #expect(try passes(network, "b1", "a2") == ["s/ids 9"])
+        #expect(try passes(network, "b2", "a2") == [])
+        #expect(try passes(network, "a2", "b1") == [])
+        // Both, of one packet.
+        #expect(try passes(network, "a1", "a2", port: 53) == ["s/ids", "s/ids 9"])
+    }
+
+    @Test func `a service that two neighbors share is passed once between them`() throws {
+        let through = "[{ through: s/ids }]"
+        let network = try Network(drawing(["a1": through, "a2": through, "b1": through]))
+        #expect(try passes(network, "a1", "a2") == ["s/ids"])
+        #expect(try passes(network, "a2", "a1") == ["s/ids"])
+        #expect(try passes(network, "a1", "a3") == ["s/ids"])
+        #expect(try passes(network, "a3", "a1") == ["s/ids"])
+        // Behind a router nobody sees who sent it.
+        #expect(try passes(network, "a1", "b1") == ["s/ids", "s/ids"])
+    }
+
+    @Test func `a service that is down stops what goes through it, or lets it go past`() throws {
+        for (fail, delivers) in [("closed", false), ("open", true)] {
+            let network = try Network(drawing(["a1": "[{ through: [s/in, s/out], fail: \(fail) }]"]))
+            let host = try network.host(of: "t/a/a1")
+            #expect(try passes(network, "a1", "a2") == ["s/in"])
+            let frame = try network.datagram("a1", "a2")
+            network.state.ill.withLock { _ = $0.insert(Simulation.Tag.serviceMember) }
+            let verdict = host.send(frame, at: "t/a/a1")
+            #expect(host.outputs(verdict) == (delivers ? ["t/a/a2"] : []))
+            #expect(verdict.drop == (delivers ? nil : .serviceDown))
+            #expect(verdict.isCacheable)
+            for name in ["t/s/in"] {
+                let path = try #require(PortPath(name))
+                #expect(verdict.tags.contains(.service(at: .port(path))))
+            }
+            // The host of the other end is cut off.
+            network.state.ill.withLock { $0 = [] }
+            network.state.dead.withLock { $0 = [.host("h2")] }
+            let cut = host.send(frame, at: "t/a/a1")
+            #expect(host.outputs(cut) == (delivers ? ["t/a/a2"] : []) && cut.tags.contains(.path(host: .host("h2"))))
+        }
+    }
+
+    @Test func `what is sent to all goes through where the way is of one port alone`() throws {
+        func reached(_ services: [String: String], _ from: String) throws -> [String] {
+            let network = try Network(drawing(services))
+            let near = try #require(PortPath("t/a/\(from)"))
+            let port = try #require(network.hosts["h1"]?.fabric.topology.ports[near])
+            let frame = Frame.udp(
+                etherSource: port.mac, etherDestination: .broadcast, source: port.addresses[0].address,
+                destination: address("10.0.1.255"), sourcePort: 1, destinationPort: 2, data: [])
+            let walk = try network.walk(frame, at: "t/a/\(from)")
+            return walk.delivered.map { String($0.prefix(6)) } + walk.passed
+        }
+        let one = "[{ through: [s/in, s/out], vlan: 5 }]"
+        #expect(try reached(["a1": one], "a2") == ["t/a/a1", "t/a/a3", "t/a/a4", "s/out 5"])
+        #expect(try reached(["a1": one], "a1") == ["t/a/a2", "t/a/a3", "t/a/a4", "s/in 5"])
+        #expect(try reached(["a1": one, "a3": one], "a2") == ["t/a/a1", "t/a/a3", "t/a/a4"])
+        #expect(try reached(["a1": one, "a3": one], "a1") == ["t/a/a2", "t/a/a3", "t/a/a4", "s/in 5"])
+    }
+
+    @Test func `what comes by a service's port and is of nobody's traffic goes no further, or is its own`() throws {
+        let network = try Network(
+            drawing(["a1": "[{ through: s/in, vlan: 5 }]", "a3": "[{ through: s/in, vlan: 5 }, { through: s/in }]"]))
+        let host = try network.host(of: "t/s/in")
+        func come(_ from: String, _ to: String, vlan: UInt16?) -> Verdict {
+            let frame = Frame.udp(
+                etherSource: host.mac(from), etherDestination: host.mac(to), source: address("10.0.9.1"),
+                destination: address("10.0.9.2"), sourcePort: 1, destinationPort: 2, data: [])
+            return host.send(vlan.map { Frame.tagged(frame, vlan: $0) } ?? frame, at: "t/s/in")
+        }
+        #expect(host.outputs(come("t/a/a1", "t/a/a2", vlan: 5)) == ["t/a/a2"])
+        #expect(host.outputs(come("t/a/a2", "t/a/a1", vlan: 5)) == ["t/a/a1"])
+        #expect(come("t/a/a2", "t/a/a4", vlan: 5).drop == .serviceUnknown)
+        #expect(host.outputs(come("t/s/in", "t/s/own", vlan: nil)).contains("t/s/own") == false)
+        let plain = try Network(drawing(["a1": "[{ through: s/in, vlan: 5 }]"]))
+        let own = Frame.udp(
+            etherSource: host.mac("t/s/in"), etherDestination: host.mac("t/s/own"), source: address("10.0.9.1"),
+            destination: address("10.0.9.2"), sourcePort: 1, destinationPort: 2, data: [])
+        let near = try plain.host(of: "t/s/in")
+        #expect(near.outputs(near.send(own, at: "t/s/in")) == ["t/s/own"])
+    }
+
+    @Test func `a packet arrives as it would without services, and passes each that wants it once`() throws {
+        let seed = SeededRandom.seed
+        var random = SeededRandom(seed: seed)
+        let names = ["a1", "a2", "a3", "a4", "b1", "b2"]
+        struct Hop: Hashable { var through: String, vlan: Int, direction: String, isDNS: Bool }
+        for round in 0..<60 {
+            var drawn: [String: [Hop]] = [:]
+            for name in names where Int.random(in: 0...2, using: &random) > 0 {
+                var hops: [Hop] = []
+                for _ in 0..<Int.random(in: 1...3, using: &random) {
+                    let hop = Hop(
+                        through: ["[s/in, s/out]", "[s/out, s/in]", "s/ids"].randomElement(using: &random) ?? "",
+                        vlan: [0, 10, 20].randomElement(using: &random) ?? 0,
+                        direction: ["in", "out", "both"].randomElement(using: &random) ?? "both",
+                        isDNS: Bool.random(using: &random))
+                    // A pair is the same service either way round.
+                    let isTwice = hops.contains {
+                        $0.vlan == hop.vlan && ($0.through == "s/ids") == (hop.through == "s/ids")
+                    }
+                    if !isTwice { hops.append(hop) }
+                }
+                drawn[name] = hops
+            }
+            func text(_ hop: Hop) -> String {
+                "{ through: \(hop.through), direction: \(hop.direction)" + (hop.vlan > 0 ? ", vlan: \(hop.vlan)" : "")
+                    + (hop.isDNS ? ", match: [{ protocol: udp, destinationPort: 53 }]" : "") + " }"
+            }
+            let said = drawn.mapValues { "[\($0.map(text).joined(separator: ", "))]" }
+            let network = try Network(drawing(said))
+            let plain = try Network(drawing([:]))
+            func place(_ hop: Hop, isSent: Bool) -> String {
+                let ends = hop.through == "[s/in, s/out]" ? ["s/in", "s/out"] : ["s/out", "s/in"]
+                let end = hop.through == "s/ids" ? "s/ids" : ends[isSent ? 0 : 1]
+                return end + (hop.vlan > 0 ? " \(hop.vlan)" : "")
+            }
+            for _ in 0..<12 {
+                let from = names.randomElement(using: &random) ?? "a1"
+                let to = names.filter { $0 != from }.randomElement(using: &random) ?? "a2"
+                let port: UInt16 = Bool.random(using: &random) ? 53 : 7
+                let frame = try network.datagram(from, to, port: port)
+                let at = "t/\(from.prefix(1))/\(from)"
+                let walk = try network.walk(frame, at: at)
+                let sent = (drawn[from] ?? []).filter { $0.direction != "out" && (!$0.isDNS || port == 53) }
+                let got = (drawn[to] ?? []).reversed().filter { hop in
+                    guard hop.direction != "in", !hop.isDNS || port == 53 else { return false }
+                    return from.prefix(1) != to.prefix(1)
+                        || !sent.contains { $0.vlan == hop.vlan && ($0.through == "s/ids") == (hop.through == "s/ids") }
+                }
+                let expected = sent.map { place($0, isSent: true) } + got.map { place($0, isSent: false) }
+                let comment = "seed \(seed) round \(round): \(from) to \(to) port \(port) of \(said)"
+                #expect(walk.passed == expected, "\(comment)")
+                #expect(try walk.delivered == plain.walk(frame, at: at).delivered, "\(comment)")
+            }
+        }
+    }
+}
