@@ -120,28 +120,47 @@ struct NodeEndpoints {
         }
     }
 
+    /// Services that a trace follows a packet through.
+    private static let mostDetours = 16
+
     private var trace: Endpoint {
         Endpoint(
             method: .get, path: "/v1/node/trace", id: "node-trace", tag: "node",
             summary: "What happens to a packet, step by step. Nothing is sent.", access: .operator,
             parameters: [
                 .query("port", .string(), "Where it comes in, `tenant/device/port`."),
-                .query("packet", .string(), "The packet, about as tcpdump prints it."), NodeEndpoints.host,
+                .query(
+                    "packet", .string(),
+                    "The packet, about as tcpdump prints it, or `frame` and its bytes in hexadecimal."),
+                NodeEndpoints.host,
             ], answers: [.init(status: 200, text: "The answer.", schema: NodeEndpoints.anything)],
             problems: [404, 422, 502, 503]
         ) { [node] call in
             guard let port = call.query["port"], let packet = call.query["packet"] else {
                 throw APIError.badRequest("port and packet are needed")
             }
-            // Packets begin at the host of the port; where that is not known, this node says what is wrong.
-            var host = call.query["host"]
-            if host == nil, let path = PortPath(port),
-                case .exterior(let owner, _)? = node.replica.state.topology.ports[path]?.attachment
-            {
-                host = owner
+            func ask(_ port: String, _ packet: String) async throws -> NodeResponse {
+                // Packets begin at the host of the port; where that is not known, this node says what is wrong.
+                var host = call.query["host"]
+                if host == nil, let path = PortPath(port),
+                    case .exterior(let owner, _)? = node.replica.state.topology.ports[path]?.attachment
+                {
+                    host = owner
+                }
+                return try await node.answer(.trace(port: port, packet: packet), host: host)
             }
-            let answer = try await node.answer(.trace(port: port, packet: packet), host: host)
-            return try NodeEndpoints.reply(answer)
+            guard case .trace(var answer) = try await ask(port, packet) else {
+                return try NodeEndpoints.reply(try await ask(port, packet))
+            }
+            // Through services and on.
+            var left = answer.detours
+            while !left.isEmpty, answer.next.count < NodeEndpoints.mostDetours {
+                let detour = left.removeFirst()
+                guard case .trace(let next) = try await ask(detour.port, "frame \(detour.frame)") else { continue }
+                answer.next.append(next)
+                left += next.detours
+            }
+            return try NodeEndpoints.reply(.trace(answer))
         }
     }
 

@@ -23,6 +23,14 @@ struct Tracer {
         guard host == agent.host else {
             return .failure("\(path): is on host \(host); ask the node there")
         }
+        if packetText.hasPrefix("frame ") {
+            guard let frame = Tracer.bytes(packetText.dropFirst("frame ".count)) else {
+                return .failure(
+                    "\(path): no frame: write \(Tracer.lengths.lowerBound) to \(Tracer.lengths.upperBound) bytes in hexadecimal"
+                )
+            }
+            return trace(frame, path, topology)
+        }
         let description: PacketDescription
         do {
             description = try PacketDescription(parsing: packetText)
@@ -37,10 +45,25 @@ struct Tracer {
             etherDestination: description.etherDestination
                 ?? nextHopMAC(of: port, for: description.destination, topology),
             source: source)
+        return trace(frame, path, topology)
+    }
+
+    private func trace(_ frame: [UInt8], _ path: PortPath, _ topology: Topology) -> NodeResponse {
         guard let verdict = agent.trace(frame, at: path) else {
             return .failure("\(path): not in the topology that is in force")
         }
         return .trace(answer(verdict, frame, path, topology))
+    }
+
+    private static let lengths = 14...9216
+
+    /// Bytes in hexadecimal, with or without spaces or colons.
+    private static func bytes(_ text: some StringProtocol) -> [UInt8]? {
+        let digits = text.filter { $0 != " " && $0 != ":" }.compactMap(\.hexDigitValue)
+        guard digits.count == text.count(where: { $0 != " " && $0 != ":" }), digits.count % 2 == 0,
+            lengths.contains(digits.count / 2)
+        else { return nil }
+        return stride(from: 0, to: digits.count, by: 2).map { UInt8(digits[$0] << 4 | digits[$0 + 1]) }
     }
 
     private func sourceAddress(of port: Port, for destination: IPAddress) -> IPAddress? {
@@ -117,7 +140,16 @@ struct Tracer {
             host: agent.host, revision: topology.revision,
             steps: verdict.trace.map { [$0.stage, $0.object, $0.text] }, verdict: outcome,
             match: verdict.mask.describe(key).map { [$0.field, $0.value] }, flow: flow,
-            egress: egress(verdict, topology))
+            egress: egress(verdict, topology), detours: detours(verdict, frame))
+    }
+
+    private func detours(_ verdict: Verdict, _ frame: [UInt8]) -> [TraceDetour] {
+        verdict.detours.map { detour in
+            let bytes = verdict.frame(frame, leavingAs: detour.header)
+            return TraceDetour(
+                port: detour.back.description,
+                frame: bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined())
+        }
     }
 
     private func matches(_ flow: FlowReport, _ key: FlowKey) -> Bool {

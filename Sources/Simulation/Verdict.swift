@@ -43,6 +43,8 @@ public struct Verdict: Sendable {
     public internal(set) var isCacheable = true
     /// Layer 3 bytes that every tunneled output can carry; larger packets must be simulated one by one. 0: no bound.
     public internal(set) var lengthLimit: Int32 = 0
+    /// Where packets are on their way to services, when steps are asked for.
+    public internal(set) var detours: [Detour] = []
     /// One line for each step, when asked for.
     public internal(set) var trace: [TraceLine] = []
 
@@ -58,6 +60,14 @@ public struct Verdict: Sendable {
     public struct Output: Sendable, Equatable {
         /// Where it goes.
         public var destination: Destination
+        /// Index in ``Verdict/headers``.
+        public var header: Int32
+    }
+
+    /// A packet that is on its way through a service.
+    public struct Detour: Sendable, Equatable {
+        /// The port of the service that it comes back by.
+        public var back: PortPath
         /// Index in ``Verdict/headers``.
         public var header: Int32
     }
@@ -96,6 +106,7 @@ public struct Verdict: Sendable {
         if !logs.isEmpty { logs.removeAll(keepingCapacity: true) }
         if !packets.isEmpty { packets.removeAll(keepingCapacity: true) }
         if !trace.isEmpty { trace.removeAll(keepingCapacity: true) }
+        if !detours.isEmpty { detours.removeAll() }
         drop = nil
         wait = nil
         isCacheable = true

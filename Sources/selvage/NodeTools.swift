@@ -69,7 +69,8 @@ struct TraceCommand: AsyncParsableCommand {
               selvage trace acme/web/vm1 'tcp 10.0.1.11:40000 > 10.0.2.21:5432'
               selvage trace acme/web/vm1 'udp to 10.0.2.21:53 ttl 1'
               selvage trace acme/web/vm1 'arp who-has 10.0.1.1'
-            After it may come: from ADDRESS, ttl N, length BYTES, vlan ID, eth-src MAC, eth-dst MAC.
+            After it may come: from ADDRESS, ttl N, length BYTES, vlan ID, eth-src MAC, eth-dst MAC. A packet
+            that was captured is said by its bytes: frame 0e00...
             """)
 
     @OptionGroup var node: NodeOptions
@@ -87,6 +88,10 @@ struct TraceCommand: AsyncParsableCommand {
             }
             if json { return try printJSON(answer) }
             show(answer)
+            for next in answer.next {
+                print("\nas it comes back, if the service lets it pass unchanged:")
+                show(next)
+            }
         }
     }
 

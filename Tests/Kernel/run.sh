@@ -22,6 +22,7 @@ MOST=200 run bash ../Lab/wander.sh "$SELVAGE"
 MOST=5 run bash ../Lab/asymmetric.sh "$SELVAGE"
 # The guest sends 15 Mbit/s of small packets when it has a bad day.
 run bash ../Lab/multicast.sh "$SELVAGE"
+MOST=100 run bash ../Lab/services.sh "$SELVAGE"
 OFFERED=6 LIMIT=2 run bash ../Lab/mirrors.sh "$SELVAGE"
 EGRESS=6 INGRESS=4 OFFERED=12 FREE=10 CHANGED=9 run bash ../Lab/qos.sh "$SELVAGE"
 LEAST=200 run bash ../Lab/balance.sh "$SELVAGE"

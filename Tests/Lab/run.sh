@@ -46,6 +46,7 @@ run "machines that make themselves addresses" bash "$here/Tests/Lab/slaac.sh" "$
 run "machines that ask for IPv6 addresses" bash "$here/Tests/Lab/dhcp6.sh" "$work/selvage"
 run "names of machines and of the world" bash "$here/Tests/Lab/names.sh" "$work/selvage"
 run "groups that machines join" bash "$here/Tests/Lab/multicast.sh" "$work/selvage"
+run "firewalls in line" bash "$here/Tests/Lab/services.sh" "$work/selvage"
 run "copies for analyzers" bash "$here/Tests/Lab/mirrors.sh" "$work/selvage"
 run "limits of what machines send and get" bash "$here/Tests/Lab/qos.sh" "$work/selvage"
 run "a storm of questions for addresses" bash "$here/Tests/Lab/storm.sh" "$work/selvage"

@@ -56,18 +56,7 @@ extension Host {
 
     private func carried(_ frame: [UInt8], _ verdict: Verdict) -> Carried {
         guard let output = verdict.outputs.first else { return Carried(drop: verdict.drop, verdict: verdict) }
-        var frame = frame
-        verdict.edit?.apply(to: &frame)
-        let header = verdict.headers[Int(output.header)]
-        frame.withUnsafeMutableBytes { bytes in
-            var layout = PacketLayout()
-            _ = FlowKey(parsing: UnsafeRawBufferPointer(bytes).bytes, layout: &layout)
-            let rewriter = FrameRewriter(bytes, layout: layout, partialChecksum: false)
-            rewriter.setEthernet(header.key, header.written.bits)
-            if header.key.etherType == EtherType.ipv4 { rewriter.setIPv4(header.key, header.written.bits) }
-            if header.key.etherType == EtherType.ipv6 { rewriter.setIPv6(header.key, header.written.bits) }
-            rewriter.setPorts(header.key, header.written.bits, ipProtocol: header.key.ipProtocol)
-        }
+        let frame = verdict.frame(frame, leavingAs: output.header)
         return Carried(place: outputs(verdict).first, frame: frame, verdict: verdict)
     }
 

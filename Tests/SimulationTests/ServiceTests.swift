@@ -84,7 +84,7 @@ import Wire
                 for learned in verdict.learned { host.state.learn(learned) }
                 for output in verdict.outputs {
                     let header = verdict.headers[Int(output.header)]
-                    let sent = Network.written(frame, header)
+                    let sent = verdict.frame(frame, leavingAs: output.header)
                     var places: [String] = []
                     switch output.destination {
                     case .local(let index): places = [host.fabric.path(index).description]
@@ -105,22 +105,6 @@ import Wire
                 }
             }
             return (delivered.sorted(), passed)
-        }
-
-        /// A frame as it leaves with a header.
-        static func written(_ frame: [UInt8], _ header: Verdict.Header) -> [UInt8] {
-            var frame = frame
-            let key = parse(frame)
-            if key.hasVLAN { frame.removeSubrange(12..<16) }
-            frame.withUnsafeMutableBytes { bytes in
-                var layout = PacketLayout()
-                _ = FlowKey(parsing: UnsafeRawBufferPointer(bytes).bytes, layout: &layout)
-                let rewriter = FrameRewriter(bytes, layout: layout, partialChecksum: false)
-                rewriter.setEthernet(header.key, header.written.bits)
-                if header.key.etherType == EtherType.ipv4 { rewriter.setIPv4(header.key, header.written.bits) }
-            }
-            if header.key.hasVLAN { frame = Frame.tagged(frame, vlan: header.key.vlanTCI & 0xfff) }
-            return frame
         }
 
         /// A datagram between machines; the router is in between where it has to be.

@@ -182,6 +182,8 @@ extension Simulator {
         if isTracing {
             let tag = hop.hop.vlan == 0 ? "" : " with VLAN \(hop.hop.vlan)"
             note("service", Int(index), "goes through \(fabric.portPaths[Int(entry)])\(tag)")
+            let back = fabric.portPaths[Int(hop.entry(isSent: !isSent))]
+            verdict.detours.append(Verdict.Detour(back: back, header: headerNow()))
         }
         let port = fabric.ports[Int(entry)]
         if !fabric.tables.mirrors.isEmpty { mirrorDeparture(entry, from: index, port) }
