@@ -95,7 +95,7 @@ struct Call: Sendable {
             switch mirror.target {
             case .port(let port) where port.device.tenant == mirror.path.tenant: break
             case .port(let port): try mayWrite(port.device.tenant)
-            case .gre, .erspan:
+            case .gre, .erspan, .ipfix:
                 if topology.mirrors[mirror.path]?.target != mirror.target {
                     throw refusal("have hosts send copies to \(mirror.target): that is the operator's")
                 }

@@ -12,7 +12,7 @@ public struct MirrorResource: Codable, Sendable, Equatable {
     public var from: [String]?
     /// `in`, `out` or `both`; both unless said.
     public var direction: String?
-    /// `tenant/bridge/port`, `gre ADDRESS key NUMBER` or `erspan ADDRESS session NUMBER`.
+    /// `tenant/bridge/port`, `gre ADDRESS key NUMBER`, `erspan ADDRESS session NUMBER` or `ipfix ADDRESS port NUMBER`.
     public var to: String?
     /// Which packets, as conditions of rules; all unless said.
     public var match: [[String: [String]]]?
@@ -20,6 +20,12 @@ public struct MirrorResource: Codable, Sendable, Equatable {
     public var length: Int?
     /// Bits a second of all copies of one host, as in `100M`.
     public var limit: String?
+    /// Of so many packets one is copied; where flows are told of 100 unless said, else 1.
+    public var sample: Int?
+    /// Seconds after its last packet when a flow is told of; 15 unless said.
+    public var idle: Int?
+    /// Seconds after which a flow is told of that goes on; 60 unless said.
+    public var active: Int?
     /// The revision that made it.
     public var created: UInt64?
     /// The revision that changed it last.
@@ -34,6 +40,8 @@ public struct MirrorResource: Codable, Sendable, Equatable {
         match = mirror.conditions.isEmpty ? nil : mirror.conditions.map { byName($0.fields) }
         length = mirror.length.map { Int($0) }
         limit = mirror.limit?.text
+        sample = mirror.sample.map { Int($0) }
+        if mirror.target.isRecord { (idle, active) = (Int(mirror.times.idle), Int(mirror.times.active)) }
         (created, revision) = (version?.created, version?.modified)
     }
 
@@ -44,6 +52,9 @@ public struct MirrorResource: Codable, Sendable, Equatable {
         if let to { fields["to"] = [to] }
         if let length { fields["length"] = ["\(length)"] }
         if let limit { fields["limit"] = [limit] }
+        for (name, number) in [("sample", sample), ("idle", idle), ("active", active)] {
+            if let number { fields[name] = ["\(number)"] }
+        }
         var mirror = try readFields(fields, of: "mirror \(path)") { list throws(RuleMistake) in
             try Mirror(reading: list, path: path)
         }
@@ -80,7 +91,7 @@ extension Schemas {
                     "Of ports, whether what comes into the device by them, what leaves it, or both; both unless said."),
                 Property(
                     "to", .string(), required: true,
-                    "Where copies go: `tenant/bridge/port`, `gre ADDRESS key NUMBER` or `erspan ADDRESS session NUMBER`."
+                    "Where copies go: `tenant/bridge/port`, `gre ADDRESS key NUMBER`, `erspan ADDRESS session NUMBER`; or who is told of flows: `ipfix ADDRESS port NUMBER`."
                 ),
                 Property(
                     "match", .array(.map(.array(.string()))),
@@ -89,6 +100,14 @@ extension Schemas {
                     "length", .integer(Int(Mirror.lengths.lowerBound)...Int(Mirror.lengths.upperBound)),
                     "Bytes of each frame that are copied; all unless said."),
                 Property("limit", .string(), "Bits a second of all copies of one host, as in 100M."),
+                Property(
+                    "sample", .integer(Int(Mirror.samples.lowerBound)...Int(Mirror.samples.upperBound)),
+                    "Of so many packets one is copied, by chance; where flows are told of \(Mirror.usualSample) unless said, else 1."
+                ),
+                Property(
+                    "idle", .integer(1...3600), "Seconds after its last packet when a flow is told of; 15 unless said."),
+                Property(
+                    "active", .integer(1...3600), "Seconds after which a flow is told of that goes on; 60 unless said."),
             ] + versions())
     }
 }

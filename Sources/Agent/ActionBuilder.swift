@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import Datapath
+import Linux
 import Simulation
+import Topology
 import Wire
 
 /// Turns a verdict's outputs into datapath actions: the shortest steps from one output's header to the next one's.
@@ -74,6 +76,12 @@ struct ActionBuilder {
                 .setTunnel(
                     TunnelHeader(id: key, source: tunnel.local, destination: tunnel.remote, tos: header.tunnelTOS)))
             steps.append(.output(tunnel.port))
+        case .outside(.ipfix):
+            let ingress: PortIndex? =
+                if case .exterior(let port)? = epoch.ingress(original.inPort) { port } else { nil }
+            let way = RecordedWay(verdict, mirror: copy.mirror, ingress: ingress, epoch.fabric)
+            guard let cookie = epoch.recorder?.cookie(of: way, now: wallMilliseconds()) else { return }
+            steps.append(.userspace(cookie: cookie))
         case .outside(let target):
             guard let number = epoch.collector(target) else { return }
             steps.append(.output(number))
@@ -83,10 +91,10 @@ struct ActionBuilder {
         if copy.isLimited {
             // Without its meter it would have no limit.
             guard let meter = epoch.meter(of: copy.mirror) else { return }
-            actions.append(.metered(meter, steps))
-        } else {
-            actions += steps
+            steps = [.metered(meter, steps)]
         }
+        if copy.sample > 1 { steps = [.sampled(oneOf: copy.sample, steps)] }
+        actions += steps
     }
 
     private mutating func rewrite(to target: Verdict.Header) {
@@ -178,4 +186,6 @@ public enum ActionCookies {
     public static let tooLong: UInt64 = 1
     /// Sent by another host to see whether the tunnel works.
     public static let probe: UInt64 = 2
+    /// Low byte of the cookies of packets that flows are told of by, see ``FlowRecorder``.
+    public static let sampled: UInt64 = 3
 }

@@ -18,7 +18,7 @@ extension Agent {
         for mirror in control.topology.mirrors.values.sorted(by: { $0.path < $1.path }) where mirror.isEnabled {
             let (encapsulation, remote): (Collector.Encapsulation, IPv4Address)
             switch mirror.target {
-            case .port: continue
+            case .port, .ipfix: continue
             case .gre(let address, let key): (encapsulation, remote) = (.gre(key: key), address)
             case .erspan(let address, let session): (encapsulation, remote) = (.erspan(session: session), address)
             }

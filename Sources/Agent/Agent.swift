@@ -20,6 +20,8 @@ public final class Agent: Sendable {
     public let datapath: any Datapath
     /// What packets taught.
     public let state: StateTable
+    /// Makes records of flows, for those who are told of them.
+    public let recorder = FlowRecorder()
 
     struct Control {
         var topology = Topology()
@@ -308,7 +310,7 @@ public final class Agent: Sendable {
         let epoch = Epoch(
             fabric: control.fabric, bound: control.numbers, tunnelPorts: control.tunnels.mapValues(\.number),
             meters: control.meters.mapValues(\.number), collectors: control.collectors.mapValues(\.number),
-            replication: control.replication, peers: control.peers,
+            replication: control.replication, recorder: recorder, peers: control.peers,
             after: control.epoch)
         control.epoch = epoch
         prober.setPaths(control.topology, host: host, ports: control.tunnels.mapValues(\.number))

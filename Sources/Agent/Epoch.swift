@@ -39,6 +39,8 @@ package final class Epoch: Sendable {
     private let tunnelPortsByKind: [TunnelZone.Encapsulation: PortNumber]
     /// Tells other hosts what packets teach; `nil` where there are none.
     let replication: FlowReplication?
+    /// Takes what packets are handed up for records of flows; `nil` where nobody is told of any.
+    let recorder: FlowRecorder?
     private let peers: [HostIndex: PeerID]
     private let peersByName: [String: PeerID]
 
@@ -46,11 +48,12 @@ package final class Epoch: Sendable {
     package init(
         fabric: Fabric, bound: [PortPath: PortNumber], tunnelPorts: [TunnelZone.Encapsulation: PortNumber],
         meters: [MeterUse: MeterNumber] = [:], collectors: [Mirror.Target: PortNumber] = [:],
-        replication: FlowReplication? = nil,
+        replication: FlowReplication? = nil, recorder: FlowRecorder? = nil,
         peers peersByName: [String: PeerID] = [:], after previous: Epoch? = nil
     ) {
         self.fabric = fabric
         self.replication = replication
+        self.recorder = recorder
         self.peersByName = peersByName
         self.bound = bound
         tunnelPortsByKind = tunnelPorts

@@ -135,6 +135,10 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
     // MARK: - Upcalls
 
     package func upcall(_ packet: borrowing UpcallPacket, _ thread: any DatapathThread) {
+        if packet.cookie & 0xff == ActionCookies.sampled {
+            epoch.recorder?.note(packet, now: wallMilliseconds())
+            return
+        }
         now = clock()
         switch epoch.ingress(packet.key.inPort) {
         case .exterior(let port): decide(packet, at: port, thread)

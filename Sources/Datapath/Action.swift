@@ -26,6 +26,8 @@ public enum Action: Sendable, Equatable {
     /// Does these where a meter lets the packet through, and then goes on; a meter that there is not lets all through. Only
     /// tunnel headers, lengths and outputs, unless it is the last action.
     case metered(MeterNumber, [Action])
+    /// Does these with one of so many packets, by chance, and then goes on. What ``metered(_:_:)`` may do, and hand the packet up.
+    case sampled(oneOf: UInt32, [Action])
     /// Goes on with one list or the other by the packet's layer 3 length, for a packet that is still to be segmented that
     /// of its segments. Only as the last action.
     case checkLength(limit: Int, tooLong: [Action], fits: [Action])

@@ -30,6 +30,7 @@ public func describe(_ actions: [Action], port: (PortNumber) -> String) -> Strin
         case .pushVLAN(_, let tci): "push vlan \(tci & 0x0fff)"
         case .popVLAN: "pop vlan"
         case .truncate(let length): "cut to \(length)"
+        case .sampled(let count, let nested): "one of \(count): (" + describe(nested, port: port) + ")"
         case .metered(let meter, let nested): "meter \(meter.value): (" + describe(nested, port: port) + ")"
         case .checkLength(let limit, _, let fits): "if length <= \(limit): " + describe(fits, port: port)
         }

@@ -107,6 +107,12 @@ extension Node {
                     .init(statistics.unheard, ("reason", "not heard for want of room")),
                 ])
         }
+        if let exported = flowExporter.value?.counters {
+            text.counter(
+                "selvage_flow_records_total", "Records of flows that collectors were told.", [.init(exported.flows)])
+            text.counter(
+                "selvage_flow_record_messages_total", "Messages that told of flows.", [.init(exported.messages)])
+        }
         let ports = (try? agent.ports()) ?? []
         func label(_ port: PortReport) -> (String, String) {
             ("port", port.bound?.description ?? describe(port.status.specification))

@@ -57,6 +57,7 @@ public final class Node: Sendable {
     /// Checks members of pools; set at once as well.
     private let monitorService: Late<MonitorService>
     private let serviceWatch: Late<ServiceWatch>
+    let flowExporter: Late<FlowExporter>
     private let names: NameForwarder
     var flowState: StateService {
         // `init` sets it or throws, and nobody has the node before.
@@ -94,6 +95,7 @@ public final class Node: Sendable {
         stateService = Late<StateService>()
         monitorService = Late<MonitorService>()
         serviceWatch = Late<ServiceWatch>()
+        flowExporter = Late<FlowExporter>()
         let rules = RuleLogger(identity.name, try SerialThread("sel-rules"), say)
         let forwarder = Late<NameForwarder>()
         let agent = try Agent(
@@ -107,6 +109,7 @@ public final class Node: Sendable {
         stateService.value = try StateService(self, identity, configuration.directory, agent)
         monitorService.value = try MonitorService(self)
         serviceWatch.value = ServiceWatch(self)
+        flowExporter.value = FlowExporter(self)
     }
 
     /// Where to listen so that an address is reached: everywhere, by IPv6 as well where the address is one of it.
@@ -208,6 +211,7 @@ public final class Node: Sendable {
             tasks.append(Task { await housekeeping.run() })
             tasks.append(Task { [flowState] in await flowState.run() })
             if let monitors { tasks.append(Task { await monitors.run() }) }
+            if let exporter = flowExporter.value { tasks.append(Task { await exporter.run() }) }
             if let watch = serviceWatch.value { tasks.append(Task { await watch.run() }) }
             if let leaser {
                 tasks.append(Task { await leaser.run() })

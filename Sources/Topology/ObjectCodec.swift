@@ -27,6 +27,7 @@ extension TopologyObject {
                         ? port.filters.isEmpty && port.groups.isEmpty ? 1 : 2 : 3
         case .portGroup(let group): group.isStateful ? 4 : 1
         case .pool(let pool): pool.monitor == nil ? 1 : 2
+        case .mirror(let mirror): mirror.target.isRecord || mirror.sample != nil ? 2 : 1
         default: 1
         }
     }
@@ -84,7 +85,7 @@ extension TopologyObject {
             out.path(group.path)
             if format > 3 { out.flag(group.isStateful) }
         case .securityGroup(let group): out.securityGroup(group)
-        case .mirror(let mirror): out.mirror(mirror)
+        case .mirror(let mirror): out.mirror(mirror, format: format)
         case .pool(let pool):
             out.pool(pool)
             if let monitor = pool.monitor { out.monitor(monitor) }
@@ -158,7 +159,7 @@ extension TopologyObject {
             if format > 3 { group.isStateful = try reader.flag() }
             self = .portGroup(group)
         case .securityGroup: self = .securityGroup(try reader.securityGroup())
-        case .mirror: self = .mirror(try reader.mirror())
+        case .mirror: self = .mirror(try reader.mirror(format: format))
         case .pool:
             var pool = try reader.pool()
             if format > 1 { pool.monitor = try reader.monitor() }

@@ -293,6 +293,40 @@ func wait(_ what: String, _ isSo: () throws -> Bool) throws {
     }
 
     @Test(arguments: Engines.all)
+    func `one packet of so many is sampled, and all go on`(_ kind: DatapathKind) throws {
+        try Bench.run(kind) { bench in
+            func install(oneOf count: UInt32) {
+                bench.install(
+                    flow(
+                        udp(), at: bench.numbers[0], [.etherType],
+                        [
+                            .sampled(oneOf: count, [.userspace(cookie: 0x1234_5678_9abc_de03)]),
+                            .sampled(oneOf: count, [.truncate(60), .output(bench.numbers[2])]),
+                            .output(bench.numbers[1]),
+                        ]))
+            }
+            install(oneOf: 1)
+            try bench.send(udp(size: 500), into: 0)
+            let upcall = try bench.upcall()
+            #expect(upcall.cookie == 0x1234_5678_9abc_de03)
+            #expect(try bench.receive(from: 1) == udp(size: 500))
+            #expect(try bench.receive(from: 2) == Array(udp(size: 500)[..<60]))
+            install(oneOf: 4)
+            for _ in 0..<400 {
+                try bench.send(udp(size: 500), into: 0)
+                #expect(try bench.receive(from: 1) == udp(size: 500))
+            }
+            // The sentinel comes behind what was sampled.
+            bench.install(flow(udp(), at: bench.numbers[0], [.etherType], [.output(bench.numbers[2])]))
+            try bench.send(udp("10.9.9.9"), into: 0)
+            var sampled = 0
+            while try bench.receive(from: 2) != udp("10.9.9.9") { sampled += 1 }
+            // Five standard deviations.
+            #expect((57...143).contains(sampled), "\(sampled) of 400 where one in 4 was asked for")
+        }
+    }
+
+    @Test(arguments: Engines.all)
     func `packets over a length go up with a cookie, others go on`(_ kind: DatapathKind) throws {
         try Bench.run(kind) { bench in
             bench.install(

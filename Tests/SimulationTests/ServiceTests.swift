@@ -52,14 +52,16 @@ import Wire
     /// All hosts of a drawing, which know the same, and the services as wires between their ports.
     private struct Network {
         let hosts: [String: Host]
+        let topology: Topology
+        let state = TableState()
         let services: [String: String] = ["t/s/in": "t/s/out", "t/s/out": "t/s/in", "t/s/ids": "t/s/ids"]
 
         init(_ text: String) throws {
-            let topology = try draw(text)
+            topology = try draw(text)
             #expect(topology.problems().isEmpty, "\(topology.problems())")
-            let state = TableState()
+            let (drawn, known) = (topology, state)
             hosts = Dictionary(
-                uniqueKeysWithValues: ["h1", "h2"].map { ($0, Host(topology: topology, state: state, host: $0)) })
+                uniqueKeysWithValues: ["h1", "h2"].map { ($0, Host(topology: drawn, state: known, host: $0)) })
         }
 
         func host(of port: String) throws -> Host {
@@ -69,8 +71,6 @@ import Wire
             }
             return try #require(hosts[name])
         }
-
-        var state: TableState { hosts["h1"]!.state }
 
         /// What comes of a frame: where copies are delivered, and the services' ports that they went out of.
         func walk(_ frame: [UInt8], at port: String) throws -> (delivered: [String], passed: [String]) {
@@ -109,7 +109,6 @@ import Wire
 
         /// A datagram between machines; the router is in between where it has to be.
         func datagram(_ from: String, _ to: String, port: UInt16 = 7) throws -> [UInt8] {
-            let topology = hosts["h1"]!.fabric.topology
             let near = try #require(PortPath("t/\(from.prefix(1))/\(from)").flatMap { topology.ports[$0] })
             let far = try #require(PortPath("t/\(to.prefix(1))/\(to)").flatMap { topology.ports[$0] })
             let hop =

@@ -9,6 +9,7 @@ enum ActionCodec {
         static let set: UInt16 = 3
         static let pushVLAN: UInt16 = 4
         static let popVLAN: UInt16 = 5
+        static let sample: UInt16 = 6
         static let setMasked: UInt16 = 11
         static let truncate: UInt16 = 13
         static let meter: UInt16 = 19
@@ -79,6 +80,13 @@ enum ActionCodec {
                 out.attribute(Number.meter, meter.value)
                 encode(nested, upcallPort: upcallPort, into: &out)
                 if let clone { out.endNest(clone) }
+            case .sampled(let count, let nested):
+                let nest = out.beginNest(Number.sample)
+                out.attribute(1, UInt32.max / max(1, count))
+                let list = out.beginNest(2)
+                encode(nested, upcallPort: upcallPort, into: &out)
+                out.endNest(list)
+                out.endNest(nest)
             case .checkLength(let limit, let tooLong, let fits):
                 let nest = out.beginNest(Number.checkLength)
                 // The kernel counts from the Ethernet header on.

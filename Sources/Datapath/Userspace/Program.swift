@@ -19,6 +19,8 @@ struct Program {
         case jumpIfLonger
         /// Goes on at instruction `a` when meter `port` does not let the packet through.
         case jumpUnlessMetered
+        /// Goes on at instruction `a` unless a number by chance is `b` at most.
+        case jumpUnlessSampled
         case end
     }
 
@@ -101,6 +103,12 @@ struct Program {
                 list.append(Instruction(code: .jumpUnlessMetered, port: meter.value))
                 compile(nested, into: &list)
                 // Not the end, but what follows.
+                list.removeLast()
+                list[at].a = UInt64(list.count)
+            case .sampled(let count, let nested):
+                let at = list.count
+                list.append(Instruction(code: .jumpUnlessSampled, b: UInt64(UInt32.max / max(1, count))))
+                compile(nested, into: &list)
                 list.removeLast()
                 list[at].a = UInt64(list.count)
             case .checkLength(let limit, let tooLong, let fits):

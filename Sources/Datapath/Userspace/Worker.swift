@@ -61,6 +61,8 @@ final class Worker: DatapathThread, @unchecked Sendable {  // only mailbox, wake
     let ports: UnsafeMutablePointer<WorkerPort>
     /// By number; the same of all workers.
     var meters: [MeterBucket?] = []
+    /// The last number by chance, for what is sampled.
+    private var chance = UInt64.random(in: .min ... .max)
     private var dirtyPorts: [UInt32] = []
     private let receiver: Receiver
     /// Where segments are cut; as many as a send queue holds.
@@ -292,6 +294,9 @@ final class Worker: DatapathThread, @unchecked Sendable {  // only mailbox, wake
                 if meter < meters.count, let bucket = meters[meter], !bucket.passes(bytes: frame.count, now: now) {
                     at = Int(instruction.a)
                 }
+            case .jumpUnlessSampled:
+                chance = mix(chance &+ 0x9e37_79b9_7f4a_7c15, 0x5a3b_1e00_0000_0029)
+                if chance >> 32 > instruction.b { at = Int(instruction.a) }
             case .jumpIfLonger:
                 if frame.length > Int(instruction.b) { at = Int(instruction.a) }
             default:

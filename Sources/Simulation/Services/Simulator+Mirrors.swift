@@ -21,6 +21,8 @@ public struct MirrorCopy: Sendable, Equatable {
     public var length: UInt16
     /// Whether the mirror has a limit.
     public var isLimited: Bool
+    /// Of so many packets one is copied.
+    public var sample: UInt32
 }
 
 /// Mirrors: what passes is copied as it is at that point, and goes on as if nobody looked.
@@ -46,18 +48,28 @@ extension Simulator {
         for place in list where verdict.copies.count < Simulator.mostCopies {
             let entry = fabric.tables.mirrors.entries[Int(place)]
             verdict.tags.append(entry.tag)
+            // A packet is told of once, wherever it passes.
+            if entry.mirror.target.isRecord, verdict.copies.contains(where: { $0.mirror == entry.mirror.path }) {
+                continue
+            }
             if let program = entry.program {
                 let place = FilterPlace(inPort: inPort, outPort: inPort == index ? -1 : index, device: device)
                 guard anyHolds(program.view, place) else { continue }
             }
             guard let destination = destination(of: entry) else { continue }
             if isTracing {
-                note("mirror", Int(index), "copied to \(entry.mirror.target) by mirror \(entry.mirror.path)")
+                let what = entry.mirror.target.isRecord ? "recorded for" : "copied to"
+                let sample = entry.mirror.effectiveSample
+                note(
+                    "mirror", Int(index),
+                    "\(what) \(entry.mirror.target) by mirror \(entry.mirror.path)\(sample > 1 ? ", one of \(sample)" : "")"
+                )
             }
             verdict.copies.append(
                 MirrorCopy(
                     destination: destination, header: headerNow(), mirror: entry.mirror.path,
-                    length: entry.mirror.length ?? 0, isLimited: entry.mirror.limit != nil))
+                    length: entry.mirror.length ?? 0, isLimited: entry.mirror.limit != nil,
+                    sample: entry.mirror.effectiveSample))
         }
     }
 

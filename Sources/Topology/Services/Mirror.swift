@@ -22,7 +22,11 @@ public struct Mirror: Sendable, Equatable {
         case gre(IPv4Address, key: UInt32)
         /// A host outside, by ERSPAN type II with a session of 10 bits.
         case erspan(IPv4Address, session: UInt16)
+        /// A host outside that is told of flows, not sent frames: by IPFIX (RFC 7011) over UDP.
+        case ipfix(IPAddress, port: UInt16)
 
+        /// Whether flows are told of, not frames sent.
+        public var isRecord: Bool { if case .ipfix = self { true } else { false } }
         /// The port; `nil` of a host outside.
         public var port: PortPath? { if case .port(let path) = self { path } else { nil } }
     }
@@ -43,6 +47,31 @@ public struct Mirror: Sendable, Equatable {
     public var length: UInt16?
     /// What all copies of one host are together, at most; `nil`: as much as there is.
     public var limit: RateLimit?
+    /// Of so many packets one is copied, by chance; `nil`: ``usualSample`` where flows are told of, else all.
+    public var sample: UInt32?
+    /// Seconds without a packet after which a flow is told of, and seconds after which one is that goes on.
+    public var times = RecordTimes()
+
+    /// When flows are told of, seconds.
+    public struct RecordTimes: Sendable, Hashable {
+        /// After the last packet.
+        public var idle: UInt16 = 15
+        /// After the first that was not told yet.
+        public var active: UInt16 = 60
+
+        /// The usual ones.
+        public init() {}
+
+        /// Bounds of both.
+        public static let range: ClosedRange<UInt16> = 1...3600
+    }
+
+    /// Of so many packets one is looked at, unless said, where flows are told of.
+    public static let usualSample: UInt32 = 100
+    /// Bounds of ``sample``.
+    public static let samples: ClosedRange<UInt32> = 1...1_000_000
+    /// ``sample``, or what it is unless said.
+    public var effectiveSample: UInt32 { sample ?? (target.isRecord ? Mirror.usualSample : 1) }
 
     /// ``sources``, at most.
     public static let mostSources = 256
@@ -72,7 +101,9 @@ public struct Mirror: Sendable, Equatable {
 /// As people write and read it, the same in manifests, JSON and tables.
 extension Mirror {
     /// What may be said of it besides `match`.
-    public static let fieldNames = ["enabled", "from", "direction", "to", "length", "limit"]
+    public static let fieldNames = [
+        "enabled", "from", "direction", "to", "length", "limit", "sample", "idle", "active",
+    ]
 
     /// What is said but conditions, field by field.
     public var fields: [(name: String, values: [String])] {
@@ -83,6 +114,10 @@ extension Mirror {
         list.append(("to", ["\(target)"]))
         if let length { list.append(("length", ["\(length)"])) }
         if let limit { list.append(("limit", [limit.text])) }
+        if let sample { list.append(("sample", ["\(sample)"])) }
+        let usual = RecordTimes()
+        if times.idle != usual.idle { list.append(("idle", ["\(times.idle)"])) }
+        if times.active != usual.active { list.append(("active", ["\(times.active)"])) }
         return list
     }
 
@@ -108,6 +143,9 @@ extension Mirror {
             case "direction": direction = try field.one("in, out or both", Direction.init(rawValue:))
             case "length": length = try field.one("bytes, such as 128") { UInt16($0) }
             case "limit": limit = try field.one("bits a second, such as 100M", RateLimit.init(text:))
+            case "sample": sample = try field.one("a number: of so many packets one", { UInt32($0) })
+            case "idle": times.idle = try field.one("seconds", { UInt16($0) })
+            case "active": times.active = try field.one("seconds", { UInt16($0) })
             default:
                 throw RuleMistake(
                     field: name, reason: "is not known of mirrors",
@@ -118,7 +156,8 @@ extension Mirror {
 }
 
 extension Mirror.Target: CustomStringConvertible {
-    static let forms = "bridge/port, gre ADDRESS key NUMBER, or erspan ADDRESS session NUMBER"
+    static let forms =
+        "bridge/port, gre ADDRESS key NUMBER, erspan ADDRESS session NUMBER, or ipfix ADDRESS port NUMBER"
 
     /// `acme/sec/ids`, `gre 203.0.113.9 key 7`, `erspan 203.0.113.9 session 7`.
     public var description: String {
@@ -126,6 +165,7 @@ extension Mirror.Target: CustomStringConvertible {
         case .port(let path): path.description
         case .gre(let address, let key): "gre \(address) key \(key)"
         case .erspan(let address, let session): "erspan \(address) session \(session)"
+        case .ipfix(let address, let port): "ipfix \(address) port \(port)"
         }
     }
 
@@ -135,6 +175,11 @@ extension Mirror.Target: CustomStringConvertible {
         if words.count == 1 {
             guard let path = PortPath(text) ?? PortPath("\(tenant)/\(text)") else { return nil }
             self = .port(path)
+            return
+        }
+        if words.count == 4, words[0] == "ipfix", words[2] == "port" {
+            guard let address = IPAddress(String(words[1])), let port = UInt16(words[3]) else { return nil }
+            self = .ipfix(address, port: port)
             return
         }
         guard words.count == 4, let address = IPv4Address(String(words[1])) else { return nil }
@@ -152,7 +197,7 @@ extension Mirror.Target: CustomStringConvertible {
 
 /// As bytes; see `ObjectCodec.swift` for what holds for all objects.
 extension ByteWriter {
-    mutating func mirror(_ mirror: Mirror) {
+    mutating func mirror(_ mirror: Mirror, format: UInt8) {
         path(mirror.path)
         flag(mirror.isEnabled)
         list(mirror.sources.sorted()) { $0.text($1) }
@@ -170,14 +215,23 @@ extension ByteWriter {
             number(UInt8(2))
             number(address.bits)
             number(session)
+        case .ipfix(let address, let port):
+            number(UInt8(3))
+            self.address(address)
+            number(port)
         }
         number(mirror.length ?? 0)
         number(mirror.limit?.kilobits ?? 0)
+        if format > 1 {
+            number(mirror.sample ?? 0)
+            number(mirror.times.idle)
+            number(mirror.times.active)
+        }
     }
 }
 
 extension ByteReader {
-    mutating func mirror() throws(MalformedBytes) -> Mirror {
+    mutating func mirror(format: UInt8) throws(MalformedBytes) -> Mirror {
         let name = try devicePath()
         let isEnabled = try flag()
         let sources = try list { reader throws(MalformedBytes) in try reader.text() }
@@ -192,6 +246,7 @@ extension ByteReader {
         case 0: target = .port(try portPath())
         case 1: target = .gre(IPv4Address(bits: try number()), key: try number())
         case 2: target = .erspan(IPv4Address(bits: try number()), session: try number())
+        case 3 where format > 1: target = .ipfix(try address(), port: try number())
         default: throw MalformedBytes("a mirror to a target of kind \(kind), which a later version knows")
         }
         var mirror = Mirror(path: name, target: target)
@@ -203,6 +258,12 @@ extension ByteReader {
         mirror.length = length == 0 ? nil : length
         let kilobits: UInt32 = try number()
         mirror.limit = kilobits == 0 ? nil : RateLimit(kilobits: kilobits)
+        if format > 1 {
+            let sample: UInt32 = try number()
+            mirror.sample = sample == 0 ? nil : sample
+            mirror.times.idle = try number()
+            mirror.times.active = try number()
+        }
         return mirror
     }
 }
@@ -240,7 +301,26 @@ extension Topology {
         if let limit = mirror.limit, !RateLimit.rates.contains(limit.kilobits) {
             problem("limit is \(limit.text)", "use 64k to 400G")
         }
+        if let sample = mirror.sample, !Mirror.samples.contains(sample) {
+            problem("sample is \(sample)", "use 1 to \(Mirror.samples.upperBound): of so many packets one")
+        }
+        for (name, seconds) in [("idle", mirror.times.idle), ("active", mirror.times.active)]
+        where !Mirror.RecordTimes.range.contains(seconds) {
+            problem("\(name) is \(seconds)", "use 1 to \(Mirror.RecordTimes.range.upperBound) seconds")
+        }
+        if mirror.target.isRecord {
+            if mirror.length != nil { problem("has a length, but sends no frames", "leave out length") }
+        } else if mirror.times != Mirror.RecordTimes() {
+            problem("has idle or active, but tells of no flows", "leave them out, or say to: ipfix ADDRESS port NUMBER")
+        }
         switch mirror.target {
+        case .ipfix(let address, let port):
+            let isAll = address == IPAddress(IPv4Address(bits: .max)) || address.high | address.low == 0
+            let isHost = !address.isMulticast && !isAll
+            if !isHost || port == 0 {
+                problem(
+                    "tells \(address) port \(port), which is nobody", "name the collector and its port, such as 4739")
+            }
         case .port(let path):
             guard let port = ports[path] else {
                 problem("goes to port \(path), which does not exist", "draw it, or name another")

@@ -87,6 +87,7 @@ final class MemoryDatapath: DatapathThread {
                     onTunnel(tunnel, frame)
                 }
             case .setTunnel(let header): tunnel = header
+            case .sampled: break
             case .metered(_, let nested): run(nested, OwnedPacket(key: packet.key, bytes: frame))
             case .checkLength(_, _, let fits): run(fits, OwnedPacket(key: packet.key, bytes: frame))
             case .setEthernet(let source, let sourceMask, let destination, let destinationMask):
