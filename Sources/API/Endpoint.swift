@@ -83,10 +83,14 @@ struct Call: Sendable {
                 throw refusal(
                     "change what \(port.path) may send and get: qos is the operator's, leave it as it is")
             }
-            for hop in port.services where known?.services.contains(hop) != true {
-                for service in hop.ports where service.device.tenant != port.path.device.tenant {
-                    try mayWrite(service.device.tenant)
-                }
+            // What the operator put in the way neither comes nor goes by the tenant.
+            func others(_ services: [ServiceHop]?) -> [ServiceHop] {
+                (services ?? []).filter { $0.ports.contains { $0.device.tenant != port.path.device.tenant } }
+            }
+            if others(port.services) != others(known?.services) {
+                throw refusal(
+                    "change services of \(port.path) at ports of other tenants: that is the operator's, leave them as they are"
+                )
             }
             if case .exterior = port.attachment, known?.attachment != port.attachment {
                 throw refusal("bind \(port.path) to an interface: that is the operator's")

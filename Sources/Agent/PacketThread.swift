@@ -330,7 +330,8 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
         var news: Set<Tag> = []
         var stands = true
         var told = ToldEntries()
-        let owner = port.map { epoch.fabric.owner(of: $0) }
+        // What comes back from a service is counted to who sent it.
+        let owner = port.map { epoch.fabric.owner(of: simulator.ingress ?? $0) }
         for learned in simulator.verdict.learned {
             if !isPacket, !learned.isOfConnection { continue }
             switch state.learn(learned, owner: owner, now: now, told: &told) {

@@ -269,7 +269,7 @@ public final class StateTable: FlowStateView {
         tags.formUnion(neighbors.expire(now: now))
         _ = affinities.expire(now: now)
         _ = leases.expire(now: now)
-        _ = healths.expire(now: now)
+        tags.formUnion(healths.expire(now: now))
         tags.formUnion(groups.expire(now: now))
         unreachable.withLock { unreachable in
             for (key, until) in unreachable where until <= now {

@@ -12,7 +12,8 @@ import Topology
 /// Tells all hosts whether the machines that traffic goes through are there, as far as this host sees: that their interfaces
 /// are here, are up and have a carrier. That a service's host is not there the others see by themselves.
 final class ServiceWatch: Sendable {
-    private unowned let node: Node
+    /// The thread that follows interfaces outlives it.
+    private weak let node: Node?
     /// When what is down was told last, monotonic nanoseconds.
     private let told = Mutex<[PortPath: UInt64]>([:])
 
@@ -33,6 +34,7 @@ final class ServiceWatch: Sendable {
 
     /// Looks at the interfaces of this host that services are behind.
     func look() {
+        guard let node else { return }
         let topology = node.agent.topology
         var local: [PortPath: String] = [:]
         for services in topology.ports.served.values {
@@ -53,7 +55,7 @@ final class ServiceWatch: Sendable {
             var trouble: String?
             for (path, interface) in local.sorted(by: { $0.key < $1.key }) {
                 let problem = ServiceWatch.problem(interface, flags[interface])
-                note(path, isUp: problem == nil, &told)
+                note(path, isUp: problem == nil, node, &told)
                 if let problem, trouble == nil { trouble = "nothing goes through \(path): \(problem)" }
             }
             node.replica.alarm("services", trouble)
@@ -66,7 +68,7 @@ final class ServiceWatch: Sendable {
         return flags & running == running ? nil : "interface \(interface) has no carrier"
     }
 
-    private func note(_ path: PortPath, isUp: Bool, _ told: inout [PortPath: UInt64]) {
+    private func note(_ path: PortPath, isUp: Bool, _ node: Node, _ told: inout [PortPath: UInt64]) {
         let port = Simulation.Tag.port(path)
         let known = node.agent.state.health(of: Simulation.Tag.serviceMember, pool: port)
         let now = monotonicNanoseconds()

@@ -32,6 +32,8 @@ struct PortRecord {
     var isMirroredOut = false
     /// Whether what it sends or gets goes through services.
     var isServed = false
+    /// Whether others' traffic goes through what is behind it.
+    var isService = false
     var attachment: Attachment
     var vlanKind: VLAN
     /// The VLAN of an access port, the native one of a trunk.
@@ -64,7 +66,7 @@ struct PortRecord {
     var tenant: Tag
 
     /// Whether what leaves by it is filtered, copied, or sent through services, for it alone: then it takes no part in floods.
-    var isFilteredOut: Bool { outbound >= 0 || gets >= 0 || isMirroredOut || isServed }
+    var isFilteredOut: Bool { outbound >= 0 || gets >= 0 || isMirroredOut || isServed || isService }
 
     /// A place where no port is.
     static let none = PortRecord(

@@ -10,6 +10,7 @@ extension FabricTables {
         let old = previous.tables
         let mirrored = difference.mirroredPorts(previous.topology, topology)
         let touched = difference.ports.union(difference.neighbors).union(mirrored)
+            .union(difference.servicePorts(previous.topology, topology))
         guard difference.hosts.isEmpty, difference.zones.isEmpty, touched.count * 4 <= max(64, old.ports.count),
             old.waste <= max(4096, old.sizeOfRuns / 2),
             old.policy.waste <= 1024
@@ -74,7 +75,7 @@ extension FabricTables {
             // What conditions name by groups lies elsewhere when those come and go.
             mirrors = MirrorTable(topology, self, after: difference.addressGroups.isEmpty ? mirrors : nil)
         }
-        if !topology.ports.served.isEmpty || !hops.isEmpty {
+        if difference.changesServices(previous.topology, topology) {
             hops = HopTable(topology, self, after: difference.addressGroups.isEmpty ? hops : nil)
         }
         for path in touched {

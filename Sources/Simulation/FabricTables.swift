@@ -191,6 +191,7 @@ struct FabricTables: Sendable {
         record.isEnabled = port.isEnabled
         record.isMirroredOut = mirrors.outward[index] != nil
         record.isServed = !port.services.isEmpty
+        record.isService = hops.ends[index] != nil
         record.mac = port.mac
         record.dscp = port.quality.dscp ?? 0xff
         record.tunnelKey = port.tunnelKey

@@ -239,17 +239,22 @@ public struct Simulator: ~Copyable {
             return
         }
         if port.dscp < 64 { mark(port.dscp, index) }
-        if port.sends >= 0 {
-            let place = FilterPlace(inPort: index, outPort: -1, device: device)
-            guard passes(port.sends, place, at: index, packet) else { return }
-        }
-        guard passes(port.inbound, FilterPlace(inPort: index, outPort: -1, device: device), at: index, packet) else {
-            return
-        }
         if port.isServed {
             learnAhead(index, port)
-            if goesThroughService(index, port, isSent: true, from: -1, packet) { return }
+            if goesThroughService(index, port, isSent: true, from: index, packet) { return }
         }
+        enterBehindServices(index, port, device, packet)
+    }
+
+    /// The same behind the services that the port's traffic goes through.
+    mutating func enterBehindServices(
+        _ index: Int32, _ port: PortRecord, _ device: Tag, _ packet: borrowing SimulatedPacket
+    ) {
+        let place = FilterPlace(inPort: index, outPort: -1, device: device)
+        if port.sends >= 0 {
+            guard passes(port.sends, place, at: index, packet) else { return }
+        }
+        guard passes(port.inbound, place, at: index, packet) else { return }
         if port.isRouter {
             routerInput(index, port, packet)
         } else {
@@ -259,17 +264,13 @@ public struct Simulator: ~Copyable {
 
     /// The packet goes out of a device by one of its ports, VLAN tags already as the port wants them.
     ///
-    /// - Parameters:
-    ///   - from: the port by which it came into the device; -1 for what the device made.
-    ///   - behind: the place of the port's service that it comes from; `nil`: from none yet.
-    mutating func leave(_ index: Int32, from: Int32, behind: Int? = nil, _ packet: borrowing SimulatedPacket) {
+    /// - Parameter from: the port by which it came into the device; -1 for what the device made.
+    mutating func leave(_ index: Int32, from: Int32, _ packet: borrowing SimulatedPacket) {
         let port = fabric.ports[Int(index)]
         verdict.tags.append(port.tag)
         guard port.isEnabled else { return drop(.portDisabled, at: index) }
-        if port.isServed, !isService,
-            goesThroughService(index, port, isSent: false, from: from, behind: behind, packet)
-        {
-            return
+        if port.isService, !isForService(index, port) {
+            return drop(.serviceUnknown, at: index)
         }
         if port.outbound >= 0, !isService {
             let device = port.isRouter ? fabric.routers[Int(port.device)].tag : fabric.bridges[Int(port.device)].tag
@@ -282,6 +283,12 @@ public struct Simulator: ~Copyable {
             guard passes(port.gets, place, at: index, packet) else { return }
         }
         if !fabric.tables.mirrors.isEmpty, port.attachment != .none { mirrorDeparture(index, from: from, port) }
+        if port.isServed, !isService, goesThroughService(index, port, isSent: false, from: from, packet) { return }
+        leaveBehindServices(index, port, packet)
+    }
+
+    /// The same behind the services that the port's traffic goes through.
+    mutating func leaveBehindServices(_ index: Int32, _ port: PortRecord, _ packet: borrowing SimulatedPacket) {
         switch port.attachment {
         case .none: drop(.unplugged, at: index)
         case .peer: enter(port.peer, packet)
@@ -293,7 +300,7 @@ public struct Simulator: ~Copyable {
     }
 
     /// What a port's security groups say is a matter of all of them.
-    private mutating func noteGroups(_ port: PortRecord) {
+    mutating func noteGroups(_ port: PortRecord) {
         for offset in 0..<Int(port.groupCount) {
             verdict.tags.append(Tag(bits: fabric.tables.portGroups[Int(port.groupStart) + offset]))
         }

@@ -310,7 +310,9 @@ public enum DropReason: String, Sendable, CaseIterable {
     /// A service that the packet has to go through is down.
     case serviceDown = "service down"
     /// What has a VLAN tag of its own can't have that of a service.
-    case serviceTag = "has a VLAN tag where the service's is needed"
+    case serviceTag = "has a VLAN tag on its way to a service"
+    /// Ports share a service, and whose this is could not be told when it comes back.
+    case serviceShared = "can't be told apart behind a service that ports share"
     /// It comes back from a service, and is of no traffic that goes through it.
     case serviceUnknown = "of no traffic that goes through the service"
     /// More devices than any sane topology has: a loop.

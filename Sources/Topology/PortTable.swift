@@ -18,7 +18,8 @@ public struct PortTable: Sendable, Equatable {
     private var links = TreeDictionary<DevicePath, Set<String>>()
     /// Ports that go through services, and what goes through each service: few, as a rule.
     public private(set) var served = TreeDictionary<PortPath, [ServiceHop]>()
-    private var sharing = TreeDictionary<ServiceEnd, Int>()
+    private var sharing = TreeDictionary<ServiceEnd, [ServiceUse: Int]>()
+    private var serviceEnds = TreeDictionary<PortPath, Int>()
     /// How many ports there are.
     public private(set) var count = 0
 
@@ -26,6 +27,14 @@ public struct PortTable: Sendable, Equatable {
     private struct ServiceEnd: Hashable, Sendable {
         var port: PortPath
         var vlan: UInt16
+    }
+
+    /// Whose traffic goes there, and by which port it comes back.
+    struct ServiceUse: Hashable, Sendable {
+        /// The bridge.
+        var bridge: DevicePath
+        /// The service's other port; the same where there is one only.
+        var other: PortPath
     }
 
     /// A MAC or an address in one VLAN of one bridge.
@@ -156,21 +165,30 @@ public struct PortTable: Sendable, Equatable {
     }
 
     private mutating func serve(_ path: PortPath, _ services: [ServiceHop]) {
-        for hop in served[path] ?? [] {
-            for port in hop.ports {
-                let end = ServiceEnd(port: port, vlan: hop.vlan)
-                let left = (sharing[end] ?? 0) - 1
-                sharing[end] = left > 0 ? left : nil
+        for (list, step) in [(served[path] ?? [], -1), (services, 1)] {
+            for hop in list {
+                for port in hop.ports {
+                    let end = ServiceEnd(port: port, vlan: hop.vlan)
+                    let use = ServiceUse(bridge: path.device, other: port == hop.near ? hop.far : hop.near)
+                    var uses = sharing[end] ?? [:]
+                    let count = (uses[use] ?? 0) + step
+                    uses[use] = count > 0 ? count : nil
+                    sharing[end] = uses.isEmpty ? nil : uses
+                    let left = (serviceEnds[port] ?? 0) + step
+                    serviceEnds[port] = left > 0 ? left : nil
+                }
             }
-        }
-        for hop in services {
-            for port in hop.ports { sharing[ServiceEnd(port: port, vlan: hop.vlan), default: 0] += 1 }
         }
         served[path] = services.isEmpty ? nil : services
     }
 
-    /// How many services of ports lead to a port with a tag.
-    func sharing(_ port: PortPath, _ vlan: UInt16) -> Int { sharing[ServiceEnd(port: port, vlan: vlan)] ?? 0 }
+    /// Who goes through a service's port with a tag, and how many of each.
+    func sharing(_ port: PortPath, _ vlan: UInt16) -> [ServiceUse: Int] {
+        sharing[ServiceEnd(port: port, vlan: vlan)] ?? [:]
+    }
+
+    /// Whether others' traffic goes through what is behind a port.
+    public func isService(_ port: PortPath) -> Bool { serviceEnds[port] != nil }
 
     /// The ports of a device that are linked to other virtual ports, in no order.
     public func linked(of device: DevicePath) -> some Sequence<Port> {

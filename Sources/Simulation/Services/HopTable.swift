@@ -8,6 +8,8 @@ import Wire
 struct HopTable: Sendable {
     /// A service on the way of a port.
     struct Hop: Sendable {
+        /// The port whose traffic it is.
+        let port: PortPath
         let hop: ServiceHop
         /// Its conditions as a list of rules; `nil`: all packets are meant.
         let program: ChainProgram?
@@ -32,6 +34,8 @@ struct HopTable: Sendable {
 
     private(set) var ofPort: [Int32: [Hop]] = [:]
     private(set) var returns: [Int32: [Return]] = [:]
+    /// Ports by which services are reached, and whether that is without a tag.
+    private(set) var ends: [Int32: Bool] = [:]
 
     var isEmpty: Bool { ofPort.isEmpty }
 
@@ -49,9 +53,12 @@ struct HopTable: Sendable {
                 let near = tables.index(of: service.near) ?? -1
                 let far = tables.index(of: service.far) ?? -1
                 let program =
-                    known.first { $0.hop.conditions == service.conditions }?.program
+                    known.first { $0.port == path && $0.hop.conditions == service.conditions }?.program
                     ?? HopTable.program(path, place, service.conditions, tables)
-                hops.append(Hop(hop: service, program: program, near: near, far: far))
+                hops.append(Hop(port: path, hop: service, program: program, near: near, far: far))
+                for end in [near, far] where end >= 0 {
+                    ends[end] = ends[end] == true || service.vlan == 0
+                }
                 if near == far {
                     add(
                         near,
@@ -114,8 +121,34 @@ extension TopologyDifference {
         var tags: Set<Tag> = []
         for path in ports {
             let (was, now) = (old.ports.served[path] ?? [], new.ports.served[path] ?? [])
-            if was != now { for hop in was + now { tags.formUnion(hop.ports.map(Tag.port)) } }
+            if was == now { continue }
+            for port in (was + now).flatMap(\.ports) {
+                tags.insert(.port(port))
+                // What else leaves by it is decided for it alone.
+                tags.insert(.flood(bridge: .bridge(port.device)))
+            }
         }
         return tags
+    }
+
+    /// Ports by which services are reached whose traffic is other than before.
+    func servicePorts(_ old: Topology, _ new: Topology) -> Set<PortPath> {
+        if old.ports.served.isEmpty, new.ports.served.isEmpty { return [] }
+        var found: Set<PortPath> = []
+        for path in ports {
+            let (was, now) = (old.ports.served[path] ?? [], new.ports.served[path] ?? [])
+            if was != now { found.formUnion((was + now).flatMap(\.ports).filter { new.ports[$0] != nil }) }
+        }
+        return found
+    }
+
+    /// Whether services, or the places of their ports, may be others.
+    func changesServices(_ old: Topology, _ new: Topology) -> Bool {
+        if old.ports.served.isEmpty, new.ports.served.isEmpty { return false }
+        return !addressGroups.isEmpty
+            || ports.contains {
+                old.ports.served[$0] != nil || new.ports.served[$0] != nil || old.ports.isService($0)
+                    || new.ports.isService($0)
+            }
     }
 }

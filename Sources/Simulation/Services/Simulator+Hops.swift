@@ -2,12 +2,13 @@
 import Topology
 import Wire
 
-/// Service chaining: what a port's machine sends leaves the way behind the port's filters, goes out of a service's port and
-/// comes back by it; then it goes on from there. What the machine gets does the same ahead of the filters.
+/// Service chaining: what a port's machine sends goes out of a service's port ahead of the port's filters, comes back by it, and
+/// goes on from there; what the machine gets does the same behind them. So all that is asked of connections, of who sent a packet
+/// and of the way that it came is asked in one simulation, where that is known.
 ///
 /// Nothing is remembered of a packet that is away: where it goes on is told by the service's port that it comes back by, by its
-/// VLAN and, where several ports share these, by whose MACs it has. A service must not change MACs, hence, unless it has port
-/// and VLAN for one port's traffic alone.
+/// VLAN and, where several ports of a bridge share these, by whose MACs it has. A service must not change MACs, hence, unless it has
+/// port and VLAN for one port's traffic alone; and no machine gets there under another one's MAC.
 extension Simulator {
     /// Sends the packet to the next service of a port, if there is one that wants it.
     ///
@@ -26,12 +27,19 @@ extension Simulator {
             let hop = hops[place]
             defer { place += isSent ? 1 : -1 }
             guard wants(hop, index, port, isSent: isSent) else { continue }
+            if behind == nil, isImpostor(port, from) {
+                drop(.spoofedMAC, at: index)
+                return true
+            }
             if !isSent {
-                // What goes to several ports comes back as one packet: whose it is only a way of its own tells.
-                verdict.mask.include(.etherDestination)
-                if key.etherDestination.isGroup, !isAlone(hop, isSent: false) {
-                    if isTracing { note("service", Int(index), "\(hop.hop.near): not with groups, which others share") }
-                    continue
+                if !isAlone(hop, isSent: false), !canBeTold(index) {
+                    // What is of all of them is let past: it says nothing to one machine alone.
+                    if isForAll {
+                        if isTracing { note("service", Int(index), "\(hop.hop.near): not with what is for all") }
+                        continue
+                    }
+                    drop(.serviceShared, at: index)
+                    return true
                 }
                 if hasPassed(hop, from) { continue }
             }
@@ -57,17 +65,20 @@ extension Simulator {
         guard let all = fabric.tables.hops.returns[index] else { return false }
         verdict.mask.bits.words[8] |= UInt64(0x1fff) << 48
         let vlan = key.hasVLAN ? key.vlanTCI & 0x0fff : 0
-        let isTagged = vlan != 0 && all.contains { $0.vlan == vlan }
-        let list = all.filter { $0.vlan == (isTagged ? vlan : 0) }
+        let list = all.filter { $0.vlan == vlan && (vlan > 0 || !key.hasVLAN) }
         if list.isEmpty { return false }
-        if isTagged { setTag(0) }
+        if vlan > 0 {
+            setTag(0)
+            // What is answered to it is answered without the tag.
+            (original.vlanTCI, original.vlanTPID) = (key.vlanTCI, key.vlanTPID)
+            (original.innerVLANTCI, original.innerVLANTPID) = (key.innerVLANTCI, key.innerVLANTPID)
+        }
         verdict.mask.include(.etherSource)
         verdict.mask.include(.etherDestination)
         let isAlone = list.count == 1
         for entry in list where entry.isSent {
-            if isAlone && !entry.isGot
-                || isStation(key.etherSource, at: entry.port) && (isAlone || isWanted(entry, isSent: true))
-            {
+            let isOnly = isAlone && !entry.isGot
+            if isOnly || isStation(key.etherSource, at: entry.port) && (isAlone || isWanted(entry, isSent: true)) {
                 goOn(entry, isSent: true, index, packet)
                 return true
             }
@@ -78,7 +89,8 @@ extension Simulator {
                 return true
             }
         }
-        guard isTagged else { return false }
+        // Of what ports share, only what its own MAC sent is the service's: all else would go round.
+        if vlan == 0, isStation(key.etherSource, at: index) { return false }
         drop(.serviceUnknown, at: index)
         return true
     }
@@ -98,23 +110,66 @@ extension Simulator {
                 "service", Int(index), "comes back, \(isSent ? "sent by" : "for") \(fabric.portPaths[Int(entry.port)])")
         }
         guard port.isEnabled else { return drop(.portDisabled, at: entry.port) }
-        traversed[traversedCount] = bridge.tag.bits
-        traversedCount += 1
         if isSent {
             ingressPort = entry.port
-            if goesThroughService(entry.port, port, isSent: true, from: -1, behind: entry.place, packet) { return }
-            return bridgeInput(entry.port, port, packet)
+            traversed[0] = bridge.tag.bits
+            traversedCount = 1
+            if goesThroughService(entry.port, port, isSent: true, from: entry.port, behind: entry.place, packet) {
+                return
+            }
+            noteGroups(port)
+            if port.dscp < 64 { mark(port.dscp, entry.port) }
+            return enterBehindServices(entry.port, port, bridge.tag, packet)
         }
-        // It came into the bridge where its sender is.
+        // Its filters let it pass already, and nobody is to be answered who is not known.
+        ingressPort = -1
         let from = place(of: key.etherSource, bridge: port.device, vlan: port.vlan)
-        ingressPort = from
-        leave(entry.port, from: from, behind: entry.place, packet)
+        if goesThroughService(entry.port, port, isSent: false, from: from, behind: entry.place, packet) { return }
+        leaveBehindServices(entry.port, port, packet)
     }
 
-    /// Whether a service takes packets like this of a port.
+    /// Whether a packet may leave by a service's port that does not go through the service: what its machine gets itself, and
+    /// cannot be taken for something else when it comes back.
+    mutating func isForService(_ index: Int32, _ port: PortRecord) -> Bool {
+        if fabric.tables.hops.ends[index] == true { return false }
+        verdict.mask.bits.words[8] |= UInt64(0x1000) << 48
+        verdict.mask.include(.etherDestination)
+        return !key.hasVLAN && key.etherDestination == port.mac
+    }
+
+    /// Whether the packet says a MAC that the topology declares elsewhere: behind a service it would be taken for that one's.
+    private mutating func isImpostor(_ port: PortRecord, _ from: Int32) -> Bool {
+        guard from >= 0 else { return false }
+        verdict.mask.include(.etherSource)
+        verdict.tags.append(fabric.bridges[Int(port.device)].stationsTag)
+        let declared = fabric.station(bridge: port.device, vlan: port.vlan, mac: key.etherSource)
+        return declared >= 0 && declared != from
+    }
+
+    /// Whether whose a packet is shows by its destination.
+    private mutating func canBeTold(_ index: Int32) -> Bool {
+        verdict.mask.include(.etherDestination)
+        return !key.etherDestination.isGroup && isStation(key.etherDestination, at: index)
+    }
+
+    /// Whether a packet is for all or a group, by its IP address as well where it has one.
+    private var isForAll: Bool {
+        mutating get {
+            guard key.etherDestination.isGroup else { return false }
+            guard key.etherType == EtherType.ipv4 || key.etherType == EtherType.ipv6 else { return true }
+            verdict.mask.includeDestination(prefix: key.ipDestination.family.width)
+            return key.ipDestination.isMulticast || key.ipDestination == IPAddress(IPv4Address(bits: .max))
+        }
+    }
+
+    /// Whether a service takes packets like this of a port. Fragments behind the first it takes, whatever is said of ports.
     private mutating func wants(_ hop: HopTable.Hop, _ index: Int32, _ port: PortRecord, isSent: Bool) -> Bool {
         guard isSent ? hop.hop.takesSent : hop.hop.takesGot else { return false }
         guard let program = hop.program else { return true }
+        if key.etherType == EtherType.ipv4 || key.etherType == EtherType.ipv6 {
+            verdict.mask.include(.ipFragment)
+            if key.ipFragment == FragmentKind.later { return true }
+        }
         let device = fabric.bridges[Int(port.device)].tag
         return anyHolds(
             program.view, FilterPlace(inPort: isSent ? index : -1, outPort: isSent ? -1 : index, device: device))
@@ -127,8 +182,9 @@ extension Simulator {
     }
 
     /// Whether what comes back by a service's port with its tag can be of one port's traffic only.
-    private func isAlone(_ hop: HopTable.Hop, isSent: Bool) -> Bool {
+    private mutating func isAlone(_ hop: HopTable.Hop, isSent: Bool) -> Bool {
         let back = isSent ? hop.far : hop.near
+        if back >= 0 { verdict.tags.append(fabric.ports[Int(back)].tag) }
         return fabric.tables.hops.returns[back]?.count { $0.vlan == hop.hop.vlan } == 1
     }
 
@@ -173,12 +229,10 @@ extension Simulator {
         let (savedKey, savedWritten, savedHeader) = (key, written, headerIndex)
         defer { (key, written, headerIndex) = (savedKey, savedWritten, savedHeader) }
         let entry = hop.entry(isSent: isSent)
-        if hop.hop.vlan != 0 {
-            verdict.mask.bits.words[8] |= UInt64(0x1000) << 48
-            // The service tells packets apart by a tag that is the only one.
-            guard !key.hasVLAN else { return drop(.serviceTag, at: index) }
-            setTag(hop.hop.vlan)
-        }
+        // A tag of its own would be taken for one of a service.
+        verdict.mask.bits.words[8] |= UInt64(0x1000) << 48
+        guard !key.hasVLAN else { return drop(.serviceTag, at: index) }
+        if hop.hop.vlan != 0 { setTag(hop.hop.vlan) }
         if isTracing {
             let tag = hop.hop.vlan == 0 ? "" : " with VLAN \(hop.hop.vlan)"
             note("service", Int(index), "goes through \(fabric.portPaths[Int(entry)])\(tag)")

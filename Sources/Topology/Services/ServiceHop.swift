@@ -193,10 +193,23 @@ extension Topology {
                         "goes through \(path), which goes through services itself",
                         "list all services here, in their order", place)
                 }
-                if ports.sharing(path, hop.vlan) > ServiceHop.mostSharing {
+                let uses = ports.sharing(path, hop.vlan)
+                let tag = hop.vlan == 0 ? " without a vlan" : " with vlan \(hop.vlan)"
+                let bridges = Set(uses.keys.map(\.bridge))
+                if bridges.count > 1 {
+                    let other = bridges.filter { $0 != port.path.device }.min()?.description ?? "another"
                     problem(
-                        "goes through \(path)\(hop.vlan == 0 ? "" : " with vlan \(hop.vlan)") with more than "
-                            + "\(ServiceHop.mostSharing) others", "use more VLANs, or more services", place)
+                        "goes through \(path)\(tag), as ports of bridge \(other) do",
+                        "give each bridge a vlan of its own: what comes back is told apart by it", place)
+                } else if uses.count > 1 {
+                    problem(
+                        "goes through \(path)\(tag), where others come back by another port",
+                        "give it a vlan of its own, or the same two ports", place)
+                }
+                if uses.values.reduce(0, +) > ServiceHop.mostSharing {
+                    problem(
+                        "goes through \(path)\(tag) with more than \(ServiceHop.mostSharing) others",
+                        "use more VLANs, or more services", place)
                 }
             }
         }
