@@ -100,6 +100,10 @@ struct Call: Sendable {
             case .port(let port) where port.device.tenant == mirror.path.tenant: break
             case .port(let port): try mayWrite(port.device.tenant)
             case .gre, .erspan, .ipfix:
+                // To look at more packets is work for all who share the hosts.
+                if let known = topology.mirrors[mirror.path], mirror.effectiveSample < known.effectiveSample {
+                    throw refusal("look at more than one of \(known.effectiveSample) packets for \(mirror.path)")
+                }
                 if topology.mirrors[mirror.path]?.target != mirror.target {
                     throw refusal("have hosts send copies to \(mirror.target): that is the operator's")
                 }

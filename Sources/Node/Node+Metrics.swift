@@ -123,7 +123,34 @@ extension Node {
         text.counter(
             "selvage_port_sent_bytes_total", "Bytes that went out by a port of the datapath.",
             ports.map { .init($0.status.sentBytes, label($0)) })
+        text.counter(
+            "selvage_port_received_packets_total", "Packets that came in by a port of the datapath.",
+            ports.map { .init($0.status.receivedPackets, label($0)) })
+        text.counter(
+            "selvage_port_sent_packets_total", "Packets that went out by a port of the datapath.",
+            ports.map { .init($0.status.sentPackets, label($0)) })
+        text.counter(
+            "selvage_port_lost_packets_total", "Packets that came in faster than they were read, or could not be sent.",
+            ports.map { .init($0.status.receiveDrops &+ $0.status.sendErrors, label($0)) })
+        // What a rule said before counts to what it says now.
+        var rules: [[String]: (packets: UInt64, bytes: UInt64)] = [:]
+        for report in agent.rules() {
+            let before = rules[[report.name.list, report.name.rule]] ?? (0, 0)
+            rules[[report.name.list, report.name.rule]] = (
+                before.packets &+ report.packets, before.bytes &+ report.bytes
+            )
+        }
+        let told = rules.sorted { $0.key.lexicographicallyPrecedes($1.key) }.prefix(Node.mostRuleMetrics)
+        text.counter(
+            "selvage_rule_packets_total", "Packets that a rule matched, where they came in.",
+            told.map { .init($0.value.packets, ("list", $0.key[0]), ("rule", $0.key[1])) })
+        text.counter(
+            "selvage_rule_bytes_total", "Bytes of the packets that a rule matched.",
+            told.map { .init($0.value.bytes, ("list", $0.key[0]), ("rule", $0.key[1])) })
     }
+
+    /// Rules that metrics tell of; `selvage rules` tells of all.
+    private static let mostRuleMetrics = 4096
 
     private func writeState(_ text: inout MetricsText) {
         let state = agent.state
