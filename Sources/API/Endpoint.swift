@@ -101,8 +101,12 @@ struct Call: Sendable {
             case .port(let port): try mayWrite(port.device.tenant)
             case .gre, .erspan, .ipfix:
                 // To look at more packets is work for all who share the hosts.
-                if let known = topology.mirrors[mirror.path], mirror.effectiveSample < known.effectiveSample {
-                    throw refusal("look at more than one of \(known.effectiveSample) packets for \(mirror.path)")
+                if mirror.target.isRecord, var known = topology.mirrors[mirror.path], known.target == mirror.target {
+                    known.isEnabled = mirror.isEnabled
+                    if known != mirror {
+                        throw refusal(
+                            "change what \(mirror.path) tells of: that is the operator's; you may switch it on and off")
+                    }
                 }
                 if topology.mirrors[mirror.path]?.target != mirror.target {
                     throw refusal("have hosts send copies to \(mirror.target): that is the operator's")

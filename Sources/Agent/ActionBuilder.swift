@@ -77,9 +77,7 @@ struct ActionBuilder {
                     TunnelHeader(id: key, source: tunnel.local, destination: tunnel.remote, tos: header.tunnelTOS)))
             steps.append(.output(tunnel.port))
         case .outside(.ipfix):
-            let ingress: PortIndex? =
-                if case .exterior(let port)? = epoch.ingress(original.inPort) { port } else { nil }
-            let way = RecordedWay(verdict, mirror: copy.mirror, ingress: ingress, epoch.fabric)
+            let way = RecordedWay(verdict, mirror: copy.mirror, ingress: copy.ingress, epoch.fabric)
             guard let cookie = epoch.recorder?.cookie(of: way, now: wallMilliseconds()) else { return }
             steps.append(.userspace(cookie: cookie))
         case .outside(let target):

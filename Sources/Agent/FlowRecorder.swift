@@ -68,14 +68,20 @@ public final class FlowRecorder: Sendable {
     private struct State {
         var ways: [UInt64: (way: RecordedWay, used: UInt64)] = [:]
         var records: [Name: RecordedFlow] = [:]
-        var full: [RecordedFlow] = []
+        /// What there was no room for any more, all at once.
+        var full: [[Name: RecordedFlow]] = []
         var lost: UInt64 = 0
+        var cleaned: UInt64 = 0
     }
     private let state = Mutex(State())
 
     /// Records, at most; one more makes all that there are be told of at once.
     static let mostRecords = 65_536
     private static let mostWays = 65_536
+    /// Times that records were too many, at most, before they are told of; those beyond are lost.
+    private static let mostFull = 4
+    /// Ways are looked through so often at most, milliseconds.
+    private static let cleaning: UInt64 = 5000
     /// Ways that no packet went for so long are forgotten when there is no room for others, milliseconds.
     private static let wayLifetime: UInt64 = 600_000
 
@@ -84,13 +90,22 @@ public final class FlowRecorder: Sendable {
 
     /// The cookie under which packets that go a way are handed up: the same on every run. `nil` where there is no room.
     func cookie(of way: RecordedWay, now: UInt64) -> UInt64? {
-        let text =
-            "\(way.mirror) \(way.ingress?.description ?? "") \(way.egress?.description ?? "") \(way.copies) \(way.drop?.rawValue ?? "")"
-        let cookie = stableHash(text) << 8 | ActionCookies.sampled
+        let cookie = stableHash(way.name) << 8 | ActionCookies.sampled
         return state.withLock { state in
             if state.ways[cookie] == nil, state.ways.count >= FlowRecorder.mostWays {
-                state.ways = state.ways.filter { now &- $0.value.used < FlowRecorder.wayLifetime }
-                if state.ways.count >= FlowRecorder.mostWays { return nil }
+                if now &- state.cleaned > FlowRecorder.cleaning {
+                    state.cleaned = now
+                    state.ways = state.ways.filter { $0.value.used + FlowRecorder.wayLifetime > now }
+                }
+                if state.ways.count >= FlowRecorder.mostWays {
+                    // Where it goes is not told then: there are few such ways.
+                    var shorter = way
+                    shorter.egress = nil
+                    let other = stableHash(shorter.name) << 8 | ActionCookies.sampled
+                    guard state.ways[other] != nil || state.ways.count < 2 * FlowRecorder.mostWays else { return nil }
+                    state.ways[other] = (shorter, now)
+                    return other
+                }
             }
             state.ways[cookie] = (way, now)
             return cookie
@@ -125,11 +140,12 @@ public final class FlowRecorder: Sendable {
             }
             state.ways[cookie]?.used = now
             if state.records[name] == nil, state.records.count >= FlowRecorder.mostRecords {
-                for var record in state.records.values {
-                    record.end = .lackOfRoom
-                    state.full.append(record)
+                if state.full.count < FlowRecorder.mostFull {
+                    state.full.append(state.records)
+                } else {
+                    state.lost &+= UInt64(state.records.count)
                 }
-                state.records.removeAll(keepingCapacity: true)
+                state.records = [:]
             }
             state.records[name, default: RecordedFlow(way: way, key: key, first: now, last: now)].add(
                 packets, bytes, key.tcpFlags, now)
@@ -140,30 +156,37 @@ public final class FlowRecorder: Sendable {
     ///
     /// - Parameter times: of a mirror; `nil` where it is gone.
     public func take(now: UInt64, times: (DevicePath) -> Mirror.RecordTimes?) -> [RecordedFlow] {
+        let full = state.withLock { state in
+            defer { state.full = [] }
+            return state.full
+        }
+        var due = full.flatMap(\.values).map { record in
+            var record = record
+            record.end = .lackOfRoom
+            return record
+        }
+        var known: [DevicePath: Mirror.RecordTimes?] = [:]
         state.withLock { state in
-            var due = state.full
-            state.full.removeAll()
-            var known: [DevicePath: Mirror.RecordTimes?] = [:]
-            for (name, var record) in state.records {
+            var ended: [Name] = []
+            for (name, record) in state.records {
                 let mirror = record.way.mirror
                 let limits = known[mirror] ?? times(mirror)
                 known[mirror] = .some(limits)
-                if let limits {
-                    if now &- record.last >= UInt64(limits.idle) * 1000 {
-                        record.end = .idle
-                    } else if now &- record.first >= UInt64(limits.active) * 1000 {
-                        record.end = .active
-                    } else {
-                        continue
-                    }
-                } else {
-                    record.end = .forced
-                }
+                guard let end = FlowRecorder.end(record, limits, now) else { continue }
                 due.append(record)
-                state.records[name] = nil
+                due[due.count - 1].end = end
+                ended.append(name)
             }
-            return due
+            for name in ended { state.records[name] = nil }
         }
+        return due
+    }
+
+    /// Why a record is due, if it is. Clocks may be set back.
+    private static func end(_ record: RecordedFlow, _ limits: Mirror.RecordTimes?, _ now: UInt64) -> RecordedFlow.End? {
+        guard let limits else { return .forced }
+        if record.last + UInt64(limits.idle) * 1000 <= now { return .idle }
+        return record.first + UInt64(limits.active) * 1000 <= now ? .active : nil
     }
 
     /// Packets that were handed up and that nobody knew the way of.
@@ -195,6 +218,11 @@ extension RecordedFlow {
 }
 
 extension RecordedWay {
+    /// All that it says, in words.
+    fileprivate var name: String {
+        "\(mirror) \(ingress?.description ?? "") \(egress?.description ?? "") \(copies) \(drop?.rawValue ?? "")"
+    }
+
     /// The way of what a verdict says.
     init(_ verdict: borrowing Verdict, mirror: DevicePath, ingress: PortIndex?, _ fabric: Fabric) {
         var out: PortIndex?

@@ -29,23 +29,32 @@ final class FlowExporter: Sendable {
             tell()
             try? await Task.sleep(for: FlowExporter.interval)
         }
+        tell(isLast: true)
     }
 
     /// Flows that were told of, and messages.
     var counters: (flows: UInt64, messages: UInt64) { state.withLock { ($0.told, $0.messages) } }
 
-    /// Tells of what is due.
-    private func tell() {
+    /// Tells of what is due; at last of all there is.
+    private func tell(isLast: Bool = false) {
         let topology = node.agent.topology
         let records = node.agent.recorder.take(now: wallMilliseconds()) { mirror in
-            guard let known = topology.mirrors[mirror], known.isEnabled, known.target.isRecord else { return nil }
+            guard !isLast, let known = topology.mirrors[mirror], known.isEnabled, known.target.isRecord else {
+                return nil
+            }
             return known.times
         }
-        let byMirror = Dictionary(grouping: records, by: \.way.mirror)
+        var byMirror = Dictionary(grouping: records, by: \.way.mirror)
         let problem = state.withLock { state in
             var problem: String?
-            for path in state.exporters.keys where topology.mirrors[path]?.target.isRecord != true {
+            // Of what nobody asks for any more who asked before is told.
+            for (path, last) in state.exporters {
+                let mirror = topology.mirrors[path]
+                if mirror?.isEnabled == true, mirror?.target == last.target { continue }
+                let flows = (byMirror[path] ?? []).map { FlowExporter.flow($0, topology) }
+                tell(flows, path, last.target, &state, &problem)
                 state.exporters[path] = nil
+                byMirror[path] = nil
             }
             for mirror in topology.mirrors.values where mirror.isEnabled {
                 guard case .ipfix(let address, let port) = mirror.target else { continue }
@@ -59,17 +68,25 @@ final class FlowExporter: Sendable {
                     )
                 }
                 state.exporters[mirror.path]?.exporter.sample = mirror.effectiveSample
-                let messages =
-                    state.exporters[mirror.path]?.exporter.messages(flows, now: UInt64(wallSeconds())) ?? []
-                do {
-                    for message in messages { try send(message, address, port, &state) }
-                    state.told &+= UInt64(flows.count)
-                    state.messages &+= UInt64(messages.count)
-                } catch { problem = "mirror \(mirror.path): \(error)" }
+                tell(flows, mirror.path, .ipfix(address, port: port), &state, &problem)
             }
             return problem
         }
         node.replica.alarm("records", problem)
+    }
+
+    private func tell(
+        _ flows: [IPFIX.Flow], _ mirror: DevicePath, _ target: Mirror.Target, _ state: inout State,
+        _ problem: inout String?
+    ) {
+        guard case .ipfix(let address, let port) = target,
+            let messages = state.exporters[mirror]?.exporter.messages(flows, now: UInt64(wallSeconds()))
+        else { return }
+        do {
+            for message in messages { try send(message, address, port, &state) }
+            state.told &+= UInt64(flows.count)
+            state.messages &+= UInt64(messages.count)
+        } catch { problem = "mirror \(mirror): \(error)" }
     }
 
     private func send(_ message: [UInt8], _ address: IPAddress, _ port: UInt16, _ state: inout State) throws {

@@ -83,6 +83,8 @@ public struct Simulator: ~Copyable {
     /// Devices that the packet went through, by tag.
     let traversed: UnsafeMutablePointer<UInt64>
     var traversedCount = 0
+    /// Mirrors that told of the packet on its way to a service already.
+    var recorded: [Int32] = []
     /// Room for the bits of chains, as a stack.
     let scratch: UnsafeMutablePointer<UInt64>
     var scratchTop = 0
@@ -176,13 +178,19 @@ public struct Simulator: ~Copyable {
             readQuery(packet)
         }
         traversedCount = 0
+        if !recorded.isEmpty { recorded.removeAll() }
         lastRouterPort = -1
         ingressPort = -1
         isFlooding = false
         verdict.headers.append(Verdict.Header(key: key, written: written))
     }
 
+    /// Tags among which some are there twice, likely.
+    private static let manyTags = 128
+
     mutating func finish() {
+        // What many ports decide together is named once.
+        if verdict.tags.count > Simulator.manyTags { verdict.tags = Array(Set(verdict.tags)) }
         if !verdict.outputs.isEmpty {
             verdict.drop = nil
         } else if verdict.drop == nil, verdict.wait == nil {
@@ -227,7 +235,7 @@ public struct Simulator: ~Copyable {
         if !port.isRouter { verdict.tags.append(device) }
         let isBack = !fabric.tables.hops.isEmpty && index == ingressPort && fabric.tables.hops.returns[index] != nil
         if isBack {
-            if !fabric.tables.mirrors.isEmpty { mirrorArrival(index, port) }
+            if !fabric.tables.mirrors.isEmpty { mirrorArrival(index, port, isDetour: true) }
             if comesBack(index, packet) { return }
         }
         if port.sends >= 0 {
@@ -240,7 +248,6 @@ public struct Simulator: ~Copyable {
         }
         if port.dscp < 64 { mark(port.dscp, index) }
         if port.isServed {
-            learnAhead(index, port)
             if goesThroughService(index, port, isSent: true, from: index, packet) { return }
         }
         enterBehindServices(index, port, device, packet)

@@ -31,8 +31,10 @@ public struct PortTable: Sendable, Equatable {
 
     /// Whose traffic goes there, and by which port it comes back.
     struct ServiceUse: Hashable, Sendable {
-        /// The bridge.
+        /// The network: the bridge, and the VLAN there.
         var bridge: DevicePath
+        /// See ``bridge``.
+        var vlan: VLANMode
         /// The service's other port; the same where there is one only.
         var other: PortPath
     }
@@ -98,7 +100,7 @@ public struct PortTable: Sendable, Equatable {
                 if devices[path.device]?.isEmpty == true { devices[path.device] = nil }
             }
             if old?.isLinked != newValue?.isLinked { link(path, newValue?.isLinked == true) }
-            if old?.services ?? [] != newValue?.services ?? [] { serve(path, newValue?.services ?? []) }
+            if old?.services != newValue?.services || old?.vlan != newValue?.vlan { serve(path, old, newValue) }
             for (other, before) in zip(affected, before) {
                 let after = fingerprints(of: other == path ? newValue : self[other])
                 for name in before where !after.contains(name) { stations.remove(name) }
@@ -164,12 +166,15 @@ public struct PortTable: Sendable, Equatable {
         links[path.device] = names.isEmpty ? nil : names
     }
 
-    private mutating func serve(_ path: PortPath, _ services: [ServiceHop]) {
-        for (list, step) in [(served[path] ?? [], -1), (services, 1)] {
-            for hop in list {
+    private mutating func serve(_ path: PortPath, _ old: Port?, _ new: Port?) {
+        for (port, step) in [(old, -1), (new, 1)] {
+            guard let port, !port.services.isEmpty else { continue }
+            let mode = port.vlan
+            for hop in port.services {
                 for port in hop.ports {
                     let end = ServiceEnd(port: port, vlan: hop.vlan)
-                    let use = ServiceUse(bridge: path.device, other: port == hop.near ? hop.far : hop.near)
+                    let use = ServiceUse(
+                        bridge: path.device, vlan: mode, other: port == hop.near ? hop.far : hop.near)
                     var uses = sharing[end] ?? [:]
                     let count = (uses[use] ?? 0) + step
                     uses[use] = count > 0 ? count : nil
@@ -179,6 +184,7 @@ public struct PortTable: Sendable, Equatable {
                 }
             }
         }
+        let services = new?.services ?? []
         served[path] = services.isEmpty ? nil : services
     }
 

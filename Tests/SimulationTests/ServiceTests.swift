@@ -168,6 +168,69 @@ import Wire
         #expect(halves.contains("where others come back by another port"))
     }
 
+    @Test func `a network of its own for each way, and no copies by a service's port`() {
+        let through = "[{ through: s/ids }]"
+        func told(_ text: String) -> String {
+            do {
+                _ = try draw(text)
+                return "none"
+            } catch { return "\(error)" }
+        }
+        let vlans = drawing(["a1": through, "a2": through]).replacing("interface: a2,", with: "interface: a2, vlan: 7,")
+        #expect(told(vlans).contains("as ports of another VLAN do"))
+        for target in ["s/ids", "s/in"] {
+            let mirrored = drawing(["a1": "[{ through: [s/ids, s/in] }]"]).replacing(
+                "    addressGroups:", with: "    mirrors: { m: { from: a, to: \(target) } }\n    addressGroups:")
+            #expect(told(mirrored).contains("copies would come back"))
+        }
+    }
+
+    @Test func `a service that hundreds share is decided in a few steps`() throws {
+        let names = (0..<300).map { "p\($0)" }
+        let ports = names.enumerated().map { place, name in
+            "\(name): { host: h1, interface: \(name), address: 10.7.\(place / 250).\(place % 250 + 1)/16, services: [{ through: s/in }] }"
+        }
+        let text = drawing([:]).replacing(
+            "    bridges:\n", with: "    bridges:\n      many: { ports: { \(ports.joined(separator: ", ")) } }\n")
+        let host = try Network(text).host(of: "t/s/in")
+        let first = try #require(PortPath("t/many/p0").flatMap { host.fabric.topology.ports[$0] })
+        let last = try #require(PortPath("t/many/p299").flatMap { host.fabric.topology.ports[$0] })
+        let frame = Frame.udp(
+            etherSource: first.mac, etherDestination: last.mac, source: first.addresses[0].address,
+            destination: last.addresses[0].address, sourcePort: 1, destinationPort: 2, data: [])
+        let back = host.send(frame, at: "t/s/in")
+        #expect(host.outputs(back) == ["t/many/p299"] && back.tags.count < 20, "\(back.tags.count) tags")
+    }
+
+    @Test func `what is too big behind a service is told to its sender`() throws {
+        // Untagged on its way to the first, tagged to the second: on another host it no longer fits.
+        let network = try Network(
+            drawing(["a3": "[{ through: s/own, vlan: 10 }, { through: s/ids }]"]))
+        let host = try network.host(of: "t/s/ids")
+        let mtu = try #require(host.fabric.topology.zones["default"]).overlayMTU(underlay: .ipv4)
+        var big = Frame.udp(
+            etherSource: host.mac("t/a/a1"), etherDestination: host.mac("t/a/a3"), source: address("10.0.1.11"),
+            destination: address("10.0.1.13"), sourcePort: 1, destinationPort: 2,
+            data: [UInt8](repeating: 1, count: mtu - 28))
+        big[20] |= 0x40  // Don't fragment.
+        let verdict = host.send(big, at: "t/s/ids")
+        #expect(verdict.drop == .tooBig && verdict.packets.count == 1)
+        #expect(host.answers(verdict).map(\.place) == ["h1 t/a/a1"])
+    }
+
+    @Test func `a packet is told of once, whatever it goes through`() throws {
+        let text = drawing(["a1": "[{ through: [s/in, s/out] }]"]).replacing(
+            "    addressGroups:",
+            with:
+                "    mirrors: { m: { from: [a, s, a/a2], to: ipfix 192.0.2.9 port 4739, sample: 1 } }\n    addressGroups:"
+        )
+        let network = try Network(text)
+        let frame = try network.datagram("a1", "a2")
+        let sent = try network.host(of: "t/a/a1").send(frame, at: "t/a/a1")
+        let back = try network.host(of: "t/s/out").send(frame, at: "t/s/out")
+        #expect(sent.copies.count == 1 && back.copies.isEmpty && back.outputs.count == 1)
+    }
+
     private func refusal(_ services: [String: String]) -> String {
         do {
             _ = try draw(drawing(services))
@@ -220,6 +283,11 @@ import Wire
         let network = try Network(drawing(["a1": through, "a2": through]))
         var frame = try network.datagram("a4", "a1")
         frame[5] ^= 0x55
+        // A neighbor that shares the service passed it: it need not be known where it goes.
+        var known = try network.datagram("a1", "a2")
+        known[5] ^= 0x55
+        let shared = try network.walk(known, at: "t/a/a1")
+        #expect(shared.passed == ["s/in"] && shared.delivered.count == 3, "\(shared.delivered) by \(shared.passed)")
         let walk = try network.walk(frame, at: "t/a/a4")
         #expect(walk.passed == [] && walk.delivered.count == 1, "\(walk.delivered) by \(walk.passed)")
         let host = try network.host(of: "t/s/in")
@@ -312,7 +380,7 @@ import Wire
         #expect(host.outputs(come("t/a/a1", "t/a/a2", vlan: 5)) == ["t/a/a2"])
         #expect(host.outputs(come("t/a/a2", "t/a/a1", vlan: 5)) == ["t/a/a1"])
         #expect(come("t/a/a2", "t/a/a4", vlan: 5).drop == .serviceUnknown)
-        #expect(host.outputs(come("t/s/in", "t/s/own", vlan: nil)) == [])
+        #expect(host.outputs(come("t/s/in", "t/s/own", vlan: nil)) == ["t/s/own"])
         let plain = try Network(drawing(["a1": "[{ through: s/in, vlan: 5 }]"]))
         let own = Frame.udp(
             etherSource: host.mac("t/s/in"), etherDestination: host.mac("t/s/own"), source: address("10.0.9.1"),

@@ -26,14 +26,14 @@ struct HopTable: Sendable {
         /// The port whose traffic it is, and the service's place among those of the port.
         var port: Int32
         var place: Int
-        var vlan: UInt16
         /// Whether what the machine sent comes back here, and whether what it gets does.
         var isSent: Bool
         var isGot: Bool
     }
 
     private(set) var ofPort: [Int32: [Hop]] = [:]
-    private(set) var returns: [Int32: [Return]] = [:]
+    /// By the service's port and the tag, then by the port whose traffic it is: all of one network.
+    private(set) var returns: [Int32: [UInt16: [Int32: Return]]] = [:]
     /// Ports by which services are reached, and whether that is without a tag.
     private(set) var ends: [Int32: Bool] = [:]
 
@@ -61,16 +61,16 @@ struct HopTable: Sendable {
                 }
                 if near == far {
                     add(
-                        near,
+                        near, service.vlan,
                         Return(
-                            port: port, place: place, vlan: service.vlan, isSent: service.takesSent,
+                            port: port, place: place, isSent: service.takesSent,
                             isGot: service.takesGot))
                 } else {
                     if service.takesSent {
-                        add(far, Return(port: port, place: place, vlan: service.vlan, isSent: true, isGot: false))
+                        add(far, service.vlan, Return(port: port, place: place, isSent: true, isGot: false))
                     }
                     if service.takesGot {
-                        add(near, Return(port: port, place: place, vlan: service.vlan, isSent: false, isGot: true))
+                        add(near, service.vlan, Return(port: port, place: place, isSent: false, isGot: true))
                     }
                 }
             }
@@ -78,8 +78,8 @@ struct HopTable: Sendable {
         }
     }
 
-    private mutating func add(_ port: Int32, _ entry: Return) {
-        if port >= 0 { returns[port, default: []].append(entry) }
+    private mutating func add(_ service: Int32, _ vlan: UInt16, _ entry: Return) {
+        if service >= 0 { returns[service, default: [:]][vlan, default: [:]][entry.port] = entry }
     }
 
     private static func program(

@@ -32,6 +32,7 @@ extension Simulator {
                 return true
             }
             if !isSent {
+                if hasPassed(hop, from) { continue }
                 if !isAlone(hop, isSent: false), !canBeTold(index) {
                     // What is of all of them is let past: it says nothing to one machine alone.
                     if isForAll {
@@ -41,7 +42,6 @@ extension Simulator {
                     drop(.serviceShared, at: index)
                     return true
                 }
-                if hasPassed(hop, from) { continue }
             }
             if isUsable(hop.near), hop.far == hop.near || isUsable(hop.far) {
                 send(through: hop, index, isSent: isSent, packet)
@@ -65,31 +65,40 @@ extension Simulator {
         guard let all = fabric.tables.hops.returns[index] else { return false }
         verdict.mask.bits.words[8] |= UInt64(0x1fff) << 48
         let vlan = key.hasVLAN ? key.vlanTCI & 0x0fff : 0
-        let list = all.filter { $0.vlan == vlan && (vlan > 0 || !key.hasVLAN) }
-        if list.isEmpty { return false }
+        guard vlan > 0 || !key.hasVLAN, let entries = all[vlan], let first = entries.first?.value else { return false }
         if vlan > 0 {
             setTag(0)
             // What is answered to it is answered without the tag.
             (original.vlanTCI, original.vlanTPID) = (key.vlanTCI, key.vlanTPID)
             (original.innerVLANTCI, original.innerVLANTPID) = (key.innerVLANTCI, key.innerVLANTPID)
         }
+        let isAlone = entries.count == 1
+        if isAlone, !first.isSent || !first.isGot {
+            goOn(first, isSent: first.isSent, index, packet)
+            return true
+        }
+        // All of one network: where sender and receiver are in it tells whose it is.
+        let port = fabric.ports[Int(first.port)]
         verdict.mask.include(.etherSource)
         verdict.mask.include(.etherDestination)
-        let isAlone = list.count == 1
-        for entry in list where entry.isSent {
-            let isOnly = isAlone && !entry.isGot
-            if isOnly || isStation(key.etherSource, at: entry.port) && (isAlone || isWanted(entry, isSent: true)) {
-                goOn(entry, isSent: true, index, packet)
+        let sender = place(of: key.etherSource, bridge: port.device, vlan: port.vlan)
+        if let entry = entries[sender], entry.isSent, isAlone || isWanted(entry, isSent: true) {
+            goOn(entry, isSent: true, index, packet)
+            return true
+        }
+        if key.etherDestination.isGroup {
+            if isAlone {
+                goOn(first, isSent: false, index, packet)
                 return true
             }
-        }
-        for entry in list where entry.isGot {
-            if isAlone || isStation(key.etherDestination, at: entry.port) && isWanted(entry, isSent: false) {
+        } else {
+            let receiver = place(of: key.etherDestination, bridge: port.device, vlan: port.vlan)
+            if let entry = entries[receiver], entry.isGot, isAlone || isWanted(entry, isSent: false) {
                 goOn(entry, isSent: false, index, packet)
                 return true
             }
         }
-        // Of what ports share, only what its own MAC sent is the service's: all else would go round.
+        // Only what its own MAC sent is the service's: all else would go round.
         if vlan == 0, isStation(key.etherSource, at: index) { return false }
         drop(.serviceUnknown, at: index)
         return true
@@ -112,6 +121,7 @@ extension Simulator {
         guard port.isEnabled else { return drop(.portDisabled, at: entry.port) }
         if isSent {
             ingressPort = entry.port
+            noteRecorded(entry.port, port)
             traversed[0] = bridge.tag.bits
             traversedCount = 1
             if goesThroughService(entry.port, port, isSent: true, from: entry.port, behind: entry.place, packet) {
@@ -121,9 +131,9 @@ extension Simulator {
             if port.dscp < 64 { mark(port.dscp, entry.port) }
             return enterBehindServices(entry.port, port, bridge.tag, packet)
         }
-        // Its filters let it pass already, and nobody is to be answered who is not known.
-        ingressPort = -1
+        // Its filters let it pass already. It came into the bridge where its sender is, who is told of what is wrong.
         let from = place(of: key.etherSource, bridge: port.device, vlan: port.vlan)
+        ingressPort = from
         if goesThroughService(entry.port, port, isSent: false, from: from, behind: entry.place, packet) { return }
         leaveBehindServices(entry.port, port, packet)
     }
@@ -155,7 +165,8 @@ extension Simulator {
     /// Whether a packet is for all or a group, by its IP address as well where it has one.
     private var isForAll: Bool {
         mutating get {
-            guard key.etherDestination.isGroup else { return false }
+            verdict.mask.bits.words[8] |= UInt64(0x1000) << 48
+            guard key.etherDestination.isGroup, !key.hasVLAN else { return false }
             guard key.etherType == EtherType.ipv4 || key.etherType == EtherType.ipv6 else { return true }
             verdict.mask.includeDestination(prefix: key.ipDestination.family.width)
             return key.ipDestination.isMulticast || key.ipDestination == IPAddress(IPv4Address(bits: .max))
@@ -185,7 +196,7 @@ extension Simulator {
     private mutating func isAlone(_ hop: HopTable.Hop, isSent: Bool) -> Bool {
         let back = isSent ? hop.far : hop.near
         if back >= 0 { verdict.tags.append(fabric.ports[Int(back)].tag) }
-        return fabric.tables.hops.returns[back]?.count { $0.vlan == hop.hop.vlan } == 1
+        return fabric.tables.hops.returns[back]?[hop.hop.vlan]?.count == 1
     }
 
     /// Whether the packet went through the same service as one that its sender's port has: once is enough, and a second time
@@ -232,6 +243,7 @@ extension Simulator {
         // A tag of its own would be taken for one of a service.
         verdict.mask.bits.words[8] |= UInt64(0x1000) << 48
         guard !key.hasVLAN else { return drop(.serviceTag, at: index) }
+        if isSent { learnAhead(index, fabric.ports[Int(index)]) }
         if hop.hop.vlan != 0 { setTag(hop.hop.vlan) }
         if isTracing {
             let tag = hop.hop.vlan == 0 ? "" : " with VLAN \(hop.hop.vlan)"
@@ -240,7 +252,7 @@ extension Simulator {
             verdict.detours.append(Verdict.Detour(back: back, header: headerNow()))
         }
         let port = fabric.ports[Int(entry)]
-        if !fabric.tables.mirrors.isEmpty { mirrorDeparture(entry, from: index, port) }
+        if !fabric.tables.mirrors.isEmpty { mirrorDeparture(entry, from: index, port, isDetour: true) }
         if port.attachment == .local {
             if isTracing { note("out", Int(entry), "here") }
             return emit(.local(PortIndex(entry)))

@@ -23,6 +23,8 @@ public struct MirrorCopy: Sendable, Equatable {
     public var isLimited: Bool
     /// Of so many packets one is copied.
     public var sample: UInt32
+    /// The port where it came in; `nil` of what devices make.
+    public var ingress: PortIndex?
 }
 
 /// Mirrors: what passes is copied as it is at that point, and goes on as if nobody looked.
@@ -31,25 +33,44 @@ extension Simulator {
     private static let mostCopies = 16
 
     /// What comes into a device by a port.
-    mutating func mirrorArrival(_ index: Int32, _ port: PortRecord) {
-        if let list = fabric.tables.mirrors.inward[index] { mirror(list, index, at: index, device: port) }
+    ///
+    /// - Parameter isDetour: whether it is on its way through a service, of which nobody is told.
+    mutating func mirrorArrival(_ index: Int32, _ port: PortRecord, isDetour: Bool = false) {
+        if let list = fabric.tables.mirrors.inward[index] {
+            mirror(list, index, at: index, device: port, isDetour: isDetour)
+        }
         let ofDevice =
             port.isRouter ? fabric.tables.mirrors.ofRouter[port.device] : fabric.tables.mirrors.ofBridge[port.device]
-        if let list = ofDevice { mirror(list, index, at: index, device: port) }
+        if let list = ofDevice { mirror(list, index, at: index, device: port, isDetour: isDetour) }
+    }
+
+    /// Who is told of what comes in by a port was, before it went through a service.
+    mutating func noteRecorded(_ index: Int32, _ port: PortRecord) {
+        if fabric.tables.mirrors.isEmpty { return }
+        recorded = (fabric.tables.mirrors.inward[index] ?? []) + (fabric.tables.mirrors.ofBridge[port.device] ?? [])
     }
 
     /// What leaves a device by a port.
-    mutating func mirrorDeparture(_ index: Int32, from: Int32, _ port: PortRecord) {
-        if let list = fabric.tables.mirrors.outward[index] { mirror(list, from, at: index, device: port) }
+    ///
+    /// - Parameter isDetour: see ``mirrorArrival(_:_:isDetour:)``.
+    mutating func mirrorDeparture(_ index: Int32, from: Int32, _ port: PortRecord, isDetour: Bool = false) {
+        if let list = fabric.tables.mirrors.outward[index] {
+            mirror(list, from, at: index, device: port, isDetour: isDetour)
+        }
     }
 
-    private mutating func mirror(_ list: [Int32], _ inPort: Int32, at index: Int32, device port: PortRecord) {
+    private mutating func mirror(
+        _ list: [Int32], _ inPort: Int32, at index: Int32, device port: PortRecord, isDetour: Bool
+    ) {
         let device = port.isRouter ? fabric.routers[Int(port.device)].tag : fabric.bridges[Int(port.device)].tag
         for place in list where verdict.copies.count < Simulator.mostCopies {
             let entry = fabric.tables.mirrors.entries[Int(place)]
             verdict.tags.append(entry.tag)
             // A packet is told of once, wherever it passes.
-            if entry.mirror.target.isRecord, verdict.copies.contains(where: { $0.mirror == entry.mirror.path }) {
+            if entry.mirror.target.isRecord,
+                isDetour || recorded.contains(place)
+                    || verdict.copies.contains(where: { $0.mirror == entry.mirror.path })
+            {
                 continue
             }
             if let program = entry.program {
@@ -69,7 +90,7 @@ extension Simulator {
                 MirrorCopy(
                     destination: destination, header: headerNow(), mirror: entry.mirror.path,
                     length: entry.mirror.length ?? 0, isLimited: entry.mirror.limit != nil,
-                    sample: entry.mirror.effectiveSample))
+                    sample: entry.mirror.effectiveSample, ingress: ingress))
         }
     }
 
@@ -78,7 +99,8 @@ extension Simulator {
         if entry.target < 0 { return .outside(entry.mirror.target) }
         let port = fabric.ports[Int(entry.target)]
         verdict.tags.append(port.tag)
-        guard port.isEnabled else { return nil }
+        // By a service's port it would come back as somebody's traffic.
+        guard port.isEnabled, !port.isService else { return nil }
         switch port.attachment {
         case .none, .peer: return nil
         case .local: return .port(.local(PortIndex(entry.target)))

@@ -330,6 +330,10 @@ extension Topology {
                 problem("goes to port \(path) of a router", "name a port of a bridge")
             } else if case .peer = port.attachment {
                 problem("goes to port \(path), which is a link", "name a port that a machine is at")
+            } else if ports.isService(path) {
+                problem(
+                    "goes to port \(path), which traffic goes through as a service",
+                    "name another: copies would come back as somebody's traffic")
             }
         case .gre(let address, _), .erspan(let address, _):
             if address.isMulticast || address.bits >> 24 == 127 || address.bits >> 24 == 0 || address.bits == .max {

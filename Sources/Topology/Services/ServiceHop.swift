@@ -182,6 +182,11 @@ extension Topology {
                     problem("goes through \(path), which does not exist", "draw it, or name another", place)
                     continue
                 }
+                if mirrors.values.contains(where: { $0.target.port == path }) {
+                    problem(
+                        "goes through \(path), which a mirror sends copies to",
+                        "give one of them another port: copies would come back as the port's traffic", place)
+                }
                 if path == port.path {
                     problem("goes through the port itself", "name the port of the service", place)
                 } else if service.kind == .router || service.isMonitor {
@@ -201,6 +206,10 @@ extension Topology {
                     problem(
                         "goes through \(path)\(tag), as ports of bridge \(other) do",
                         "give each bridge a vlan of its own: what comes back is told apart by it", place)
+                } else if Set(uses.keys.map(\.vlan)).count > 1 {
+                    problem(
+                        "goes through \(path)\(tag), as ports of another VLAN do",
+                        "give each VLAN a vlan of its own there: what comes back is told apart by it", place)
                 } else if uses.count > 1 {
                     problem(
                         "goes through \(path)\(tag), where others come back by another port",
