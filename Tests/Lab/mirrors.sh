@@ -83,7 +83,7 @@ after=$(received)
 grep receiver "$work/out" | sed 's/.*(\([0-9.]*\)%).*/\1/' | awk '{ found = 1; exit !($1 < 5) } END { if (!found) exit 1 }' ||
     fail "what is copied from suffers: $(cat "$work/out")"
 rate=$(((after - before) * 8 / 5000))
-most=$((${LIMIT:-8} * 1050 + 1700))
+most=$((${LIMIT:-8} * 1250 + 1700))
 echo "copies: $rate kbit/s of ${OFFERED:-40} Mbit/s, limit ${LIMIT:-8}, with the burst of 1 MiB at most $most"
 [ $rate -gt $((${LIMIT:-8} * 875)) ] && [ $rate -lt $most ] || fail "copies are $rate kbit/s"
 # A target that is gone costs nothing: nothing is copied while its host does not answer, and what is copied from goes on.
