@@ -139,9 +139,9 @@ struct NodeEndpoints {
             guard let port = call.query["port"], let packet = call.query["packet"] else {
                 throw APIError.badRequest("port and packet are needed")
             }
-            func ask(_ port: String, _ packet: String) async throws -> NodeResponse {
-                // Packets begin at the host of the port; where that is not known, this node says what is wrong.
-                var host = call.query["host"]
+            // Packets begin at the host of the port; where that is not known, this node says what is wrong.
+            func ask(_ port: String, _ packet: String, host: String? = nil) async throws -> NodeResponse {
+                var host = host
                 if host == nil, let path = PortPath(port),
                     case .exterior(let owner, _)? = node.replica.state.topology.ports[path]?.attachment
                 {
@@ -149,9 +149,8 @@ struct NodeEndpoints {
                 }
                 return try await node.answer(.trace(port: port, packet: packet), host: host)
             }
-            guard case .trace(var answer) = try await ask(port, packet) else {
-                return try NodeEndpoints.reply(try await ask(port, packet))
-            }
+            let first = try await ask(port, packet, host: call.query["host"])
+            guard case .trace(var answer) = first else { return try NodeEndpoints.reply(first) }
             // Through services and on.
             var left = answer.detours
             while !left.isEmpty, answer.next.count < NodeEndpoints.mostDetours {

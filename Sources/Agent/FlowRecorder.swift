@@ -115,9 +115,9 @@ public final class FlowRecorder: Sendable {
     /// Takes note of a packet.
     func note(_ packet: borrowing UpcallPacket, now: UInt64) {
         let (packets, bytes) = FlowRecorder.size(packet)
-        var key = FlowKey()
+        // What was written on its way so far is in the frame.
         var layout = PacketLayout()
-        key = FlowKey(parsing: UnsafeRawBufferPointer(packet.bytes).bytes, layout: &layout)
+        let key = FlowKey(parsing: UnsafeRawBufferPointer(packet.bytes).bytes, layout: &layout)
         note(key, packets: packets, bytes: bytes, cookie: packet.cookie, now: now)
     }
 
@@ -189,7 +189,7 @@ public final class FlowRecorder: Sendable {
         return record.first + UInt64(limits.active) * 1000 <= now ? .active : nil
     }
 
-    /// Packets that were handed up and that nobody knew the way of.
+    /// Packets whose way was unknown, and records that there was no room for.
     public var lost: UInt64 { state.withLock { $0.lost } }
 
     /// Packets and bytes that a frame stands for: one that is left to be segmented is several.

@@ -112,6 +112,9 @@ extension Node {
                 "selvage_flow_records_total", "Records of flows that collectors were told.", [.init(exported.flows)])
             text.counter(
                 "selvage_flow_record_messages_total", "Messages that told of flows.", [.init(exported.messages)])
+            text.counter(
+                "selvage_flow_records_lost_total", "Records that there was no room for, and packets of unknown ways.",
+                [.init(agent.recorder.lost)])
         }
         let ports = (try? agent.ports()) ?? []
         func label(_ port: PortReport) -> (String, String) {

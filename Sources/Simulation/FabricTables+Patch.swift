@@ -10,7 +10,7 @@ extension FabricTables {
         let old = previous.tables
         let mirrored = difference.mirroredPorts(previous.topology, topology)
         let touched = difference.ports.union(difference.neighbors).union(mirrored)
-            .union(difference.servicePorts(previous.topology, topology))
+            .union(difference.servicePorts(previous.topology, topology).filter { topology.ports[$0] != nil })
         guard difference.hosts.isEmpty, difference.zones.isEmpty, touched.count * 4 <= max(64, old.ports.count),
             old.waste <= max(4096, old.sizeOfRuns / 2),
             old.policy.waste <= 1024

@@ -233,7 +233,7 @@ public struct Simulator: ~Copyable {
         if port.isRouter { (arrivalKey, arrivalID) = (key, queryID) }
         // What is stopped at the port depends on its bridge, too, which may give addresses ahead of all that stops it.
         if !port.isRouter { verdict.tags.append(device) }
-        let isBack = !fabric.tables.hops.isEmpty && index == ingressPort && fabric.tables.hops.returns[index] != nil
+        let isBack = port.isService && index == ingressPort && fabric.tables.hops.returns[index] != nil
         if isBack {
             if !fabric.tables.mirrors.isEmpty { mirrorArrival(index, port, isDetour: true) }
             if comesBack(index, packet) { return }
@@ -247,9 +247,7 @@ public struct Simulator: ~Copyable {
             return
         }
         if port.dscp < 64 { mark(port.dscp, index) }
-        if port.isServed {
-            if goesThroughService(index, port, isSent: true, from: index, packet) { return }
-        }
+        if port.isServed, goesThroughService(index, port, isSent: true, from: index, packet) { return }
         enterBehindServices(index, port, device, packet)
     }
 

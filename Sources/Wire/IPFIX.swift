@@ -200,6 +200,7 @@ public enum IPFIX {
                     out.append(network: isICMP ? source << 8 | destination & 0xff : 0)
                 case .vrfName: out.append(variable: tenant)
                 case .interfaceName: out.append(variable: names.removeFirst())
+                // Templates of flows are written above, and have no others.
                 default: preconditionFailure("no template of flows has \(element)")
                 }
             }

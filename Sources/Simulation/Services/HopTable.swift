@@ -54,7 +54,8 @@ struct HopTable: Sendable {
                 let far = tables.index(of: service.far) ?? -1
                 let program =
                     known.first { $0.port == path && $0.hop.conditions == service.conditions }?.program
-                    ?? HopTable.program(path, place, service.conditions, tables)
+                    ?? ChainProgram(
+                        matching: service.conditions, path.device, tag: .port(path), tables)
                 hops.append(Hop(port: path, hop: service, program: program, near: near, far: far))
                 for end in [near, far] where end >= 0 {
                     ends[end] = ends[end] == true || service.vlan == 0
@@ -82,21 +83,6 @@ struct HopTable: Sendable {
         if service >= 0 { returns[service, default: [:]][vlan, default: [:]][entry.port] = entry }
     }
 
-    private static func program(
-        _ port: PortPath, _ place: Int, _ conditions: [Condition], _ tables: FabricTables
-    ) -> ChainProgram? {
-        if conditions.isEmpty { return nil }
-        let tenant = port.device.tenant
-        let lines = conditions.enumerated().map { place, condition in
-            ChainSource.Line(place: place, condition: condition, action: .accept, target: -1)
-        }
-        let path = DevicePath(tenant: tenant, name: port.device.name)
-        let source = ChainSource(path, lines) { name in
-            tables.policy.indexOfGroup[DevicePath(tenant: tenant, name: name)] ?? -1
-        }
-        return ChainProgram(source, tag: .port(port))
-    }
-
     /// Words of a bitmap of the largest list of conditions.
     var words: Int { ofPort.values.joined().map { $0.program?.view.words ?? 0 }.max() ?? 0 }
 }
@@ -115,31 +101,20 @@ extension Tag {
 }
 
 extension TopologyDifference {
-    /// Ports of services by which other traffic comes back than before.
-    func serviceTags(from old: Topology, to new: Topology) -> Set<Tag> {
-        if old.ports.served.isEmpty, new.ports.served.isEmpty { return [] }
-        var tags: Set<Tag> = []
-        for path in ports {
-            let (was, now) = (old.ports.served[path] ?? [], new.ports.served[path] ?? [])
-            if was == now { continue }
-            for port in (was + now).flatMap(\.ports) {
-                tags.insert(.port(port))
-                // What else leaves by it is decided for it alone.
-                tags.insert(.flood(bridge: .bridge(port.device)))
-            }
-        }
-        return tags
-    }
-
     /// Ports by which services are reached whose traffic is other than before.
     func servicePorts(_ old: Topology, _ new: Topology) -> Set<PortPath> {
         if old.ports.served.isEmpty, new.ports.served.isEmpty { return [] }
         var found: Set<PortPath> = []
         for path in ports {
             let (was, now) = (old.ports.served[path] ?? [], new.ports.served[path] ?? [])
-            if was != now { found.formUnion((was + now).flatMap(\.ports).filter { new.ports[$0] != nil }) }
+            if was != now { found.formUnion((was + now).flatMap(\.ports)) }
         }
         return found
+    }
+
+    /// The tags of what comes back by them, and of what else leaves by them, which is decided for each alone.
+    func serviceTags(from old: Topology, to new: Topology) -> Set<Tag> {
+        Set(servicePorts(old, new).flatMap { [.port($0), .flood(bridge: .bridge($0.device))] })
     }
 
     /// Whether services, or the places of their ports, may be others.

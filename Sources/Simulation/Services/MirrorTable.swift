@@ -42,7 +42,9 @@ struct MirrorTable: Sendable {
             var entry =
                 known[mirror.path].flatMap { $0.mirror == mirror ? $0 : nil }
                 ?? Entry(
-                    mirror: mirror, program: MirrorTable.program(mirror, tables), target: target,
+                    mirror: mirror,
+                    program: ChainProgram(
+                        matching: mirror.conditions, mirror.path, tag: .mirror(mirror.path), tables), target: target,
                     tag: .mirror(mirror.path))
             entry.target = target
             entries.append(entry)
@@ -60,19 +62,24 @@ struct MirrorTable: Sendable {
         }
     }
 
-    private static func program(_ mirror: Mirror, _ tables: FabricTables) -> ChainProgram? {
-        if mirror.conditions.isEmpty { return nil }
-        let lines = mirror.conditions.enumerated().map { place, condition in
-            ChainSource.Line(place: place, condition: condition, action: .accept, target: -1)
-        }
-        let source = ChainSource(mirror.path, lines) { name in
-            tables.policy.indexOfGroup[DevicePath(tenant: mirror.path.tenant, name: name)] ?? -1
-        }
-        return ChainProgram(source, tag: .mirror(mirror.path))
-    }
-
     /// Words of a bitmap of the largest list of conditions.
     var words: Int { entries.map { $0.program?.view.words ?? 0 }.max() ?? 0 }
+}
+
+extension ChainProgram {
+    /// Conditions, one of which has to hold, as a list of rules; `nil` of none: all packets are meant.
+    ///
+    /// - Parameter owner: names whose they are; groups are of its tenant.
+    convenience init?(matching conditions: [Condition], _ owner: DevicePath, tag: Tag, _ tables: FabricTables) {
+        if conditions.isEmpty { return nil }
+        let lines = conditions.enumerated().map { place, condition in
+            ChainSource.Line(place: place, condition: condition, action: .accept, target: -1)
+        }
+        let source = ChainSource(owner, lines) { name in
+            tables.policy.indexOfGroup[DevicePath(tenant: owner.tenant, name: name)] ?? -1
+        }
+        self.init(source, tag: tag)
+    }
 }
 
 extension Tag {

@@ -43,7 +43,7 @@ extension Simulator {
                     return true
                 }
             }
-            if isUsable(hop.near), hop.far == hop.near || isUsable(hop.far) {
+            if isUp(hop) {
                 send(through: hop, index, isSent: isSent, packet)
                 return true
             }
@@ -205,13 +205,13 @@ extension Simulator {
         guard from >= 0, let hops = fabric.tables.hops.ofPort[from] else { return false }
         verdict.tags.append(fabric.ports[Int(from)].tag)
         for other in hops where other.hop.isSameService(as: hop.hop) {
-            if wants(other, from, fabric.ports[Int(from)], isSent: true), isUsable(hop.near),
-                hop.far == hop.near || isUsable(hop.far)
-            {
-                return true
-            }
+            if wants(other, from, fabric.ports[Int(from)], isSent: true), isUp(hop) { return true }
         }
         return false
+    }
+
+    private mutating func isUp(_ hop: HopTable.Hop) -> Bool {
+        isUsable(hop.near) && (hop.far == hop.near || isUsable(hop.far))
     }
 
     /// Whether a service's port is there, and its machine behind it.
@@ -222,16 +222,7 @@ extension Simulator {
         guard port.isEnabled else { return false }
         verdict.tags.append(.service(at: port.tag))
         if state.health(of: Tag.serviceMember, pool: port.tag)?.isUp == false { return false }
-        switch port.attachment {
-        case .none, .peer: return false
-        case .local: return true
-        case .remote:
-            guard port.host >= 0 else { return false }
-            let host = fabric.hosts[Int(port.host)]
-            verdict.tags.append(host.tag)
-            verdict.tags.append(.path(host: host.tag))
-            return host.isReachable && state.canReach(host.tag)
-        }
+        return isReached(port)
     }
 
     private mutating func send(

@@ -101,16 +101,23 @@ extension Simulator {
         verdict.tags.append(port.tag)
         // By a service's port it would come back as somebody's traffic.
         guard port.isEnabled, !port.isService else { return nil }
+        guard isReached(port) else { return nil }
+        return .port(
+            port.attachment == .local
+                ? .local(PortIndex(entry.target)) : .remote(HostIndex(port.host), key: port.tunnelKey))
+    }
+
+    /// Whether what is sent to a machine's port arrives at its interface, as far as is known.
+    mutating func isReached(_ port: PortRecord) -> Bool {
         switch port.attachment {
-        case .none, .peer: return nil
-        case .local: return .port(.local(PortIndex(entry.target)))
+        case .none, .peer: return false
+        case .local: return true
         case .remote:
-            guard port.host >= 0 else { return nil }
+            guard port.host >= 0 else { return false }
             let host = fabric.hosts[Int(port.host)]
             verdict.tags.append(host.tag)
             verdict.tags.append(.path(host: host.tag))
-            guard host.isReachable, state.canReach(host.tag) else { return nil }
-            return .port(.remote(HostIndex(port.host), key: port.tunnelKey))
+            return host.isReachable && state.canReach(host.tag)
         }
     }
 }

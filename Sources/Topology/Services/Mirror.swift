@@ -197,11 +197,15 @@ extension Mirror.Target: CustomStringConvertible {
 
 /// As bytes; see `ObjectCodec.swift` for what holds for all objects.
 extension ByteWriter {
+    mutating func direction(_ direction: Mirror.Direction) {
+        number(UInt8(Mirror.Direction.allCases.firstIndex(of: direction) ?? 0))
+    }
+
     mutating func mirror(_ mirror: Mirror, format: UInt8) {
         path(mirror.path)
         flag(mirror.isEnabled)
         list(mirror.sources.sorted()) { $0.text($1) }
-        number(UInt8(Mirror.Direction.allCases.firstIndex(of: mirror.direction) ?? 0))
+        direction(mirror.direction)
         list(mirror.conditions) { $0.condition($1) }
         switch mirror.target {
         case .port(let path):
@@ -231,14 +235,17 @@ extension ByteWriter {
 }
 
 extension ByteReader {
+    mutating func direction() throws(MalformedBytes) -> Mirror.Direction {
+        let number: UInt8 = try number()
+        guard Int(number) < Mirror.Direction.allCases.count else { throw MalformedBytes("direction \(number)") }
+        return Mirror.Direction.allCases[Int(number)]
+    }
+
     mutating func mirror(format: UInt8) throws(MalformedBytes) -> Mirror {
         let name = try devicePath()
         let isEnabled = try flag()
         let sources = try list { reader throws(MalformedBytes) in try reader.text() }
-        let direction: UInt8 = try number()
-        guard Int(direction) < Mirror.Direction.allCases.count else {
-            throw MalformedBytes("a mirror of direction \(direction)")
-        }
+        let direction = try direction()
         let conditions = try list { reader throws(MalformedBytes) in try reader.condition() }
         let kind: UInt8 = try number()
         let target: Mirror.Target
@@ -252,7 +259,7 @@ extension ByteReader {
         var mirror = Mirror(path: name, target: target)
         mirror.isEnabled = isEnabled
         mirror.sources = Set(sources)
-        mirror.direction = Mirror.Direction.allCases[Int(direction)]
+        mirror.direction = direction
         mirror.conditions = conditions
         let length: UInt16 = try number()
         mirror.length = length == 0 ? nil : length
@@ -278,22 +285,10 @@ extension Topology {
             problem(
                 "has \(mirror.sources.count) sources, \(Mirror.mostSources) at most", "name devices, or make several")
         }
-        if mirror.conditions.count > Mirror.mostConditions {
-            problem(
-                "has \(mirror.conditions.count) conditions, \(Mirror.mostConditions) at most", "make several mirrors")
-        }
         if mirrors.values(of: mirror.path.tenant).count(where: { _ in true }) > Mirror.perTenant {
             problem("is one of more than \(Mirror.perTenant)", "take away those that nobody looks at")
         }
-        for (place, condition) in mirror.conditions.enumerated() {
-            check(condition, "\(name) match \(place + 1)", mirror.path.tenant, &found)
-            if condition.readsState {
-                found.append(
-                    Problem(
-                        "\(name) match \(place + 1)", "asks for connections, which filters know",
-                        remedy: "leave out state and direction"))
-            }
-        }
+        checkMatch(mirror.conditions, of: name, mirror.path.tenant, most: Mirror.mostConditions, &found)
         if let length = mirror.length, !Mirror.lengths.contains(length) {
             problem(
                 "length is \(length)", "use \(Mirror.lengths.lowerBound) to \(Mirror.lengths.upperBound) bytes")
@@ -345,6 +340,27 @@ extension Topology {
             }.map(\.name).sorted().first
             if case .gre = mirror.target, let near {
                 problem("goes by gre to \(address), host \(near), which has tunnels by GRE", "use erspan")
+            }
+        }
+    }
+
+    /// Conditions of something that looks at packets one by one.
+    func checkMatch(
+        _ conditions: [Condition], of name: String, _ tenant: String, most: Int, _ found: inout [Problem]
+    ) {
+        if conditions.count > most {
+            found.append(
+                Problem(
+                    name, "has \(conditions.count) conditions, \(most) at most",
+                    remedy: "use networks and ranges, or make several"))
+        }
+        for (place, condition) in conditions.enumerated() {
+            check(condition, "\(name) match \(place + 1)", tenant, &found)
+            if condition.readsState {
+                found.append(
+                    Problem(
+                        "\(name) match \(place + 1)", "asks for connections, which filters know",
+                        remedy: "leave out state and direction"))
             }
         }
     }

@@ -2,8 +2,8 @@
 import Wire
 
 /// A machine that traffic of a port goes through on its way: a firewall or a detector of intrusions that is put in line. What
-/// the port's machine sends goes out of the service's port between the port's filters and its bridge, what it gets goes there
-/// between the bridge and the filters; what comes back goes on from where it was.
+/// the port's machine sends goes out of the service's port ahead of the port's filters, what it gets goes there behind them; what
+/// comes back goes on from where it was.
 ///
 /// The services of a port are a chain: what the machine sends goes through them in their order, what it gets in the reverse.
 public struct ServiceHop: Sendable, Hashable {
@@ -63,9 +63,7 @@ extension ServiceHop {
 
     /// What it is, in words.
     public var text: String {
-        ([(name: "through", values: ports.map(\.description))] + fields.dropFirst())
-            .map { "\($0.name) \($0.values.joined(separator: " and "))" }
-            .joined(separator: ", ")
+        fields.map { "\($0.name) \($0.values.joined(separator: " and "))" }.joined(separator: ", ")
             + conditions.map {
                 " match \($0.fields.map { "\($0.name) \($0.values.joined(separator: ", "))" }.joined(separator: "; "))"
             }
@@ -112,7 +110,7 @@ extension ByteWriter {
             out.path(hop.near)
             out.path(hop.far)
             out.number(hop.vlan)
-            out.number(UInt8(Mirror.Direction.allCases.firstIndex(of: hop.direction) ?? 0))
+            out.direction(hop.direction)
             out.list(hop.conditions) { $0.condition($1) }
             out.flag(hop.isOpen)
         }
@@ -125,11 +123,7 @@ extension ByteReader {
             var hop = ServiceHop(try reader.portPath())
             hop.far = try reader.portPath()
             hop.vlan = try reader.number()
-            let direction: UInt8 = try reader.number()
-            guard Int(direction) < Mirror.Direction.allCases.count else {
-                throw MalformedBytes("a service of direction \(direction)")
-            }
-            hop.direction = Mirror.Direction.allCases[Int(direction)]
+            hop.direction = try reader.direction()
             hop.conditions = try reader.list { reader throws(MalformedBytes) in try reader.condition() }
             hop.isOpen = try reader.flag()
             return hop
@@ -161,22 +155,9 @@ extension Topology {
                 )
             }
             if hop.vlan > 4094 { problem("has vlan \(hop.vlan)", "use 1 to 4094", place) }
-            if hop.conditions.count > ServiceHop.mostConditions {
-                problem(
-                    "has \(hop.conditions.count) conditions, \(ServiceHop.mostConditions) at most",
-                    "use networks and ranges",
-                    place)
-            }
-            for (number, condition) in hop.conditions.enumerated() {
-                let name = "\(port.path) services \(place + 1) match \(number + 1)"
-                check(condition, name, port.path.device.tenant, &found)
-                if condition.readsState {
-                    found.append(
-                        Problem(
-                            name, "asks for connections, which filters know",
-                            remedy: "leave out state and direction"))
-                }
-            }
+            checkMatch(
+                hop.conditions, of: "\(port.path) services \(place + 1)", port.path.device.tenant,
+                most: ServiceHop.mostConditions, &found)
             for path in hop.ports {
                 guard let service = ports[path] else {
                     problem("goes through \(path), which does not exist", "draw it, or name another", place)
