@@ -87,7 +87,11 @@ extension FabricTables {
         }
         for path in routersToFill {
             guard let index = indexOfRouter[path] else { continue }
-            if let router = topology.routers[path] { fillRouter(index, router) } else { removeRouter(path, index) }
+            if let router = topology.routers[path] {
+                fillRouter(index, router, topology)
+            } else {
+                removeRouter(path, index)
+            }
         }
         for path in joined.sorted() {
             for index in indexOfBridge[path].map({ portsOfBridge[Int($0)] }) ?? [] { addStation(index) }
@@ -161,6 +165,7 @@ extension FabricTables {
         routers[Int(index)].isEnabled = false
         policy.removeTranslation(of: path)
         answeredByRouter[index] = nil
+        hairpins.update(index, [], ports)
         routers[Int(index)].translation = -1
         (routers[Int(index)].root4, routers[Int(index)].root6, routers[Int(index)].size) = (-1, -1, 0)
         portsOfRouter[Int(index)] = []

@@ -54,6 +54,8 @@ struct FabricTables: Sendable {
     var mirrors = MirrorTable()
     /// Services that traffic goes through.
     var hops = HopTable()
+    /// Where answers between neighbors are routers' to translate.
+    var hairpins = HairpinTable()
     /// What names are looked up by.
     var names = NameTable()
     var freePorts: [Int32] = []
@@ -99,7 +101,7 @@ struct FabricTables: Sendable {
         stations.reserve(paths.count)
         neighbors.reserve(paths.count)
         for index in routers.indices {
-            if let router = topology.routers[routerPaths[index]] { fillRouter(Int32(index), router) }
+            if let router = topology.routers[routerPaths[index]] { fillRouter(Int32(index), router, topology) }
         }
         for index in ports.indices { addStation(Int32(index)) }
     }
@@ -354,7 +356,7 @@ struct FabricTables: Sendable {
     // MARK: - Routers
 
     /// Makes a router's record and routes what the router and its ports are.
-    mutating func fillRouter(_ index: Int32, _ router: Router) {
+    mutating func fillRouter(_ index: Int32, _ router: Router, _ topology: Topology) {
         var entries: [(prefix: Prefix, route: RouteRecord)] = []
         let own = portsOfRouter[Int(index)]
         for index in own where ports[Int(index)].isEnabled { addConnected(index, &entries) }
@@ -378,6 +380,11 @@ struct FabricTables: Sendable {
         if answeredByRouter[index] != nil || !answered.isEmpty {
             answeredByRouter[index] = answered.isEmpty ? nil : answered
         }
+        let hairpins = topology.hairpins(of: router).compactMap { path -> (port: Int32, bridge: Int32)? in
+            guard let port = self.index(of: path), ports[Int(port)].attachment == .peer else { return nil }
+            return (port, ports[Int(ports[Int(port)].peer)].device)
+        }
+        self.hairpins.update(index, hairpins, ports)
         record.root4 = routing.add(entries.filter { $0.prefix.family == .ipv4 }, family: .ipv4)
         record.root6 = routing.add(entries.filter { $0.prefix.family == .ipv6 }, family: .ipv6)
         record.size = Int32(routing.size - before)

@@ -18,7 +18,11 @@ extension Simulator {
 
         learn(source, vlan, index, port, bridge)
         if key.etherType == EtherType.arp, isBare(bridge), answerARP(index, vlan, port.device, bridge) { return }
-        let destination = key.etherDestination
+        var destination = key.etherDestination
+        if !destination.isGroup, let routers = fabric.tables.hairpins[port.device] {
+            guard minds(routers, index, vlan, port.device, packet) else { return }
+            destination = key.etherDestination
+        }
         if destination.isGroup {
             if key.etherType == EtherType.ipv6, isBare(bridge),
                 answerSolicitation(index, vlan, port.device, bridge, packet)

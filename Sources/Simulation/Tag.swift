@@ -108,6 +108,7 @@ extension TopologyDifference {
         }
         // Answers of members are looked up by their address; which of them takes connections no flow depends on.
         for path in routersOfPools(old, new) { tags.insert(.router(path)) }
+        for path in hairpinBridges(old, new) { tags.insert(.stations(bridge: .bridge(path))) }
         for path in ports {
             tags.insert(.port(path))
             for port in [old.ports[path], new.ports[path]].compactMap(\.self) {

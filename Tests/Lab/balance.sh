@@ -42,6 +42,8 @@ async def serve(reader, writer):
         head = await reader.readuntil(b"\r\n\r\n")
         if head.startswith(b"GET /count"):
             body = str(count).encode()
+        elif head.startswith(b"GET /who"):
+            body = f"{sys.argv[1]} {writer.get_extra_info('peername')[0]}".encode()
         else:
             count += 1
             body = sys.argv[1].encode()
@@ -76,6 +78,13 @@ for place in 0 1 2; do
     awk -v got="${got[$place]}" -v want=$((sum * weight)) 'BEGIN { exit !(got >= 0.95 * want / 4 && got <= 1.05 * want / 4) }' ||
         fail "www$((place + 1)) got ${got[$place]} of $sum"
 done
+
+# A member that asks the virtual address is seen by its own name, and only one that asks itself is not.
+for _ in $(seq 12); do at shop/web/www3 curl -sS -m 5 http://203.0.113.10/who; echo; done >"$work/out" 2>&1
+sort "$work/out" | uniq -c
+[ "$(grep -cE '^www[12] 10\.0\.1\.13$' "$work/out")" -ge 6 ] || fail "neighbors do not see who asks"
+grep -vE '^www[12] 10\.0\.1\.13$|^www3 10\.0\.1\.1$' "$work/out" && fail "a neighbor is seen as somebody else"
+at shop/web/www3 curl -sS -m 5 http://10.0.1.11:8081/who | grep -q '^www1 10.0.1.13$' || fail "a neighbor can't be asked by its own name"
 
 # A connection goes on while its member drains, moves, and the node where it comes in dies and is there again.
 at shop/web/www1 python3 "$here/echo.py" serve >"$work/server" 2>&1 &

@@ -167,19 +167,6 @@ import Wire
         #expect(checksumFaults(error.frame) == [])
     }
 
-    @Test func `a client in the members' own network is answered through the router`() throws {
-        let host = try host("{ members: [{ address: 10.0.1.12, port: 8080 }] }")
-        let out = host.carry(
-            host.packet(tcp, "t/a/one", "10.0.1.11", 7000, "203.0.113.10", 80, via: "t/gw/a"), at: "t/a/one")
-        #expect(out.place == "t/a/two")
-        #expect(out.key.ipSource == address("10.0.1.1"), "\(out.talk)")
-        let back = host.carry(
-            host.packet(tcp, "t/a/two", "10.0.1.12", 8080, "10.0.1.1", out.key.sourcePort, via: "t/gw/a", flags: 0x12),
-            at: "t/a/two")
-        #expect(back.place == "t/a/one")
-        #expect(back.talk == "203.0.113.10:80 > 10.0.1.11:7000")
-    }
-
     // MARK: - Which member
 
     /// How many of so many connections each member got.

@@ -98,7 +98,8 @@ import Wire
         Drawings.bridge, Drawings.routers, Drawings.vlans, Drawings.translating, SecurityGroupTests.drawing,
         Drawings.routers
             + "\n    mirrors: { m: { from: edge, to: gre 203.0.113.9 key 1, match: [{ protocol: udp, destinationPort: 53 }] } }",
-        ServiceTests.served, Drawings.vlans.replacing("  v:\n", with: "  v:\n        multicast: true\n"),
+        ServiceTests.served, HairpinTests.drawing,
+        Drawings.vlans.replacing("  v:\n", with: "  v:\n        multicast: true\n"),
         Drawings.bridge.replacing("  b:\n", with: "  b:\n        multicast: true\n"),
     ])
     func `two packets that one flow holds get one verdict`(_ drawing: String) throws {
@@ -208,9 +209,16 @@ import Wire
         case 9:
             var condition = Condition()
             condition.destinations = Match([try prefix()])
+            // Between neighbors, the answers of one and the questions of the other.
+            let forwarding: [TranslationRule.Action] = [
+                .source(TranslationTarget(address("10.3.7.7"))),
+                .destination(TranslationTarget(address("10.0.1.11"), ports: PortRange(1, 1))),
+                .destination(TranslationTarget(address("10.0.1.12"), ports: PortRange(53, 53))),
+            ]
+            condition.ipProtocol = Match(IPProtocol.udp)
             topology.routers[gateway]?.translation.rules = [
                 TranslationRule(
-                    id: "1", condition: condition, action: .source(TranslationTarget(address("10.3.7.7"))))
+                    id: "1", condition: condition, action: forwarding.randomElement(using: &random) ?? .accept)
             ]
         default:
             guard topology.ports[path]?.kind == .router else { break }

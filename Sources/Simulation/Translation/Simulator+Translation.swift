@@ -102,7 +102,7 @@ extension Simulator {
 
     /// Takes note of a connection that asks a machine by its own name which others are redirected to: the machine's answers to
     /// both look alike, so that they must be told apart. False when the packet ends here.
-    private mutating func noteDirect(
+    mutating func noteDirect(
         _ view: UnsafePointer<TranslationView>, _ place: FilterPlace, _ packet: borrowing SimulatedPacket
     ) -> Bool {
         let (isMember, bits) = view.pointee.redirected.holds(key.ipDestination)
@@ -151,7 +151,7 @@ extension Simulator {
     }
 
     /// Gives the packet the destination that its connection says.
-    private mutating func apply(_ match: TranslationMatch, _ place: FilterPlace) -> Bool {
+    mutating func apply(_ match: TranslationMatch, _ place: FilterPlace) -> Bool {
         switch match.side {
         case .original:
             setDestination(match.reply.source, port: match.reply.sourcePort)
@@ -219,7 +219,7 @@ extension Simulator {
     }
 
     /// Translates the source of a connection that begins, if it is to be, and proposes the connection.
-    private mutating func begin(
+    mutating func begin(
         _ target: TargetRecord?, _ view: UnsafePointer<TranslationView>, _ place: FilterPlace, toward next: IPAddress
     ) -> Bool {
         guard var tuple = translating.tuple else { return refuse(.notTranslatable, place) }
@@ -236,7 +236,10 @@ extension Simulator {
         } else if let target {
             wish = self.wish(target, tuple, place, toward: next)
             if wish == nil { return refuse(.notTranslatable, place) }
-        } else if place.inPort == place.outPort && !translating.isDirect || fabric.ports[Int(place.inPort)].isMonitor {
+        } else if fabric.ports[Int(place.inPort)].isMonitor
+            || place.inPort == place.outPort && !translating.isDirect
+                && !bringsAnswers(view, place, tuple, toward: next)
+        {
             // The answer would go straight back, and say another source than was asked: a hairpin.
             wish = masquerade(tuple, .translation, place, toward: next)
         } else {
@@ -299,7 +302,7 @@ extension Simulator {
     }
 
     /// Gives the packet the source that its connection says.
-    private mutating func finish(_ match: TranslationMatch, _ place: FilterPlace) -> Bool {
+    mutating func finish(_ match: TranslationMatch, _ place: FilterPlace) -> Bool {
         switch match.side {
         case .original: setSource(match.reply.destination, port: match.reply.destinationPort)
         case .reply: setSource(match.original.destination, port: match.original.destinationPort)
@@ -334,7 +337,7 @@ extension Simulator {
     /// Looks up the packet's connection. False when the packet ends here.
     ///
     /// - Parameter isLate: whether the destination may have been translated: what came in counts.
-    private mutating func lookUp(
+    mutating func lookUp(
         _ place: FilterPlace, _ packet: borrowing SimulatedPacket, isLate: Bool = false
     ) -> Bool {
         if translating.isAsked { return true }
