@@ -249,7 +249,9 @@ public enum ManifestWriter {
                 if let seconds = pool.persistence { line(4, "persistence: \(seconds)") }
                 if let monitor = pool.monitor {
                     let parts = monitor.said.map { field in
-                        "\(field.name): [\(field.values.map(Writer.inQuotes).joined(separator: ", "))]"
+                        let values = field.values.map(quoted)
+                        return field.name + ": "
+                            + (values.count == 1 ? values[0] : "[\(values.joined(separator: ", "))]")
                     }
                     line(4, "monitor: { \(parts.joined(separator: ", ")) }")
                 }

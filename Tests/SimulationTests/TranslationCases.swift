@@ -78,6 +78,11 @@ struct TranslationRoom {
         topology = try draw(text)
     }
 
+    /// The machine behind whose port an address is; what nobody has is behind one machine outside.
+    static func machine(_ address: IPAddress) -> String {
+        machines.first { $0.address == "\(address)" }?.port ?? "t/out/far"
+    }
+
     /// The router that a network's machines send to.
     func router(at network: String) -> Int { network == "out" ? routers.count - 1 : 0 }
 
@@ -104,10 +109,14 @@ struct TranslationCase {
         var sourcePort: UInt16
         var destinationPort: UInt16
         var flags: UInt8
+        /// Whether a machine of the same network is asked past the router.
+        var isNeighborly = false
     }
 
     var room: TranslationRoom
     var topology: Topology
+    /// Members that checks found ill, by name, in pools that are checked.
+    var ill: Set<String> = []
     var steps: [Step]
 }
 
@@ -115,6 +124,12 @@ struct TranslationCase {
 struct TranslationCases {
     var random: SeededRandom
     var rooms: [TranslationRoom]
+    private var ill: Set<String> = []
+
+    init(random: SeededRandom, rooms: [TranslationRoom]) {
+        self.random = random
+        self.rooms = rooms
+    }
 
     private mutating func pick<Element>(_ list: [Element]) -> Element {
         list[Int.random(in: 0..<list.count, using: &random)]
@@ -191,7 +206,7 @@ struct TranslationCases {
         return translation
     }
 
-    /// A pool of which one member takes connections, or none.
+    /// A pool of which one member takes connections, or none: the others may not, or checks found them ill.
     private mutating func pool(_ name: String, _ plan: TranslationRoom.Router, behind inner: TranslationRoom.Router?)
         -> Pool
     {
@@ -199,11 +214,21 @@ struct TranslationCases {
         pool.algorithm = pick(Pool.Algorithm.allCases)
         var targets = ["10.0.2.21", "10.0.1.11", "10.0.1.12", "203.0.113.99"].map(address)
         if let inner { targets += [inner.own(20), inner.own(30)] }
+        let isChecked = chance(2)
+        if isChecked { pool.monitor = HealthMonitor(pick([.tcp, .ping])) }
         let open = Int.random(in: 0...targets.count, using: &random)
         for (number, target) in targets.enumerated() {
             var member = PoolMember(target, port: chance(2) ? 8080 : nil, weight: pick([1, 2]))
-            if number != open { (member.state, member.weight) = pick([(.down, 1), (.drain, 1), (.up, 0)]) }
-            if number == open || chance(2) { pool.members.append(member) }
+            if number == open {
+                pool.members.append(member)
+            } else if chance(2) {
+                if isChecked, chance(2) {
+                    ill.insert(member.name)
+                } else {
+                    (member.state, member.weight) = pick([(.down, 1), (.drain, 1), (.up, 0)])
+                }
+                pool.members.append(member)
+            }
         }
         return pool
     }
@@ -233,13 +258,15 @@ struct TranslationCases {
         return TranslationCase.Step(
             number: number, kind: kind, source: source, destination: address(pick(places)),
             ipProtocol: pick([6, 6, 17, 17, 1, 47]), sourcePort: pick([2048, 2050, 5000]),
-            destinationPort: pick([80, 53, 22]), flags: pick([2, 2, 2, 0x10, 4]))
+            destinationPort: pick([80, 53, 22, 8080]), flags: pick([2, 2, 2, 0x10, 4]),
+            isNeighborly: chance(2))
     }
 
     /// A case that can be drawn.
     mutating func next() -> TranslationCase {
         while true {
             let room = pick(rooms)
+            ill = []
             var topology = room.topology
             for (number, plan) in room.routers.enumerated() {
                 let inner = number > 0 ? room.routers[number - 1] : nil
@@ -257,7 +284,8 @@ struct TranslationCases {
                 }
             }
             guard topology.problems().isEmpty else { continue }
-            return TranslationCase(room: room, topology: topology, steps: (0..<30).map { step($0, room) })
+            return TranslationCase(
+                room: room, topology: topology, ill: ill, steps: (0..<30).map { step($0, room) })
         }
     }
 }

@@ -27,10 +27,13 @@ struct TranslationModel {
     let plan: TranslationRoom.Router
     var policy: PolicyModel
     var connections: [Connection] = []
+    /// Members that are down, of pools that are checked.
+    let ill: Set<String>
 
-    init(_ topology: Topology, _ plan: TranslationRoom.Router) {
+    init(_ topology: Topology, _ plan: TranslationRoom.Router, ill: Set<String> = []) {
         self.topology = topology
         self.plan = plan
+        self.ill = ill
         policy = PolicyModel(topology: topology)
     }
 
@@ -116,8 +119,9 @@ struct TranslationModel {
     }
 
     private func member(of virtual: VirtualAddress) -> PoolMember? {
-        topology.pools[DevicePath(tenant: plan.path.tenant, name: virtual.pool)]?.members.first {
-            $0.state == .up && $0.weight > 0
+        let pool = topology.pools[DevicePath(tenant: plan.path.tenant, name: virtual.pool)]
+        return pool?.members.first {
+            $0.state == .up && $0.weight > 0 && !(pool?.monitor != nil && ill.contains($0.name))
         }
     }
 
@@ -222,7 +226,7 @@ struct TranslationModel {
             connections.append(Connection(original: tuple, reply: sent.reversed))
             return result(sent)
         }
-        if wish == nil, from == out, !isDirect { wish = ([address(of: out)], .translation) }
+        if wish == nil, from == out, !isDirect, !isSeen(sent, in: out) { wish = ([address(of: out)], .translation) }
         let hasPorts = [1, 6, 17, 132].contains(tuple.ipProtocol)
         guard let wish else {
             if isTaken(sent) {
@@ -237,6 +241,54 @@ struct TranslationModel {
         guard hasPorts else { return .dropped }
         remember(inner)
         return .masked(out, sent, wish.0, wish.1)
+    }
+
+    /// Whether the bridge between a client and a server brings the answers to the router, so that the server may see who asks.
+    private func isSeen(_ tuple: ConnectionTuple, in network: String) -> Bool {
+        guard let prefix = plan.links.first(where: { $0.port == network })?.prefix, isTarget(tuple) else {
+            return false
+        }
+        return prefix.contains(tuple.source) && prefix.contains(tuple.destination)
+            && TranslationRoom.machine(tuple.source) != TranslationRoom.machine(tuple.destination)
+    }
+
+    /// A packet between two machines of one network; `nil`: it is for the router all the same.
+    mutating func between(_ network: String, _ tuple: ConnectionTuple, mayBegin: Bool) -> Result? {
+        guard [6, 17].contains(tuple.ipProtocol) else { return .sent(network, tuple) }
+        if isTarget(tuple.reversed), let known = connections.first(where: { $0.reply == tuple }) {
+            guard isDirect(known) else { return nil }
+            return .sent(network, known.original.reversed)
+        }
+        guard isTarget(tuple) else { return .sent(network, tuple) }
+        if let known = connections.first(where: { $0.original == tuple }) {
+            return .sent(network, known.reply.reversed)
+        }
+        guard mayBegin else { return .sent(network, tuple) }
+        guard !isTaken(tuple) else { return .masked(network, tuple, [tuple.source], PortRange(1, 65_535)) }
+        connections.append(Connection(original: tuple, reply: tuple.reversed))
+        return .sent(network, tuple)
+    }
+
+    /// The same for an error; `nil`: it is for the router.
+    func between(_ network: String, _ key: FlowKey, quoting quoted: ConnectionTuple) -> (Result, ConnectionTuple)? {
+        var tuple = ConnectionTuple(
+            source: key.ipSource, destination: key.ipDestination, sourcePort: 0, destinationPort: 0, ipProtocol: 1)
+        if key.ipDestination == quoted.source, isTarget(quoted) || isTarget(quoted.reversed) {
+            if let known = connections.first(where: { $0.reply == quoted.reversed }) {
+                return isDirect(known) ? (.sent(network, tuple), known.original) : nil
+            }
+            if let known = connections.first(where: { $0.original == quoted.reversed }), isDirect(known) {
+                tuple.source = known.reply.destination
+                return (.sent(network, tuple), known.reply)
+            }
+        }
+        return (.sent(network, tuple), quoted)
+    }
+
+    /// Whether the machine was asked by its own name.
+    private func isDirect(_ connection: Connection) -> Bool {
+        connection.original.destination == connection.reply.source
+            && connection.original.destinationPort == connection.reply.sourcePort
     }
 
     /// Whether answers to this belong to a connection already.

@@ -33,36 +33,43 @@ import Wire
     private func frame(_ step: Step, _ sent: [Int: Sent], _ host: Host, _ room: TranslationRoom) -> (
         frame: [UInt8], port: String
     )? {
-        func via(_ port: String) -> MACAddress { host.mac(room.gateway(network(port))) }
+        // Machines answer their neighbors past the router, and may ask them so.
+        func via(_ port: String, _ destination: IPAddress, _ isNeighborly: Bool = true) -> MACAddress {
+            let machine = machine(destination)
+            guard isNeighborly, let machine, machine != port, network(machine) == network(port) else {
+                return host.mac(room.gateway(network(port)))
+            }
+            return host.mac(machine)
+        }
         func make(
             _ port: String, _ source: IPAddress, _ destination: IPAddress, _ ports: (UInt16, UInt16), _ type: UInt8,
             _ flags: UInt8
         ) -> [UInt8] {
             let mac = host.mac(port)
+            let via = via(port, destination, step.isNeighborly)
             switch step.ipProtocol {
             case 6:
                 return Frame.tcp(
-                    etherSource: mac, etherDestination: via(port), source: source, destination: destination,
+                    etherSource: mac, etherDestination: via, source: source, destination: destination,
                     sourcePort: ports.0, destinationPort: ports.1, flags: flags)
             case 17:
                 return Frame.udp(
-                    etherSource: mac, etherDestination: via(port), source: source, destination: destination,
+                    etherSource: mac, etherDestination: via, source: source, destination: destination,
                     sourcePort: ports.0, destinationPort: ports.1, data: [1, 2, 3])
             case 1:
                 let id = type == 8 ? ports.0 : ports.1
                 return Frame.icmp(
-                    etherSource: mac, etherDestination: via(port), source: source, destination: destination,
+                    etherSource: mac, etherDestination: via, source: source, destination: destination,
                     type: type, code: 0, rest: UInt32(id) << 16, data: [1, 2, 3])
             default:
                 return Frame.ip(
-                    etherSource: mac, etherDestination: via(port), source: source, destination: destination,
+                    etherSource: mac, etherDestination: via, source: source, destination: destination,
                     ipProtocol: step.ipProtocol, payload: [0, 0, 0, 0, 0, 0, 0, 0])
             }
         }
         switch step.kind {
         case .fresh:
             guard let port = machine(step.source) else { return nil }
-            // Machines of one network do not ask their router for each other.
             return (
                 make(port, step.source, step.destination, (step.sourcePort, step.destinationPort), 8, step.flags), port
             )
@@ -77,14 +84,14 @@ import Wire
             case 6:
                 return (
                     Frame.tcp(
-                        etherSource: mac, etherDestination: via(port), source: key.ipDestination,
+                        etherSource: mac, etherDestination: via(port, key.ipSource), source: key.ipDestination,
                         destination: key.ipSource,
                         sourcePort: key.destinationPort, destinationPort: key.sourcePort, flags: 0x12), port
                 )
             case 17:
                 return (
                     Frame.udp(
-                        etherSource: mac, etherDestination: via(port), source: key.ipDestination,
+                        etherSource: mac, etherDestination: via(port, key.ipSource), source: key.ipDestination,
                         destination: key.ipSource,
                         sourcePort: key.destinationPort, destinationPort: key.sourcePort, data: [1, 2, 3]), port
                 )
@@ -93,14 +100,14 @@ import Wire
                 guard key.sourcePort == 8 || key.sourcePort == 0 else { return nil }
                 return (
                     Frame.icmp(
-                        etherSource: mac, etherDestination: via(port), source: key.ipDestination,
+                        etherSource: mac, etherDestination: via(port, key.ipSource), source: key.ipDestination,
                         destination: key.ipSource,
                         type: key.sourcePort == 8 ? 0 : 8, code: 0, rest: id << 16, data: [1, 2, 3]), port
                 )
             default:
                 return (
                     Frame.ip(
-                        etherSource: mac, etherDestination: via(port), source: key.ipDestination,
+                        etherSource: mac, etherDestination: via(port, key.ipSource), source: key.ipDestination,
                         destination: key.ipSource,
                         ipProtocol: key.ipProtocol, payload: [0, 0, 0, 0, 0, 0, 0, 0]), port
                 )
@@ -112,7 +119,7 @@ import Wire
             let port = machine(key.ipDestination) ?? "t/out/far"
             return (
                 Frame.icmp(
-                    etherSource: host.mac(port), etherDestination: via(port),
+                    etherSource: host.mac(port), etherDestination: via(port, key.ipSource),
                     source: machine(key.ipDestination) == nil ? address("203.0.113.254") : key.ipDestination,
                     destination: key.ipSource, type: 3, code: 1, data: Array(before.frame[14...].prefix(60))), port
             )
@@ -161,13 +168,16 @@ import Wire
         ] {
             host.state.set(.at(host.mac("t/out/far")), address(name), port: out)
         }
-        var walk = TranslationWalk(one.topology, one.room)
+        let members = one.topology.pools.values.flatMap(\.members).filter { one.ill.contains($0.name) }
+        host.state.ill.withLock { $0 = Set(members.map(\.identity)) }
+        var walk = TranslationWalk(one.topology, one.room, ill: one.ill)
         var sent: [Int: Sent] = [:]
         var decided: [(mask: FlowMask, key: FlowKey, port: String, effect: String, count: Int)] = []
         for step in one.steps {
             guard let (frame, port) = frame(step, sent, host, one.room) else { continue }
             let key = parse(frame)
             let from = network(port)
+            let isNeighborly = key.etherDestination != host.mac(one.room.gateway(from))
             count.packets += 1
             let carried = host.carry(frame, at: port)
             func fault(_ text: String) -> (Step, String, [UInt8], String) {
@@ -184,7 +194,8 @@ import Wire
             let found: String
             let wanted: String
             if case .error = step.kind {
-                let (result, outer) = walk.error(key, quoting: tuple(frame, at: 42), from: from)
+                let (result, outer) = walk.error(
+                    key, quoting: tuple(frame, at: 42), from: from, isNeighborly: isNeighborly)
                 found =
                     carried.place.map { _ in
                         "\(network(carried.place)) \(carried.talk) quoting \(tuple(carried.frame, at: 42))"
@@ -200,7 +211,12 @@ import Wire
                     !(key.ipProtocol == 6 && key.tcpFlags & 4 != 0) && !(key.ipProtocol == 1 && key.sourcePort != 8)
                 let out = carried.place.map { _ in tuple(carried.frame) }
                 found = out.map { "\(network(carried.place)) \($0)" } ?? (carried.drop == .consumed ? "own" : "dropped")
-                switch walk.send(key, tuple(frame), from: from, mayBegin: mayBegin, carried.verdict.translations) {
+                let asked = tuple(frame)
+                let result =
+                    isNeighborly
+                    ? walk.between(key, asked, in: from, mayBegin: mayBegin, carried.verdict.translations)
+                    : walk.send(key, asked, from: from, mayBegin: mayBegin, carried.verdict.translations)
+                switch result {
                 case .sent(let network, let tuple): wanted = "\(network) \(tuple)"
                 case .own: wanted = "own"
                 case .dropped: wanted = "dropped"

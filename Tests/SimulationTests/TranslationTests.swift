@@ -148,16 +148,23 @@ import Wire
         #expect(seen.talk == "203.0.113.21:7001 > 10.0.1.12:22", "seen by its own floating address")
     }
 
-    @Test func `a port that is forwarded works from its own network: the answer comes back by the router`() throws {
-        let text = Drawings.translating.replacing("dnat 10.0.2.21 port 8080", with: "dnat 10.0.1.12 port 8080")
+    @Test(arguments: [
+        // To a port that is known, its machine sees who asks; to any, the router, so that the answer does not go past it.
+        ("dnat 10.0.1.12 port 8080", UInt16(8080), "10.0.1.11", "t/a/one"),
+        ("dnat 10.0.1.12", 80, "10.0.1.1", "t/gw/a"),
+    ])
+    func `a port that is forwarded works from its own network: the answer comes back by the router`(
+        rule: String, port: UInt16, seen: String, next: String
+    ) throws {
+        let text = Drawings.translating.replacing("dnat 10.0.2.21 port 8080", with: rule)
             .replacing("203.0.113.20: 10.0.1.12", with: "203.0.113.20: 10.0.1.77")
         let host = try host(text)
         let out = host.carry(
             host.packet(tcp, "t/a/one", "10.0.1.11", 2100, "203.0.113.10", 80, via: "t/gw/a"), at: "t/a/one")
         #expect(out.place == "t/a/two")
-        #expect(out.talk == "10.0.1.1:2100 > 10.0.1.12:8080")
+        #expect(out.talk == "\(seen):2100 > 10.0.1.12:\(port)")
         let back = host.carry(
-            host.packet(tcp, "t/a/two", "10.0.1.12", 8080, "10.0.1.1", 2100, via: "t/gw/a", flags: 0x12), at: "t/a/two")
+            host.packet(tcp, "t/a/two", "10.0.1.12", port, seen, 2100, via: next, flags: 0x12), at: "t/a/two")
         #expect(back.place == "t/a/one")
         #expect(back.talk == "203.0.113.10:80 > 10.0.1.11:2100")
     }

@@ -8,9 +8,9 @@ struct TranslationWalk {
     let room: TranslationRoom
     var models: [TranslationModel]
 
-    init(_ topology: Topology, _ room: TranslationRoom) {
+    init(_ topology: Topology, _ room: TranslationRoom, ill: Set<String>) {
         self.room = room
-        models = room.routers.map { TranslationModel(topology, $0) }
+        models = room.routers.map { TranslationModel(topology, $0, ill: ill) }
     }
 
     /// Which router is where, and by which of its ports packets come.
@@ -80,10 +80,32 @@ struct TranslationWalk {
         return .dropped
     }
 
+    /// A packet from one machine of a network to another.
+    mutating func between(
+        _ key: FlowKey, _ tuple: ConnectionTuple, in network: String, mayBegin: Bool, _ chosen: [TranslationUse]
+    ) -> TranslationModel.Result {
+        let router = room.router(at: network)
+        guard let result = models[router].between(network, tuple, mayBegin: mayBegin) else {
+            return send(key, tuple, from: network, mayBegin: mayBegin, chosen)
+        }
+        guard case .masked(_, _, let addresses, _) = result else { return result }
+        let zone = Simulation.Tag.router(room.routers[router].path)
+        guard let use = chosen.first(where: { $0.zone == zone && $0.original == tuple && $0.isNew }),
+            addresses == [use.reply.destination], !models[router].isTaken(use.reply.reversed)
+        else { return result }
+        models[router].connections.append(.init(original: tuple, reply: use.reply))
+        return .sent(network, use.reply.reversed)
+    }
+
     /// An error out of a network.
+    ///
+    /// - Parameter isNeighborly: whether it goes to another machine there.
     func error(
-        _ key: FlowKey, quoting quoted: ConnectionTuple, from: String
+        _ key: FlowKey, quoting quoted: ConnectionTuple, from: String, isNeighborly: Bool
     ) -> (TranslationModel.Result, ConnectionTuple) {
+        if isNeighborly, let result = models[room.router(at: from)].between(from, key, quoting: quoted) {
+            return result
+        }
         var place = Place(router: room.router(at: from), port: from)
         var (key, quoted) = (key, quoted)
         var hops = 0

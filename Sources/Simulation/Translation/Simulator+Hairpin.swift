@@ -28,8 +28,13 @@ extension Simulator {
             defer { translating = TranslationProgress() }
             guard findAnswered(view, place, packet) else { return false }
             if let match = translating.match {
+                if match.isDirect {
+                    if translating.isAsked { return apply(match, place) && finish(match, place) }
+                    guard translateError(view, place) else { return false }
+                    finishError(view, place)
+                    return true
+                }
                 if match.side == .original { continue }
-                if match.isDirect { return keepDirect(match, place) }
                 if isTracing {
                     noteTranslation("an answer to \(match.original), between neighbors: taken to the router", place)
                 }
@@ -51,47 +56,45 @@ extension Simulator {
     ) -> Bool {
         let (isMember, bits) = view.pointee.redirected.holds(key.ipSource)
         verdict.mask.includeSource(prefix: isMember ? 128 : rounded(bits, key.ipSource.family.width))
-        guard isMember else { return true }
         verdict.mask.include(.ipProtocol)
         verdict.mask.include(.ipFragment)
         if key.ipFragment == FragmentKind.later {
-            _ = lookUpFragment(place, packet)
+            if isMember { _ = lookUpFragment(place, packet) }
             return true
         }
-        guard hasPorts || isICMP else { return true }
-        verdict.mask.include(.sourcePort)
         if isICMP {
-            guard Self.isError(UInt8(truncatingIfNeeded: key.sourcePort), key.etherType == EtherType.ipv6) else {
-                return true
+            verdict.mask.include(.sourcePort)
+            if Self.isError(UInt8(truncatingIfNeeded: key.sourcePort), key.etherType == EtherType.ipv6) {
+                findQuoted(view, place)
             }
-            verdict.isCacheable = false
-            // Who answered what it quotes would say the reverse.
-            guard let quoted, key.ipDestination == quoted.source else { return true }
-            let answer = quoted.reversed
-            guard view.pointee.isTarget(answer.source, answer.sourcePort, answer.ipProtocol) else { return true }
-            translating.match = state.translation(answer, zone: place.device)
-            if translating.match == nil { verdict.missed.append(.translation(answer, zone: place.device)) }
             return true
         }
+        guard isMember, hasPorts else { return true }
+        verdict.mask.include(.sourcePort)
         guard view.pointee.isTarget(key.ipSource, key.sourcePort, key.ipProtocol) else { return true }
         return lookUp(place, packet)
+    }
+
+    /// Finds the connection of a packet that an error quotes, sent to such a machine or by one.
+    private mutating func findQuoted(_ view: UnsafePointer<TranslationView>, _ place: FilterPlace) {
+        verdict.isCacheable = false
+        guard let quoted, key.ipDestination == quoted.source,
+            view.pointee.isTarget(quoted.destination, quoted.destinationPort, quoted.ipProtocol)
+                || view.pointee.isTarget(quoted.source, quoted.sourcePort, quoted.ipProtocol)
+        else { return }
+        // Who answered it would say the reverse.
+        translating.match = state.translation(quoted.reversed, zone: place.device)
+        if translating.match == nil { verdict.missed.append(.translation(quoted.reversed, zone: place.device)) }
     }
 
     /// Notes a connection between neighbors to a machine that others are redirected to. False when the packet ends here.
     private mutating func noteNeighbors(
         _ view: UnsafePointer<TranslationView>, _ place: FilterPlace, _ packet: borrowing SimulatedPacket
     ) -> Bool {
-        verdict.mask.include(.ipProtocol)
-        verdict.mask.include(.ipFragment)
         guard key.ipFragment != FragmentKind.later else { return true }
         guard noteDirect(view, place, packet) else { return false }
         if let match = translating.match { return finish(match, place) }
         return translating.isDirect ? begin(nil, view, place, toward: key.ipDestination) : true
-    }
-
-    /// Gives the answer of a machine that was asked by its own name the port that it was asked from.
-    private mutating func keepDirect(_ match: TranslationMatch, _ place: FilterPlace) -> Bool {
-        apply(match, place) && finish(match, place)
     }
 
     /// Whether the bridge between a client and the machine that it is redirected to takes the answers to the router: there is

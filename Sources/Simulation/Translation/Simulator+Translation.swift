@@ -109,11 +109,10 @@ extension Simulator {
         verdict.mask.includeDestination(prefix: isMember ? 128 : rounded(bits, key.ipDestination.family.width))
         guard isMember, hasPorts else { return true }
         verdict.mask.include(.destinationPort)
-        guard view.pointee.isTarget(key.ipDestination, key.destinationPort, key.ipProtocol), mayBegin else {
-            return true
-        }
+        guard view.pointee.isTarget(key.ipDestination, key.destinationPort, key.ipProtocol) else { return true }
         guard lookUp(place, packet) else { return false }
         if let match = translating.match { return apply(match, place) }
+        guard mayBegin else { return true }
         translating.isDirect = true
         translating.isRedirected = true
         return true
