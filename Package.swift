@@ -84,7 +84,7 @@ let package = Package(
         room(
             "Agent",
             [
-                "Wire", "Topology", "Simulation", "FlowState", "Gossip", "Datapath", "Linux",
+                "Wire", "Topology", "Simulation", "FlowState", "Gossip", "Datapath", "Linux", "Netlink",
                 .product(name: "DequeModule", package: "swift-collections"),
             ]),
 

@@ -227,6 +227,12 @@ extension HostResource {
             }
             host.tunnelAddresses[zone] = address
         }
+        if let rate {
+            guard let kilobits = Host.rate(reading: rate) else {
+                throw .invalid(name, "rate is \"\(rate)\"", "write bits a second, such as 10G")
+            }
+            host.rate = kilobits
+        }
         return .host(host)
     }
 }

@@ -130,6 +130,8 @@ public struct HostResource: Codable, Sendable, Equatable {
     public var name: String?
     /// Its tunnel address in each zone.
     public var tunnelAddresses: [String: String]?
+    /// What its interface to other hosts sends, such as `10G`.
+    public var rate: String?
     /// The revision that made it.
     public var created: UInt64?
     /// The revision that changed it last.
@@ -227,6 +229,7 @@ public enum Resource: Sendable, Equatable, Encodable {
             self = .host(
                 HostResource(
                     name: host.name, tunnelAddresses: host.tunnelAddresses.mapValues(\.description),
+                    rate: host.rateText,
                     created: version?.created, revision: version?.modified))
         case .zone(let zone):
             self = .zone(

@@ -140,6 +140,10 @@ enum Schemas {
                 [
                     Property("name", .name(1), "Its name."),
                     Property("tunnelAddresses", .map(.string()), "Its tunnel address in each zone."),
+                    Property(
+                        "rate", .string(),
+                        "What its interface to other hosts sends, bits a second such as 10G: it keeps what it promises to machines by sending no more."
+                    ),
                 ] + versions())
         case .zone:
             .named(

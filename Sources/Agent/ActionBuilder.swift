@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import Datapath
 import Linux
+import Netlink
 import Simulation
 import Topology
 import Wire
@@ -10,6 +11,8 @@ struct ActionBuilder {
     private var actions: [Action] = []
     private var current: Verdict.Header
     private let original: FlowKey
+    /// What takes the packet into its machine's queue on the way to other hosts.
+    private var priority: UInt32 = 0
     /// Bits that the actions rely on beyond those that the simulation read.
     private(set) var mask: FlowMask
 
@@ -25,6 +28,9 @@ struct ActionBuilder {
             return ([], verdict.mask)
         }
         var builder = ActionBuilder(first, mask: verdict.mask)
+        if case .exterior(let port)? = epoch.ingress(first.key.inPort) {
+            builder.priority = UnderlayQueues.priority(of: epoch.queue(of: port))
+        }
         for copy in verdict.copies { builder.add(copy, verdict, epoch) }
         for output in verdict.outputs {
             switch output.destination {
@@ -43,7 +49,7 @@ struct ActionBuilder {
                     .setTunnel(
                         TunnelHeader(
                             id: key, source: tunnel.local, destination: tunnel.remote,
-                            tos: verdict.headers[Int(output.header)].tunnelTOS)))
+                            tos: verdict.headers[Int(output.header)].tunnelTOS, priority: builder.priority)))
                 builder.actions.append(.output(tunnel.port))
             }
         }
@@ -74,7 +80,9 @@ struct ActionBuilder {
             guard let tunnel = epoch.tunnel(to: host) else { return }
             steps.append(
                 .setTunnel(
-                    TunnelHeader(id: key, source: tunnel.local, destination: tunnel.remote, tos: header.tunnelTOS)))
+                    TunnelHeader(
+                        id: key, source: tunnel.local, destination: tunnel.remote, tos: header.tunnelTOS,
+                        priority: priority)))
             steps.append(.output(tunnel.port))
         case .outside(.ipfix):
             let way = RecordedWay(verdict, mirror: copy.mirror, ingress: copy.ingress, epoch.fabric)

@@ -3,6 +3,7 @@ import Datapath
 import FlowState
 import Gossip
 import Linux
+import Netlink
 import Simulation
 import Synchronization
 import Topology
@@ -38,6 +39,10 @@ public final class Agent: Sendable {
         var meters: [MeterUse: Meter] = [:]
         var staleMeters: [MeterNumber] = []
         var meterProblem: String?
+        /// Queues of ports that are promised something, by number, and those that were made.
+        var queues: [PortPath: UInt16] = [:]
+        var queuesMade: UnderlayQueues?
+        var queueProblem: String?
         var collectors: [Mirror.Target: (specification: PortSpecification, number: PortNumber)] = [:]
         var collectorProblem: String?
         var hasInherited = false
@@ -306,10 +311,12 @@ public final class Agent: Sendable {
 
     /// Gives the packet threads what is in force; each answers when it forwards by it.
     func publish(_ control: inout Control, changed: Set<Tag>) -> [Reply<Bool>] {
-        let changed = changed.union(reconcileMeters(&control)).union(reconcileCollectors(&control))
+        let changed = changed.union(reconcileMeters(&control)).union(reconcileQueues(&control))
+            .union(reconcileCollectors(&control))
         let epoch = Epoch(
             fabric: control.fabric, bound: control.numbers, tunnelPorts: control.tunnels.mapValues(\.number),
-            meters: control.meters.mapValues(\.number), collectors: control.collectors.mapValues(\.number),
+            meters: control.meters.mapValues(\.number), queues: control.queues,
+            collectors: control.collectors.mapValues(\.number),
             replication: control.replication, recorder: recorder, peers: control.peers,
             after: control.epoch)
         control.epoch = epoch
@@ -378,6 +385,9 @@ public final class Agent: Sendable {
 
     /// Why limits of a port are not kept; `nil` when all are.
     public var meterProblem: String? { control.withLock { $0.meterProblem } }
+
+    /// Why promises to machines are not kept; `nil` when all are.
+    public var queueProblem: String? { control.withLock { $0.queueProblem } }
 
     /// Why copies of a mirror do not leave; `nil` when all do.
     public var collectorProblem: String? { control.withLock { $0.collectorProblem } }

@@ -27,6 +27,8 @@ package final class Epoch: Sendable {
     let fabric: Fabric
     /// Meters of ports that are bound here, by way.
     private let meters: [[PortIndex: MeterNumber]]
+    /// Queues that what ports here send to other hosts waits in, of those that are promised something.
+    private let queues: [PortIndex: UInt16]
     private let mirrorMeters: [DevicePath: MeterNumber]
     /// Datapath ports by which copies go to hosts outside.
     private let collectors: [Mirror.Target: PortNumber]
@@ -47,7 +49,8 @@ package final class Epoch: Sendable {
     /// - Parameter previous: what was in force before; where ports lie as they did, its tables are taken over.
     package init(
         fabric: Fabric, bound: [PortPath: PortNumber], tunnelPorts: [TunnelZone.Encapsulation: PortNumber],
-        meters: [MeterUse: MeterNumber] = [:], collectors: [Mirror.Target: PortNumber] = [:],
+        meters: [MeterUse: MeterNumber] = [:], queues: [PortPath: UInt16] = [:],
+        collectors: [Mirror.Target: PortNumber] = [:],
         replication: FlowReplication? = nil, recorder: FlowRecorder? = nil,
         peers peersByName: [String: PeerID] = [:], after previous: Epoch? = nil
     ) {
@@ -67,6 +70,9 @@ package final class Epoch: Sendable {
             }
         }
         mirrorMeters = byMirror
+        var byPort: [PortIndex: UInt16] = [:]
+        for (path, queue) in queues { if let index = fabric.port(path) { byPort[index] = queue } }
+        self.queues = byPort
         self.collectors = collectors
         self.meters = byWay
         // Hosts and zones are the same within a lineage.
@@ -117,6 +123,7 @@ package final class Epoch: Sendable {
         let list = meters[way.rawValue]
         return list.isEmpty ? nil : list[port]
     }
+    func queue(of port: PortIndex) -> UInt16? { queues.isEmpty ? nil : queues[port] }
     func meter(of mirror: DevicePath) -> MeterNumber? { mirrorMeters[mirror] }
     func collector(_ target: Mirror.Target) -> PortNumber? { collectors[target] }
     func number(of port: PortIndex) -> PortNumber? { portNumbers[port] }

@@ -219,15 +219,45 @@ int cl_gro_size_of(const struct cl_message *message)
     return 0;
 }
 
-size_t cl_put_tos(void *control, uint8_t tos)
+static size_t put(void *control, int level, int type, uint32_t value)
 {
     struct cmsghdr *c = control;
-    int value = tos;
-    c->cmsg_level = IPPROTO_IP;
-    c->cmsg_type = IP_TOS;
+    c->cmsg_level = level;
+    c->cmsg_type = type;
     c->cmsg_len = CMSG_LEN(sizeof value);
     memcpy(CMSG_DATA(c), &value, sizeof value);
     return CMSG_SPACE(sizeof value);
+}
+
+size_t cl_put_header(void *control, uint8_t tos, uint32_t priority)
+{
+    // In this order: a TOS implies a priority, which is then replaced.
+    size_t length = tos ? put(control, IPPROTO_IP, IP_TOS, tos) : 0;
+    if (priority) length += put((char *)control + length, SOL_SOCKET, SO_PRIORITY, priority);
+    return length;
+}
+
+bool cl_takes_priority(void)
+{
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return false;
+    // To itself, so that nobody is bothered.
+    struct sockaddr_in own = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof own;
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(uint32_t))];
+    } control;
+    char byte = 0;
+    struct iovec piece = {&byte, 1};
+    struct msghdr message = {
+        .msg_name = &own, .msg_namelen = sizeof own, .msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control};
+    message.msg_controllen = put(&control, SOL_SOCKET, SO_PRIORITY, 1);
+    bool takes = bind(fd, (struct sockaddr *)&own, sizeof own) == 0
+        && getsockname(fd, (struct sockaddr *)&own, &size) == 0
+        && (sendmsg(fd, &message, MSG_DONTWAIT) == 1 || errno != EINVAL);
+    close(fd);
+    return takes;
 }
 
 void cl_ipv4_address(void *storage, uint32_t address, uint16_t port)

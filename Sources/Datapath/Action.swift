@@ -83,10 +83,13 @@ public struct TunnelHeader: Sendable, Hashable {
     public var ttl: UInt8 = 64
     /// Outer TOS.
     public var tos: UInt8 = 0
+    /// What takes the packet into a queue of the interface that it leaves by, see ``UnderlayQueues/priority(of:)``.
+    public var priority: UInt32 = 0
 
     /// A header with TTL 64.
-    public init(id: UInt32, source: IPAddress, destination: IPAddress, tos: UInt8 = 0) {
+    public init(id: UInt32, source: IPAddress, destination: IPAddress, tos: UInt8 = 0, priority: UInt32 = 0) {
         self.tos = tos
+        self.priority = priority
         self.id = id
         self.source = source
         self.destination = destination

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Linux
+import Netlink
 import Wire
 
 /// What carries packets out: flow tables under match and mask, ports, tunnels. Two engines stand behind it, the kernel's
@@ -40,6 +41,11 @@ public protocol Datapath: AnyObject, Sendable {
 
     /// Removes a meter; nothing happens when there is none.
     func removeMeter(_ meter: MeterNumber) throws
+
+    /// Promises rates to packets that leave by tunnels with a priority (``TunnelHeader/priority``); `nil`: none.
+    ///
+    /// - Throws: ``SystemError``, where they can't be kept.
+    func setQueues(_ queues: UnderlayQueues?) throws
 
     /// Counters of the whole datapath.
     func statistics() throws -> DatapathStatistics

@@ -21,7 +21,7 @@ extension ManifestReader {
                 yaml.mistake(item, name, "is host number 251", "a lab has at most 250 hosts")
             } else {
                 plan.hosts.append(name)
-                var host = Host(name: name)
+                var host = topology.hosts[name] ?? Host(name: name)
                 let address = IPv4Address(bits: Self.underlay + UInt32(plan.hosts.count))
                 for zone in topology.zones.keys where zone == "default" {
                     host.tunnelAddresses[zone] = IPAddress(address)

@@ -102,15 +102,25 @@ public struct ManifestReader {
         guard yaml.name(name, key, "host") else { return }
         yaml.note(name, at: key)
         var host = Host(name: name)
-        for field in yaml.entries(node, name, known: ["address", "zones"]) {
+        for field in yaml.entries(node, name, known: ["address", "zones", "rate"]) {
             switch field.key {
             case "address":
                 if let address = tunnelAddress(field.value, name) { host.tunnelAddresses["default"] = address }
+            case "rate":
+                guard let text = yaml.text(field.value, name, "rate") else { continue }
+                host.rate = Host.rate(reading: text)
+                if host.rate == nil {
+                    yaml.mistake(field.value, name, "rate is \"\(text)\"", "write bits a second, such as 10G")
+                }
             default:
                 for zone in yaml.entries(field.value, name) {
                     if let address = tunnelAddress(zone.value, name) { host.tunnelAddresses[zone.key] = address }
                 }
             }
+        }
+        // Where it is need not be said again.
+        if host.tunnelAddresses.isEmpty, let known = topology.hosts[name] {
+            host.tunnelAddresses = known.tunnelAddresses
         }
         topology.hosts[name] = host
         others.insert(.host(name))

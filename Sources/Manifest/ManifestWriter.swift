@@ -48,11 +48,12 @@ public enum ManifestWriter {
             if !topology.hosts.isEmpty { line(0, "hosts:") }
             for host in topology.hosts.values.sorted(by: { $0.name < $1.name }) {
                 let zones = host.tunnelAddresses.sorted { $0.key < $1.key }
+                let rate = host.rateText.map { ", rate: \($0)" } ?? ""
                 if zones.count == 1, let address = zones.first, address.key == "default" {
-                    line(1, "\(quoted(host.name)): { address: \(address.value) }")
+                    line(1, "\(quoted(host.name)): { address: \(address.value)\(rate) }")
                 } else {
                     let list = zones.map { "\(quoted($0.key)): \($0.value)" }.joined(separator: ", ")
-                    line(1, "\(quoted(host.name)): { zones: {\(list.isEmpty ? "" : " \(list) ")}}")
+                    line(1, "\(quoted(host.name)): { zones: {\(list.isEmpty ? "" : " \(list) ")}\(rate)}")
                 }
             }
         }

@@ -15,7 +15,9 @@ public func describe(_ actions: [Action], port: (PortNumber) -> String) -> Strin
         case .userspace(ActionCookies.tooLong): "answer: too big"
         case .userspace(ActionCookies.probe): "see that the tunnel works"
         case .userspace(let cookie): "up(\(cookie))"
-        case .setTunnel(let header): "tunnel(key=\(hexKey(header.id)), to=\(header.destination))"
+        case .setTunnel(let header):
+            "tunnel(key=\(hexKey(header.id)), to=\(header.destination)"
+                + (header.priority == 0 ? ")" : ", queue=\(header.priority & 0xffff))")
         case .setEthernet(let source, let sourceMask, let destination, let destinationMask):
             "eth("
                 + [

@@ -38,7 +38,8 @@ extension Node {
                 .init(
                     port: $0.port.description, interface: $0.interface, isBound: $0.number != nil, problem: $0.problem)
             },
-            problems: [agent.tunnelProblem, agent.meterProblem, agent.collectorProblem].compactMap(\.self)
+            problems: [agent.tunnelProblem, agent.meterProblem, agent.queueProblem, agent.collectorProblem].compactMap(
+                \.self)
                 + (replica?.alarms ?? []))
     }
 

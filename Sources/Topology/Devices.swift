@@ -201,6 +201,9 @@ public struct Host: Sendable, Equatable {
     public var name: String
     /// Its tunnel address in each zone that it is in.
     public var tunnelAddresses: [String: IPAddress] = [:]
+    /// What its interface to other hosts sends, bits a second in thousands, where it is to keep promises to machines
+    /// (``PortQuality/guarantee``): it sends no more, so that what waits waits here; `nil`: whatever it can.
+    public var rate: UInt32?
 
     /// A host in no zone.
     public init(name: String) { self.name = name }

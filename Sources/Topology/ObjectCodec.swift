@@ -6,7 +6,7 @@ import Wire
 extension TopologyObject {
     /// Formats that are read, the last being written where it is needed: an object without what the later one adds is
     /// written as before, and a cluster of two versions goes on until somebody uses what only the newer one knows.
-    static let formats = UInt8(1)...7
+    static let formats = UInt8(1)...8
 
     private var format: UInt8 {
         switch self {
@@ -19,12 +19,15 @@ extension TopologyObject {
             router.translation.isEmpty
                 ? router.filters.isEmpty ? 1 : 2 : router.translation.virtual.isEmpty ? 3 : 4
         case .port(let port):
-            !port.services.isEmpty
-                ? 7
-                : !port.quality.isEmpty
-                    ? 5
-                    : port.security.isEmpty && port.allowed.isEmpty
-                        ? port.filters.isEmpty && port.groups.isEmpty ? 1 : 2 : 3
+            port.quality.guarantee != nil
+                ? 8
+                : !port.services.isEmpty
+                    ? 7
+                    : !port.quality.isEmpty
+                        ? 5
+                        : port.security.isEmpty && port.allowed.isEmpty
+                            ? port.filters.isEmpty && port.groups.isEmpty ? 1 : 2 : 3
+        case .host(let host): host.rate == nil ? 1 : 2
         case .portGroup(let group): group.isStateful ? 4 : 1
         case .pool(let pool): pool.monitor == nil ? 1 : 2
         case .mirror(let mirror): mirror.target.isRecord || mirror.sample != nil ? 2 : 1
@@ -70,12 +73,14 @@ extension TopologyObject {
             }
             if format > 4 { out.quality(port.quality) }
             if format > 6 { out.services(port.services) }
+            if format > 7 { out.optional(port.quality.guarantee) { $0.number($1) } }
         case .host(let host):
             out.text(host.name)
             out.list(host.tunnelAddresses.sorted { $0.key < $1.key }) { out, entry in
                 out.text(entry.key)
                 out.address(entry.value)
             }
+            if format > 1 { out.optional(host.rate) { $0.number($1) } }
         case .zone(let zone):
             out.text(zone.name)
             out.text(zone.encapsulation.rawValue)
@@ -140,10 +145,12 @@ extension TopologyObject {
             }
             if format > 4 { port.quality = try reader.quality() }
             if format > 6 { port.services = try reader.services() }
+            if format > 7 { port.quality.guarantee = try reader.flag() ? try reader.number() : nil }
             self = .port(port)
         case .host:
             var host = Host(name: try reader.name())
             for _ in 0..<(try reader.count()) { host.tunnelAddresses[try reader.name()] = try reader.address() }
+            if format > 1 { host.rate = try reader.flag() ? try reader.number() : nil }
             self = .host(host)
         case .zone:
             let name = try reader.name()

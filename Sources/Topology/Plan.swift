@@ -150,7 +150,11 @@ extension TopologyObject {
                 ("groups", port.groups.sorted().joined(separator: ", ")),
                 ("security", port.security.sorted().joined(separator: ", ")),
                 ("allowed", port.allowed.map(\.description).sorted().joined(separator: ", ")),
-                ("qos", TopologyObject.words(port.quality.fields)),
+                (
+                    "qos",
+                    port.quality.fields.map { "\($0.name) \($0.values.joined(separator: ", "))" }.joined(
+                        separator: "; ")
+                ),
             ] + port.services.enumerated().map { ("service \($0.offset + 1)", $0.element.text) }
         case .host(let host):
             return [
@@ -158,7 +162,7 @@ extension TopologyObject {
                     "address",
                     host.tunnelAddresses.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }
                         .joined(separator: ", ")
-                )
+                ), ("rate", host.rateText ?? ""),
             ]
         case .zone(let zone): return [("tunnel", zone.encapsulation.rawValue), ("mtu", "\(zone.underlayMTU)")]
         case .chain(let chain): return chain.rules.map { ("rule \($0.id)", $0.description) }

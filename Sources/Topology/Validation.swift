@@ -157,6 +157,7 @@ extension Topology {
         for (bridge, names) in shared { checkStations(of: bridge, names, &found) }
         checkBridgeLoops(from: linked.sorted(), &found)
         if withHosts { checkTunnels(&found) }
+        checkPromises(of: touched, hosts: withHosts, &found)
         // The order must be the same on every node: what was refused is part of what is agreed on.
         return found.sorted { ($0.object, $0.reason, $0.remedy) < ($1.object, $1.reason, $1.remedy) }
     }

@@ -37,12 +37,12 @@ extension Objects {
                 })
         case .host:
             LabPrinter.table(
-                ["NAME", "TUNNEL ADDRESSES", "REVISION"],
+                ["NAME", "TUNNEL ADDRESSES", "RATE", "REVISION"],
                 objects.map { host in
                     let zones = (host["tunnelAddresses"] as? [String: Any] ?? [:]).sorted { $0.key < $1.key }
                     return [
                         text(host, "name"), zones.map { "\($0.key) \($0.value)" }.joined(separator: ", "),
-                        text(host, "revision"),
+                        text(host, "rate"), text(host, "revision"),
                     ]
                 })
         case .chain:

@@ -49,6 +49,7 @@ run "groups that machines join" bash "$here/Tests/Lab/multicast.sh" "$work/selva
 run "firewalls in line" bash "$here/Tests/Lab/services.sh" "$work/selvage"
 run "copies for analyzers" bash "$here/Tests/Lab/mirrors.sh" "$work/selvage"
 run "records of flows" bash "$here/Tests/Lab/records.sh" "$work/selvage"
+run "what machines are promised on the way to other hosts" bash "$here/Tests/Lab/promises.sh" "$work/selvage"
 run "limits of what machines send and get" bash "$here/Tests/Lab/qos.sh" "$work/selvage"
 run "a storm of questions for addresses" bash "$here/Tests/Lab/storm.sh" "$work/selvage"
 run "an address that two machines stand for" bash "$here/Tests/Lab/failover.sh" "$work/selvage"

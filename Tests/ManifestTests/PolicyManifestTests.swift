@@ -391,11 +391,12 @@ import Wire
     @Test func `limits of a port say a manifest, and are written as they were`() throws {
         let path = try #require(PortPath("t/a/vm"))
         let topology = try ManifestReader.read(
-            limiting("{ egress: 100M, egressBurst: 2M, ingress: 1500k, dscp: 46 }"), file: "m"
+            limiting("{ egress: 100M, egressBurst: 2M, ingress: 1500k, guarantee: 50M, dscp: 46 }"), file: "m"
         ).topology
         let quality = try #require(topology.ports[path]?.quality)
         #expect(quality.egress == RateLimit(kilobits: 100_000, burst: 2 << 20))
         #expect(quality.ingress == RateLimit(kilobits: 1500) && quality.dscp == 46)
+        #expect(quality.guarantee == 50_000)
         #expect(quality.ingress?.effectiveBurst == 1 << 20)
         #expect(RateLimit(kilobits: 1_000_000).effectiveBurst == 12_500_000)
         #expect(try ManifestReader.read(ManifestWriter.write(topology), file: "w").topology == topology)
@@ -406,6 +407,7 @@ import Wire
         for (qos, part) in [
             ("{ egress: fast }", "egress is \"fast\""), ("{ egress: 1500 }", "whole thousands"),
             ("{ egress: 10k }", "use 64k to 400G"), ("{ egress: 500G }", "400G"), ("{ dscp: 64 }", "dscp"),
+            ("{ guarantee: 1k }", "guarantee is"), ("{ guarantee: 2M, egress: 1M }", "guarantee is more than egress"),
             ("{ egressBurst: 2M }", "without a rate"), ("{ egress: 1M, egressBurst: 1 }", "use 128k to 1G"),
             ("{ egres: 1M }", "did you mean egress?"), ("{ egress: 99999999999999999999G }", "egress is"),
         ] {
@@ -420,6 +422,43 @@ import Wire
                 file: "m")
         } catch { told = "\(error)" }
         #expect(told.contains("qos"))
+    }
+
+    @Test func `hosts promise what they have, and a tenth of it is for all others`() throws {
+        func promising(_ rate: String, _ one: String, _ two: String) -> String {
+            """
+            hosts: { h1: { address: 192.0.2.1\(rate) } }
+            tenants:
+              t:
+                bridges:
+                  a:
+                    ports:
+                      one: { host: h1, interface: one, qos: { guarantee: \(one) } }
+                      two: { host: h1, interface: two, qos: { guarantee: \(two) } }
+            """
+        }
+        let topology = try ManifestReader.read(promising(", rate: 100M", "50M", "40M"), file: "m").topology
+        #expect(topology.hosts["h1"]?.rate == 100_000 && topology.promised(by: "h1") == 90_000)
+        #expect(try ManifestReader.read(ManifestWriter.write(topology), file: "w").topology == topology)
+        var out = ByteWriter()
+        topology[.host("h1")]?.encode(&out)
+        var reader = ByteReader(out.bytes)
+        #expect(try TopologyObject(from: &reader) == topology[.host("h1")] && reader.isAtEnd)
+        // Where a host is is not to be said again for its rate.
+        let faster = try ManifestReader.read("{ hosts: { h1: { rate: 1G } }, tenants: { t: {} } }", file: "f", known: topology).topology
+        #expect(faster.hosts["h1"]?.tunnelAddresses == topology.hosts["h1"]?.tunnelAddresses)
+        #expect(faster.hosts["h1"]?.rate == 1_000_000)
+        for (rate, one, two, part) in [
+            (", rate: 100M", "50M", "41M", "h1: promises 91M to its machines, of 100M"),
+            (", rate: fast", "1M", "1M", "rate is \"fast\""),
+            (", rate: 1k", "64k", "64k", "use 64k to 400G"),
+        ] {
+            var told = "none"
+            do { _ = try ManifestReader.read(promising(rate, one, two), file: "m") } catch { told = "\(error)" }
+            #expect(told.contains(part), "no word of \(part) in \(told)")
+        }
+        // A host that does not know what it has says so when it is asked to keep it.
+        _ = try ManifestReader.read(promising("", "50M", "500M"), file: "m")
     }
 
     @Test func `addresses that can't be given are refused together, by name, with a remedy`() {

@@ -2,6 +2,7 @@
 // What Swift cannot see of Linux: macros, variadic calls and structures that glibc shows under _GNU_SOURCE only.
 #ifndef CLINUX_H
 #define CLINUX_H
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -75,8 +76,11 @@ int cl_send(int fd, struct cl_message *messages, unsigned count);
 int64_t cl_vlan_of(const struct cl_message *message);
 // The size of the datagrams that UDP_GRO joined into one; 0 when it is one.
 int cl_gro_size_of(const struct cl_message *message);
-// Writes the control message that says IP_TOS of one datagram; returns its length.
-size_t cl_put_tos(void *control, uint8_t tos);
+// Writes the control messages that say IP_TOS and SO_PRIORITY of one datagram, of what is not 0; at most 48 bytes. Returns their
+// length.
+size_t cl_put_header(void *control, uint8_t tos, uint32_t priority);
+// Whether the kernel takes SO_PRIORITY with a datagram: Linux 6.14 and newer.
+bool cl_takes_priority(void);
 // Fills a struct sockaddr_in of 16 bytes.
 void cl_ipv4_address(void *storage, uint32_t address, uint16_t port);
 

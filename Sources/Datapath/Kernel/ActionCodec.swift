@@ -103,6 +103,11 @@ enum ActionCodec {
     }
 
     private static func encode(_ header: TunnelHeader, into out: inout MessageBuffer) {
+        if header.priority != 0 {
+            let set = out.beginNest(Number.set)
+            out.attribute(OVS.Key.priority, header.priority)
+            out.endNest(set)
+        }
         let set = out.beginNest(Number.set)
         let tunnel = out.beginNest(OVS.Key.tunnel)
         out.attribute(OVS.Tunnel.id, UInt64(header.id).bigEndian)

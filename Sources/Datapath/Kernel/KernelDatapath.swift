@@ -21,6 +21,7 @@ public final class KernelDatapath: Datapath, @unchecked Sendable {  // `control`
 
     private let name: String
     private let control: KernelControl
+    private let shaper = UnderlayShaper()
     private let workers: [KernelWorker]
     private struct State {
         var specifications: [UInt32: PortSpecification] = [:]
@@ -188,6 +189,9 @@ public final class KernelDatapath: Datapath, @unchecked Sendable {  // `control`
         }
         return statistics
     }
+
+    /// Makes queues on the interfaces that tunnels leave by.
+    public func setQueues(_ queues: UnderlayQueues?) throws { try shaper.set(queues) }
 
     /// Makes or changes a meter of the kernel.
     public func setMeter(_ meter: MeterNumber, _ specification: MeterSpecification) throws {

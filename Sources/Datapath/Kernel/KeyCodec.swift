@@ -13,6 +13,7 @@ enum OVS {
     }
     enum Key {
         static let encap: UInt16 = 1
+        static let priority: UInt16 = 2
         static let inPort: UInt16 = 3
         static let ethernet: UInt16 = 4
         static let vlan: UInt16 = 5

@@ -77,7 +77,7 @@ struct Program {
                 list.append(
                     Instruction(
                         code: .setTunnel, port: header.id, a: header.destination.high, b: header.destination.low,
-                        c: UInt64(header.ttl) | UInt64(header.tos) << 8))
+                        c: UInt64(header.ttl) | UInt64(header.tos) << 8 | UInt64(header.priority) << 32))
             case .setEthernet(let source, let sourceMask, let destination, let destinationMask):
                 list.append(
                     Instruction(

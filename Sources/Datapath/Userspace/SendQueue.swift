@@ -34,7 +34,7 @@ struct SendQueue {
     private static let headSize = 16
     private static let offloadSize = MemoryLayout<cl_offload>.size
     private static let nameSize = 16
-    private static let controlSize = 24
+    private static let controlSize = 48
 
     init() {
         let n = SendQueue.capacity
@@ -90,7 +90,7 @@ struct SendQueue {
     /// Queues a frame for a tunnel socket.
     mutating func add(
         _ start: UnsafeMutableRawPointer, _ length: Int, _ encapsulation: Encapsulation, id: UInt32,
-        destination: UInt32, port: UInt16, tos: UInt8, sequence: UInt32, isCut: Bool
+        destination: UInt32, port: UInt16, tos: UInt8, priority: UInt32, sequence: UInt32, isCut: Bool
     ) {
         let size = encapsulation == .erspanCollector ? ERSPAN.headerLength : 8
         let head = UnsafeMutableRawBufferPointer(start: heads + count * SendQueue.headSize, count: size)
@@ -107,9 +107,10 @@ struct SendQueue {
         cl_ipv4_address(name, destination, port)
         messages[count].name = name
         messages[count].name_length = 16
-        messages[count].control = tos == 0 ? nil : controls + count * SendQueue.controlSize
+        let isPlain = tos == 0 && priority == 0
+        messages[count].control = isPlain ? nil : controls + count * SendQueue.controlSize
         messages[count].control_length =
-            tos == 0 ? 0 : cl_put_tos(controls + count * SendQueue.controlSize, tos)
+            isPlain ? 0 : cl_put_header(controls + count * SendQueue.controlSize, tos, priority)
         pieces[2 * count] = iovec(iov_base: head.baseAddress, iov_len: size)
         pieces[2 * count + 1] = iovec(iov_base: start, iov_len: length)
         messages[count].iov_count = 2

@@ -28,6 +28,7 @@ public final class UserspaceDatapath: Datapath {
 
     private let workers: [Worker]
     private let state = Mutex(State())
+    private let shaper = UnderlayShaper()
     private let closing: SerialThread
 
     /// An engine with a number of packet threads, at least one.
@@ -266,6 +267,17 @@ public final class UserspaceDatapath: Datapath {
             }
         }
         return result
+    }
+
+    /// Whether the kernel lets each packet of a socket say which queue it waits in.
+    static let takesPriority = cl_takes_priority()
+
+    /// Makes queues on the interfaces that tunnels leave by.
+    public func setQueues(_ queues: UnderlayQueues?) throws {
+        guard queues == nil || UserspaceDatapath.takesPriority else {
+            throw SystemError(95, "choose a queue packet by packet without the kernel's engine, before Linux 6.14")
+        }
+        try shaper.set(queues)
     }
 
     /// Makes a bucket that all workers share.

@@ -56,6 +56,8 @@ final class Worker: DatapathThread, @unchecked Sendable {  // only mailbox, wake
     let wakeup: Descriptor
     let isStopping = Atomic<Bool>(false)
 
+    /// Whether the kernel lets a datagram say which queue it waits in.
+    private let takesPriority = UserspaceDatapath.takesPriority
     private let epoll: Descriptor
     let table = FlowTable()
     let ports: UnsafeMutablePointer<WorkerPort>
@@ -266,6 +268,7 @@ final class Worker: DatapathThread, @unchecked Sendable {  // only mailbox, wake
         var id: UInt32
         var destination: UInt32
         var tos: UInt8
+        var priority: UInt32 = 0
     }
 
     func run(_ shared: Program, _ frame: inout FrameInHand) {
@@ -288,7 +291,8 @@ final class Worker: DatapathThread, @unchecked Sendable {  // only mailbox, wake
             case .setTunnel:
                 tunnel = Tunnel(
                     id: instruction.port, destination: UInt32(truncatingIfNeeded: instruction.a >> 32),
-                    tos: UInt8(truncatingIfNeeded: instruction.c >> 8))
+                    tos: UInt8(truncatingIfNeeded: instruction.c >> 8),
+                    priority: takesPriority ? UInt32(truncatingIfNeeded: instruction.c >> 32) : 0)
             case .jumpUnlessMetered:
                 let meter = Int(instruction.port)
                 if meter < meters.count, let bucket = meters[meter], !bucket.passes(bytes: frame.count, now: now) {
@@ -373,7 +377,7 @@ final class Worker: DatapathThread, @unchecked Sendable {  // only mailbox, wake
             queue.pointee.add(
                 start, min(count, length), port.pointee.encapsulation, id: tunnel.id,
                 destination: tunnel.destination, port: port.pointee.udpPort, tos: tunnel.tos,
-                sequence: port.pointee.sequence, isCut: count > length)
+                priority: tunnel.priority, sequence: port.pointee.sequence, isCut: count > length)
             if port.pointee.encapsulation.isCollector { port.pointee.sequence &+= 1 }
         }
         if frame.offload.segmentation & 0x7f == 0 {

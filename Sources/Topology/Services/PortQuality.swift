@@ -7,6 +7,9 @@ public struct PortQuality: Sendable, Hashable {
     public var egress: RateLimit?
     /// What the machine gets, at most.
     public var ingress: RateLimit?
+    /// What the machine may send to other hosts however much others send from its host, bits a second in thousands, headers of
+    /// tunnels among them. Where the host's rate is known; see ``Host/rate``.
+    public var guarantee: UInt32?
     /// The DSCP of what it sends (RFC 2474), 0 to 63, in the tunnels between hosts too; `nil`: as the machine says, and 0 in
     /// tunnels.
     public var dscp: UInt8?
@@ -50,7 +53,7 @@ public struct RateLimit: Sendable, Hashable {
 /// As people write and read it, the same in manifests, JSON and tables.
 extension PortQuality {
     /// What may be said of it.
-    public static let fieldNames = ["egress", "egressBurst", "ingress", "ingressBurst", "dscp"]
+    public static let fieldNames = ["egress", "egressBurst", "ingress", "ingressBurst", "guarantee", "dscp"]
 
     /// What is said, field by field.
     public var fields: [(name: String, values: [String])] {
@@ -60,6 +63,7 @@ extension PortQuality {
             list.append((name, [PortQuality.text(UInt64(limit.kilobits) * 1000, 1000)]))
             if let burst = limit.burst { list.append((name + "Burst", [PortQuality.text(UInt64(burst), 1024)])) }
         }
+        if let guarantee { list.append(("guarantee", [PortQuality.text(UInt64(guarantee) * 1000, 1000)])) }
         if let dscp { list.append(("dscp", ["\(dscp)"])) }
         return list
     }
@@ -71,16 +75,16 @@ extension PortQuality {
         for (name, values) in fields {
             let field = FieldValues(name: name, values: values)
             switch name {
-            case "egress", "ingress":
+            case "egress", "ingress", "guarantee":
                 let bits = try field.one("bits a second, such as 100M", { PortQuality.number($0, 1000) })
                 guard bits % 1000 == 0, let kilobits = UInt32(exactly: bits / 1000) else {
                     throw RuleMistake(
                         field: name, reason: "is \(values[0])", remedy: "use whole thousands of bits, up to 400G")
                 }
-                if name == "egress" {
-                    egress = RateLimit(kilobits: kilobits)
-                } else {
-                    ingress = RateLimit(kilobits: kilobits)
+                switch name {
+                case "egress": egress = RateLimit(kilobits: kilobits)
+                case "ingress": ingress = RateLimit(kilobits: kilobits)
+                default: guarantee = kilobits
                 }
             case "egressBurst", "ingressBurst":
                 bursts[name] = try field.one("bytes, such as 2M") {
@@ -184,6 +188,65 @@ extension Topology {
                 problem("\(name)Burst is \(burst) bytes", "use 128k to 1G")
             }
         }
+        if let guarantee = quality.guarantee {
+            if !RateLimit.rates.contains(guarantee) { problem("guarantee is \(guarantee) kbit/s", "use 64k to 400G") }
+            if let limit = quality.egress, limit.kilobits < guarantee {
+                problem(
+                    "guarantee is more than egress",
+                    "let it send \(PortQuality.text(UInt64(guarantee) * 1000, 1000)), or promise less")
+            }
+        }
         if let dscp = quality.dscp, dscp > 63 { problem("dscp is \(dscp)", "use 0 to 63") }
     }
+}
+
+/// What hosts promise to machines.
+extension Topology {
+    /// What a host promises to machines of its own, bits a second in thousands.
+    public func promised(by host: String) -> UInt64 {
+        var sum: UInt64 = 0
+        for port in ports.values {
+            guard let guarantee = port.quality.guarantee, case .exterior(host, _) = port.attachment else { continue }
+            sum += UInt64(guarantee)
+        }
+        return sum
+    }
+
+    /// Hosts whose promises are to be looked at after changes to ports and hosts.
+    func checkPromises(of touched: Set<PortPath>, hosts withHosts: Bool, _ found: inout [Problem]) {
+        var places: Set<String> = withHosts ? Set(hosts.values.filter { $0.rate != nil }.map(\.name)) : []
+        for path in touched {
+            if let port = ports[path], port.quality.guarantee != nil, case .exterior(let host, _) = port.attachment {
+                places.insert(host)
+            }
+        }
+        for host in places {
+            guard let rate = hosts[host]?.rate else { continue }
+            if !RateLimit.rates.contains(rate) {
+                found.append(Problem(host, "rate is \(rate) kbit/s", remedy: "use 64k to 400G"))
+            }
+            let most = UInt64(rate) * Host.promisable / 100
+            let promised = promised(by: host)
+            if promised > most {
+                found.append(
+                    Problem(
+                        host,
+                        "promises \(PortQuality.text(promised * 1000, 1000)) to its machines, of \(PortQuality.text(UInt64(rate) * 1000, 1000))",
+                        remedy:
+                            "leave a tenth to all others: promise \(PortQuality.text(most * 1000, 1000)) at most (guarantee of qos), or move machines"
+                    ))
+            }
+        }
+    }
+}
+
+extension Host {
+    /// How much of its rate a host may promise, of a hundred: the rest is for all others, and the cluster's own words.
+    static let promisable: UInt64 = 90
+
+    /// ``rate`` as people write it.
+    public var rateText: String? { rate.map { RateLimit(kilobits: $0).text } }
+
+    /// Reads ``rateText``; `nil` when it is none.
+    public static func rate(reading text: String) -> UInt32? { RateLimit(text: text)?.kilobits }
 }
