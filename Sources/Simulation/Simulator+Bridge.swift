@@ -20,7 +20,7 @@ extension Simulator {
         if key.etherType == EtherType.arp, isBare(bridge), answerARP(index, vlan, port.device, bridge) { return }
         var destination = key.etherDestination
         if !destination.isGroup, let routers = fabric.tables.hairpins[port.device] {
-            guard minds(routers, index, vlan, port.device, packet) else { return }
+            guard bringAnswer(to: routers, index, vlan, port.device, packet) else { return }
             destination = key.etherDestination
         }
         if destination.isGroup {

@@ -58,6 +58,7 @@ both() {
 }
 both "with a promise"
 awk "BEGIN { exit !($lost < 0.02 && $median < 60) }" || fail "what was promised is not kept"
+kept=$median
 at $voice ping -c 1 -W 5 10.0.1.14 >/dev/null; "$selvage" flows --lab $lab >"$work/out" 2>&1
 grep -q 'queue=2' "$work/out" || fail "flows do not tell their queue"
 # What waits when it ends is sent after that, and counts: a thousand packets.
@@ -76,6 +77,6 @@ sed 's/guarantee: \["'$promised'M"\], //; / calm: /s/ }$/, qos: { guarantee: 1M 
 grep -q 'calm: .*guarantee: 1M' "$work/less.yaml" || { cp "$work/now.yaml" "$work/out"; fail "the export is written otherwise"; }
 quietly "$selvage" apply "$work/less.yaml" --wait --lab $lab || fail apply
 both "without one"
-# It waits behind its neighbor: a thousand packets.
-awk "BEGIN { exit !($median > 100) }" || fail "it does not wait without a promise: nothing was measured"
+# It waits behind its neighbor.
+awk "BEGIN { exit !($median > 20 && $median > 5 * $kept) }" || fail "it does not wait without a promise: nothing was measured"
 echo passed

@@ -445,7 +445,9 @@ import Wire
         var reader = ByteReader(out.bytes)
         #expect(try TopologyObject(from: &reader) == topology[.host("h1")] && reader.isAtEnd)
         // Where a host is is not to be said again for its rate.
-        let faster = try ManifestReader.read("{ hosts: { h1: { rate: 1G } }, tenants: { t: {} } }", file: "f", known: topology).topology
+        let faster = try ManifestReader.read(
+            "{ hosts: { h1: { rate: 1G } }, tenants: { t: {} } }", file: "f", known: topology
+        ).topology
         #expect(faster.hosts["h1"]?.tunnelAddresses == topology.hosts["h1"]?.tunnelAddresses)
         #expect(faster.hosts["h1"]?.rate == 1_000_000)
         for (rate, one, two, part) in [

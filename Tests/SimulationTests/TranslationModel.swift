@@ -226,7 +226,11 @@ struct TranslationModel {
             connections.append(Connection(original: tuple, reply: sent.reversed))
             return result(sent)
         }
-        if wish == nil, from == out, !isDirect, !isSeen(sent, in: out) { wish = ([address(of: out)], .translation) }
+        if wish == nil, from == out, !isDirect {
+            wish =
+                isSeen(sent, in: out)
+                ? ([sent.source], PortRange(1024, 32_767)) : ([address(of: out)], .translation)
+        }
         let hasPorts = [1, 6, 17, 132].contains(tuple.ipProtocol)
         guard let wish else {
             if isTaken(sent) {
@@ -253,42 +257,23 @@ struct TranslationModel {
     }
 
     /// A packet between two machines of one network; `nil`: it is for the router all the same.
-    mutating func between(_ network: String, _ tuple: ConnectionTuple, mayBegin: Bool) -> Result? {
-        guard [6, 17].contains(tuple.ipProtocol) else { return .sent(network, tuple) }
-        if isTarget(tuple.reversed), let known = connections.first(where: { $0.reply == tuple }) {
-            guard isDirect(known) else { return nil }
-            return .sent(network, known.original.reversed)
-        }
-        guard isTarget(tuple) else { return .sent(network, tuple) }
-        if let known = connections.first(where: { $0.original == tuple }) {
-            return .sent(network, known.reply.reversed)
-        }
-        guard mayBegin else { return .sent(network, tuple) }
-        guard !isTaken(tuple) else { return .masked(network, tuple, [tuple.source], PortRange(1, 65_535)) }
-        connections.append(Connection(original: tuple, reply: tuple.reversed))
-        return .sent(network, tuple)
+    func between(_ network: String, _ tuple: ConnectionTuple) -> Result? {
+        answers(tuple) ? nil : .sent(network, tuple)
     }
 
     /// The same for an error; `nil`: it is for the router.
     func between(_ network: String, _ key: FlowKey, quoting quoted: ConnectionTuple) -> (Result, ConnectionTuple)? {
-        var tuple = ConnectionTuple(
+        let tuple = ConnectionTuple(
             source: key.ipSource, destination: key.ipDestination, sourcePort: 0, destinationPort: 0, ipProtocol: 1)
-        if key.ipDestination == quoted.source, isTarget(quoted) || isTarget(quoted.reversed) {
-            if let known = connections.first(where: { $0.reply == quoted.reversed }) {
-                return isDirect(known) ? (.sent(network, tuple), known.original) : nil
-            }
-            if let known = connections.first(where: { $0.original == quoted.reversed }), isDirect(known) {
-                tuple.source = known.reply.destination
-                return (.sent(network, tuple), known.reply)
-            }
-        }
-        return (.sent(network, tuple), quoted)
+        return key.ipDestination == quoted.source && answers(quoted.reversed) ? nil : (.sent(network, tuple), quoted)
     }
 
-    /// Whether the machine was asked by its own name.
-    private func isDirect(_ connection: Connection) -> Bool {
-        connection.original.destination == connection.reply.source
-            && connection.original.destinationPort == connection.reply.sourcePort
+    /// Whether a packet between neighbors is the answer of one that its neighbor was redirected to.
+    private func answers(_ tuple: ConnectionTuple) -> Bool {
+        guard [6, 17].contains(tuple.ipProtocol), tuple.destinationPort < 32_768, isTarget(tuple.reversed),
+            let known = connections.first(where: { $0.reply == tuple })
+        else { return false }
+        return known.reply != known.original.reversed
     }
 
     /// Whether answers to this belong to a connection already.

@@ -84,17 +84,8 @@ struct TranslationWalk {
     mutating func between(
         _ key: FlowKey, _ tuple: ConnectionTuple, in network: String, mayBegin: Bool, _ chosen: [TranslationUse]
     ) -> TranslationModel.Result {
-        let router = room.router(at: network)
-        guard let result = models[router].between(network, tuple, mayBegin: mayBegin) else {
-            return send(key, tuple, from: network, mayBegin: mayBegin, chosen)
-        }
-        guard case .masked(_, _, let addresses, _) = result else { return result }
-        let zone = Simulation.Tag.router(room.routers[router].path)
-        guard let use = chosen.first(where: { $0.zone == zone && $0.original == tuple && $0.isNew }),
-            addresses == [use.reply.destination], !models[router].isTaken(use.reply.reversed)
-        else { return result }
-        models[router].connections.append(.init(original: tuple, reply: use.reply))
-        return .sent(network, use.reply.reversed)
+        models[room.router(at: network)].between(network, tuple)
+            ?? send(key, tuple, from: network, mayBegin: mayBegin, chosen)
     }
 
     /// An error out of a network.

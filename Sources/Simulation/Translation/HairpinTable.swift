@@ -36,7 +36,8 @@ extension Topology {
         if router.translation.virtual.isEmpty, router.translation.rules.isEmpty { return [] }
         let links = ports(of: router.path).filter { port in
             guard case .peer(let other) = port.attachment else { return false }
-            return ports[other]?.kind == .bridge
+            // What is on a bridge of somebody else is not this router's to say.
+            return ports[other]?.kind == .bridge && other.device.tenant == router.path.tenant
         }
         if links.isEmpty { return [] }
         let targets = targets(of: router)

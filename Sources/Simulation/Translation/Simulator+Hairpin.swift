@@ -4,50 +4,56 @@ import Wire
 
 /// Connections that a router redirects to a machine in the network of who asks. The machine sees the asker's own address, so
 /// that its answer goes straight there, and would say another source than was asked: their bridge takes it to the router.
+///
+/// What the asker's port becomes says so: below ``Simulator/firstFreePort``, where systems take none for what they begin, so that
+/// neighbors who ask such a machine by its own name need not be noted to be told apart.
 extension Simulator {
+    /// What systems take for connections that they begin lies above: 32,768 for Linux, 49,152 for others (RFC 6335 section 6).
+    static let firstFreePort: UInt16 = 0x8000
+    /// The first port that an asker's may become.
+    private static let firstPort: UInt16 = 1024
+
     /// Looks at a frame between two machines of a bridge: an answer that a router is to translate is addressed to that router.
-    /// Who asks such a machine by its own name is noted, as routers do, so that the answers to both are told apart. False when
-    /// the frame ends here.
-    mutating func minds(
-        _ routers: [Int32], _ index: Int32, _ vlan: UInt16, _ bridge: Int32, _ packet: borrowing SimulatedPacket
+    /// False when the frame ends here.
+    mutating func bringAnswer(
+        to routers: [Int32], _ index: Int32, _ vlan: UInt16, _ bridge: Int32, _ packet: borrowing SimulatedPacket
     ) -> Bool {
-        guard key.etherType == EtherType.ipv4 || key.etherType == EtherType.ipv6, isBare(fabric.bridges[Int(bridge)])
+        guard key.etherType == EtherType.ipv4 || key.etherType == EtherType.ipv6, isPlain(fabric.bridges[Int(bridge)])
         else { return true }
         for link in routers {
             let own = fabric.ports[Int(link)]
-            guard own.attachment == .peer, own.isEnabled else { continue }
-            let near = fabric.ports[Int(own.peer)]
-            guard near.device == bridge, !near.isRouter, near.isEnabled, near.vlan == vlan else { continue }
             let router = fabric.routers[Int(own.device)]
             verdict.tags.append(router.tag)
-            guard router.isEnabled, router.translation >= 0, own.peer != index, key.etherDestination != own.mac,
-                let view = fabric.tables.policy.translations[Int(router.translation)]
+            guard own.attachment == .peer, own.peer != index, key.etherDestination != own.mac,
+                router.translation >= 0, let view = fabric.tables.policy.translations[Int(router.translation)]
             else { continue }
+            let near = fabric.ports[Int(own.peer)]
+            guard near.device == bridge, !near.isRouter, near.vlan == vlan else { continue }
             let place = FilterPlace(inPort: link, outPort: link, device: router.tag)
             translating = TranslationProgress(view: router.translation)
             defer { translating = TranslationProgress() }
             guard findAnswered(view, place, packet) else { return false }
-            if let match = translating.match {
-                if match.isDirect {
-                    if translating.isAsked { return apply(match, place) && finish(match, place) }
-                    guard translateError(view, place) else { return false }
-                    finishError(view, place)
-                    return true
-                }
-                if match.side == .original { continue }
-                if isTracing {
-                    noteTranslation("an answer to \(match.original), between neighbors: taken to the router", place)
-                }
-                key.etherDestination = own.mac
-                written.include(.etherDestination)
-                headerChanged()
-                return true
+            // One that is translated to itself goes past the router as well.
+            guard let match = translating.match, match.side == .reply, match.reply != match.original.reversed else {
+                continue
             }
-            translating = TranslationProgress(view: router.translation)
-            guard noteNeighbors(view, place, packet) else { return false }
-            if translating.isAsked { return true }
+            if isTracing {
+                noteTranslation("an answer to \(match.original), between neighbors: taken to the router", place)
+            }
+            key.etherDestination = own.mac
+            written.include(.etherDestination)
+            headerChanged()
+            return true
         }
         return true
+    }
+
+    /// Whether the frame has no tag, or one that says a priority only, as routers take them.
+    private mutating func isPlain(_ bridge: BridgeRecord) -> Bool {
+        if bridge.isVLANAware || !key.hasVLAN { return isBare(bridge) }
+        verdict.mask.bits.words[8] |= UInt64(0x1fff) << 48
+        verdict.mask.include(.innerVLANTPID)
+        return key.vlanTCI & 0x0fff == 0 && key.innerVLANTPID == 0
     }
 
     /// Finds the connection that the packet answers, if machines are asked so that have its source. False when it ends here.
@@ -56,10 +62,11 @@ extension Simulator {
     ) -> Bool {
         let (isMember, bits) = view.pointee.redirected.holds(key.ipSource)
         verdict.mask.includeSource(prefix: isMember ? 128 : rounded(bits, key.ipSource.family.width))
+        guard isMember else { return true }
         verdict.mask.include(.ipProtocol)
         verdict.mask.include(.ipFragment)
         if key.ipFragment == FragmentKind.later {
-            if isMember { _ = lookUpFragment(place, packet) }
+            _ = lookUpFragment(place, packet)
             return true
         }
         if isICMP {
@@ -69,45 +76,63 @@ extension Simulator {
             }
             return true
         }
-        guard isMember, hasPorts else { return true }
+        guard hasPorts else { return true }
         verdict.mask.include(.sourcePort)
-        guard view.pointee.isTarget(key.ipSource, key.sourcePort, key.ipProtocol) else { return true }
+        guard view.pointee.mayBeTarget(key.ipSource, key.sourcePort, key.ipProtocol) else { return true }
+        var half = FlowKey()
+        half.destinationPort = Self.firstFreePort
+        verdict.mask.bits.words[15] |= half.words[15]
+        guard key.destinationPort < Self.firstFreePort else { return true }
         return lookUp(place, packet)
     }
 
-    /// Finds the connection of a packet that an error quotes, sent to such a machine or by one.
+    /// Finds the connection of a packet that such a machine sends an error about.
     private mutating func findQuoted(_ view: UnsafePointer<TranslationView>, _ place: FilterPlace) {
         verdict.isCacheable = false
-        guard let quoted, key.ipDestination == quoted.source,
-            view.pointee.isTarget(quoted.destination, quoted.destinationPort, quoted.ipProtocol)
-                || view.pointee.isTarget(quoted.source, quoted.sourcePort, quoted.ipProtocol)
+        guard let quoted, key.ipDestination == quoted.source, quoted.sourcePort < Self.firstFreePort,
+            view.pointee.mayBeTarget(quoted.destination, quoted.destinationPort, quoted.ipProtocol)
         else { return }
         // Who answered it would say the reverse.
         translating.match = state.translation(quoted.reversed, zone: place.device)
         if translating.match == nil { verdict.missed.append(.translation(quoted.reversed, zone: place.device)) }
     }
 
-    /// Notes a connection between neighbors to a machine that others are redirected to. False when the packet ends here.
-    private mutating func noteNeighbors(
-        _ view: UnsafePointer<TranslationView>, _ place: FilterPlace, _ packet: borrowing SimulatedPacket
-    ) -> Bool {
-        guard key.ipFragment != FragmentKind.later else { return true }
-        guard noteDirect(view, place, packet) else { return false }
-        if let match = translating.match { return finish(match, place) }
-        return translating.isDirect ? begin(nil, view, place, toward: key.ipDestination) : true
+    /// The port that tells the answers of a machine to its neighbor apart, where their bridge is sure to see them; `nil`: it is to
+    /// see the router.
+    mutating func neighborPort(
+        _ view: UnsafePointer<TranslationView>, _ place: FilterPlace, _ tuple: ConnectionTuple,
+        of original: ConnectionTuple, toward next: IPAddress
+    ) -> UInt16? {
+        guard view.pointee.isTarget(tuple.destination, tuple.destinationPort, tuple.ipProtocol),
+            bringsAnswers(place, tuple, toward: next)
+        else { return nil }
+        let near = fabric.ports[Int(fabric.ports[Int(place.outPort)].peer)]
+        let others = (fabric.tables.hairpins[near.device] ?? []).map {
+            fabric.routers[Int(fabric.ports[Int($0)].device)].tag
+        }
+        .filter { $0 != place.device }
+        let start = original.directedHash(0x4a19_0000_0031) ^ tuple.directedHash(0x4a19_0000_0033)
+        let count = UInt64(Self.firstFreePort - Self.firstPort)
+        for step in 0..<UInt64(16) {
+            var candidate = tuple
+            candidate.sourcePort = Self.firstPort + UInt16((start >> 8 &+ step &* 1811) % count)
+            guard state.sourcePort(keeping: candidate, of: original, zone: place.device) == candidate.sourcePort,
+                others.allSatisfy({ state.translation(candidate.reversed, zone: $0) == nil })
+            else { continue }
+            return candidate.sourcePort
+        }
+        return nil
     }
 
-    /// Whether the bridge between a client and the machine that it is redirected to takes the answers to the router: there is
-    /// no other way between them, and no other router that has a say in it.
-    mutating func bringsAnswers(
-        _ view: UnsafePointer<TranslationView>, _ place: FilterPlace, _ tuple: ConnectionTuple, toward next: IPAddress
-    ) -> Bool {
+    /// Whether the bridge between a client and the machine that it is redirected to sees the answers: there is no other way between
+    /// them.
+    private mutating func bringsAnswers(_ place: FilterPlace, _ tuple: ConnectionTuple, toward next: IPAddress) -> Bool
+    {
         let own = fabric.ports[Int(place.outPort)]
-        guard place.inPort == place.outPort, own.attachment == .peer, next == tuple.destination,
-            view.pointee.isTarget(tuple.destination, tuple.destinationPort, tuple.ipProtocol)
+        guard place.inPort == place.outPort, own.attachment == .peer, next == tuple.destination, next != tuple.source
         else { return false }
         let near = fabric.ports[Int(own.peer)]
-        guard !near.isRouter, fabric.tables.hairpins[near.device] == [place.outPort],
+        guard !near.isRouter, fabric.tables.hairpins[near.device]?.contains(place.outPort) == true,
             fabric.tables.linksOfBridge[near.device] == nil
         else { return false }
         let networks = fabric.addresses[Int(own.addressStart)..<Int(own.addressStart + own.addressCount)]
@@ -115,7 +140,9 @@ extension Simulator {
             return false
         }
         // What is behind one port with its client answers on a way that is not ours.
-        return ingressPort < 0 || whereabouts(next, own, near) != ingressPort
+        if ingressPort < 0 { return false }
+        let place = whereabouts(next, own, near)
+        return place >= 0 && place != ingressPort
     }
 
     /// The port of a bridge behind which a neighbor of a router is; -1 where that is not known.
@@ -131,12 +158,5 @@ extension Simulator {
         if declared >= 0 { return declared }
         let bridge = fabric.bridges[Int(near.device)].tag
         return state.port(of: mac, vlan: near.vlan, bridge: bridge).flatMap { fabric.port($0) }?.value ?? -1
-    }
-}
-
-extension TranslationMatch {
-    /// Whether the machine was asked by its own name.
-    var isDirect: Bool {
-        original.destination == reply.source && original.destinationPort == reply.sourcePort
     }
 }

@@ -102,7 +102,7 @@ extension Simulator {
 
     /// Takes note of a connection that asks a machine by its own name which others are redirected to: the machine's answers to
     /// both look alike, so that they must be told apart. False when the packet ends here.
-    mutating func noteDirect(
+    private mutating func noteDirect(
         _ view: UnsafePointer<TranslationView>, _ place: FilterPlace, _ packet: borrowing SimulatedPacket
     ) -> Bool {
         let (isMember, bits) = view.pointee.redirected.holds(key.ipDestination)
@@ -150,7 +150,7 @@ extension Simulator {
     }
 
     /// Gives the packet the destination that its connection says.
-    mutating func apply(_ match: TranslationMatch, _ place: FilterPlace) -> Bool {
+    private mutating func apply(_ match: TranslationMatch, _ place: FilterPlace) -> Bool {
         switch match.side {
         case .original:
             setDestination(match.reply.source, port: match.reply.sourcePort)
@@ -218,7 +218,7 @@ extension Simulator {
     }
 
     /// Translates the source of a connection that begins, if it is to be, and proposes the connection.
-    mutating func begin(
+    private mutating func begin(
         _ target: TargetRecord?, _ view: UnsafePointer<TranslationView>, _ place: FilterPlace, toward next: IPAddress
     ) -> Bool {
         guard var tuple = translating.tuple else { return refuse(.notTranslatable, place) }
@@ -235,11 +235,11 @@ extension Simulator {
         } else if let target {
             wish = self.wish(target, tuple, place, toward: next)
             if wish == nil { return refuse(.notTranslatable, place) }
-        } else if fabric.ports[Int(place.inPort)].isMonitor
-            || place.inPort == place.outPort && !translating.isDirect
-                && !bringsAnswers(view, place, tuple, toward: next)
-        {
+        } else if place.inPort == place.outPort && !translating.isDirect || fabric.ports[Int(place.inPort)].isMonitor {
             // The answer would go straight back, and say another source than was asked: a hairpin.
+            if let port = neighborPort(view, place, tuple, of: original, toward: next) {
+                return propose(original, tuple, source: tuple.source, port: port, "a neighbor", place)
+            }
             wish = masquerade(tuple, .translation, place, toward: next)
         } else {
             wish = nil
@@ -301,7 +301,7 @@ extension Simulator {
     }
 
     /// Gives the packet the source that its connection says.
-    mutating func finish(_ match: TranslationMatch, _ place: FilterPlace) -> Bool {
+    private mutating func finish(_ match: TranslationMatch, _ place: FilterPlace) -> Bool {
         switch match.side {
         case .original: setSource(match.reply.destination, port: match.reply.destinationPort)
         case .reply: setSource(match.original.destination, port: match.original.destinationPort)

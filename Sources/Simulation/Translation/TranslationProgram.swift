@@ -24,6 +24,8 @@ struct TranslationView {
     /// Hashes of machines and ports that connections are redirected to, where the ports are known; in order.
     var ports: UnsafePointer<UInt64>
     var portCount: Int
+    /// Whether there are others that are not told apart.
+    var isCut: Bool
 }
 
 /// What a rule translates to.
@@ -161,7 +163,7 @@ final class TranslationProgram: @unchecked Sendable {  // written in `init` only
             floatingByTarget: keep(floating.sorted { ($0.target, $0.port) < ($1.target, $1.port) }),
             floatingCount: floating.count, returns: programs[0].view, redirected: programs[1].view,
             hidden: programs[2].view, answered: programs[3].view, ports: keep(known.sorted()),
-            portCount: known.count)
+            portCount: known.count, isCut: known.count > TranslationView.targetsPerRouter)
         view = keep([made])
         sets = programs
         self.memory = memory
@@ -211,6 +213,11 @@ extension TranslationView {
             if ports[middle] < wanted { low = middle + 1 } else { high = middle }
         }
         return low < portCount && ports[low] == wanted
+    }
+
+    /// Whether connections may be redirected to a port of a machine that they are redirected to.
+    func mayBeTarget(_ address: IPAddress, _ port: UInt16, _ ipProtocol: UInt8) -> Bool {
+        isCut || isTarget(address, port, ipProtocol)
     }
 
     /// Ports of one target that are told apart, at most: of more, connections that ask by the machine's own name are not noted.
