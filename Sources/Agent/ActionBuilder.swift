@@ -78,11 +78,10 @@ struct ActionBuilder {
             steps.append(.output(number))
         case .port(.remote(let host, let key)):
             guard let tunnel = epoch.tunnel(to: host) else { return }
+            // What a machine is promised is not for copies of what it sends.
             steps.append(
                 .setTunnel(
-                    TunnelHeader(
-                        id: key, source: tunnel.local, destination: tunnel.remote, tos: header.tunnelTOS,
-                        priority: priority)))
+                    TunnelHeader(id: key, source: tunnel.local, destination: tunnel.remote, tos: header.tunnelTOS)))
             steps.append(.output(tunnel.port))
         case .outside(.ipfix):
             let way = RecordedWay(verdict, mirror: copy.mirror, ingress: copy.ingress, epoch.fabric)

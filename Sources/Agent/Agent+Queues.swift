@@ -16,7 +16,6 @@ extension Agent {
         for path in control.numbers.keys {
             if let guarantee = control.topology.ports[path]?.quality.guarantee { promised[path] = guarantee }
         }
-        if promised.isEmpty, control.queues.isEmpty { return [] }
         let place = control.topology.hosts[host]
         if place?.rate == nil, let path = promised.keys.min() {
             control.queueProblem =
@@ -25,11 +24,16 @@ extension Agent {
         }
         var queues = control.queues.filter { promised[$0.key] != nil }
         var next: UInt16 = 2
-        let taken = Set(queues.values)
+        // Numbers that go are nobody's until flows were decided without them.
+        let taken = Set(control.queues.values)
         for path in promised.keys.sorted() where queues[path] == nil && queues.count < UnderlayQueues.most {
             while taken.contains(next) { next += 1 }
             queues[path] = next
             next += 1
+        }
+        if let left = promised.keys.filter({ queues[$0] == nil }).min() {
+            control.queueProblem =
+                "\(left): what it is promised is not kept: there are \(UnderlayQueues.most) queues already"
         }
         let changed = Set(queues.keys).symmetricDifference(control.queues.keys)
             .union(queues.keys.filter { control.queues[$0] != nil && control.queues[$0] != queues[$0] })
@@ -40,15 +44,17 @@ extension Agent {
                 locals: Set((place?.tunnelAddresses ?? [:]).values.compactMap(\.v4)), rate: rate,
                 guarantees: Dictionary(guarantees, uniquingKeysWith: { a, _ in a }))
         }
-        if wanted != control.queuesMade {
+        if control.queuesMade != .some(wanted) {
             do {
                 try datapath.setQueues(wanted)
-                control.queuesMade = wanted
+                control.queuesMade = .some(wanted)
             } catch {
-                control.queueProblem = "what machines are promised is not kept: \(error)"
                 control.queuesMade = nil
+                control.queueFailure = wanted == nil ? nil : "what machines are promised is not kept: \(error)"
             }
         }
+        if control.queuesMade != nil { control.queueFailure = nil }
+        control.queueProblem = control.queueFailure ?? control.queueProblem
         control.queues = queues
         return Set(changed.map { .port($0) })
     }

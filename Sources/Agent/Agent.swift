@@ -39,9 +39,11 @@ public final class Agent: Sendable {
         var meters: [MeterUse: Meter] = [:]
         var staleMeters: [MeterNumber] = []
         var meterProblem: String?
-        /// Queues of ports that are promised something, by number, and those that were made.
+        /// Queues of ports that are promised something, by number, and those that were made; `nil` where it is not known what is
+        /// there, as at first, after a failure, and when interfaces change.
         var queues: [PortPath: UInt16] = [:]
-        var queuesMade: UnderlayQueues?
+        var queuesMade: UnderlayQueues??
+        var queueFailure: String?
         var queueProblem: String?
         var collectors: [Mirror.Target: (specification: PortSpecification, number: PortNumber)] = [:]
         var collectorProblem: String?
@@ -276,6 +278,11 @@ public final class Agent: Sendable {
             // The address of a tunnel may have come with an interface.
             if control.tunnelProblem != nil, reconcileTunnels(&control) {
                 changed.formUnion(control.topology.hosts.keys.map(Tag.host))
+            }
+            // So may the interface that has queues, or somebody else's have gone.
+            if !control.queues.isEmpty {
+                control.queuesMade = nil
+                changed.formUnion(reconcileQueues(&control))
             }
             if !changed.isEmpty { _ = publish(&control, changed: changed) }
         }

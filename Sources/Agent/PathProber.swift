@@ -2,6 +2,7 @@
 import Datapath
 import Gossip
 import Linux
+import Netlink
 import Synchronization
 import Topology
 import Wire
@@ -181,6 +182,7 @@ package final class PathProber: Sendable {
             var header = TunnelHeader(id: TunnelKeys.probe, source: path.local, destination: path.remote)
             // Network control (RFC 2474 section 4.2.2.1): what is to tell whether the way works must not queue.
             header.tos = 0xc0
+            header.priority = UnderlayQueues.clusterPriority
             probes.append(Probe(frame: frame, actions: [.setTunnel(header), .output(target.port)]))
         }
         return probes

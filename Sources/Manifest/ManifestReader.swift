@@ -102,7 +102,9 @@ public struct ManifestReader {
         guard yaml.name(name, key, "host") else { return }
         yaml.note(name, at: key)
         var host = Host(name: name)
+        var saysWhere = false
         for field in yaml.entries(node, name, known: ["address", "zones", "rate"]) {
+            saysWhere = saysWhere || field.key != "rate"
             switch field.key {
             case "address":
                 if let address = tunnelAddress(field.value, name) { host.tunnelAddresses["default"] = address }
@@ -119,7 +121,7 @@ public struct ManifestReader {
             }
         }
         // Where it is need not be said again.
-        if host.tunnelAddresses.isEmpty, let known = topology.hosts[name] {
+        if !saysWhere, let known = topology.hosts[name] {
             host.tunnelAddresses = known.tunnelAddresses
         }
         topology.hosts[name] = host

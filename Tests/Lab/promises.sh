@@ -79,4 +79,28 @@ quietly "$selvage" apply "$work/less.yaml" --wait --lab $lab || fail apply
 both "without one"
 # It waits behind its neighbor.
 awk "BEGIN { exit !($median > 20 && $median > 5 * $kept) }" || fail "it does not wait without a promise: nothing was measured"
+
+# Tunnels are not taken for dead while a neighbor sends twice what there is.
+grep -q 'does not answer through its tunnel' /run/selvage-labs/$lab/h1.log && fail "a tunnel was taken for dead"
+
+# queues PATTERN: waits (10 s) until the interface's root is so.
+queues() { local _; for _ in $(seq 100); do at h1 tc qdisc show dev eth0 2>/dev/null | grep -q "$1" && return 0; sleep 0.1; done; return 1; }
+# Somebody else's queues are left alone, and told of; when they go, promises are kept again.
+cp "$work/now.yaml" "$work/back.yaml"
+quietly "$selvage" apply "$work/back.yaml" --wait --lab $lab || fail apply
+at h1 tc qdisc replace dev eth0 root handle 7: htb || fail "tc"
+sed 's/guarantee: \["'$promised'M"\]/guarantee: 1M/' "$work/back.yaml" >"$work/one.yaml"
+quietly "$selvage" apply "$work/one.yaml" --wait --lab $lab
+"$selvage" status --lab $lab >"$work/out" 2>&1; grep -q 'queues of somebody else' "$work/out" || fail "nobody tells of queues that are not ours"
+queues 'htb 7: ' || fail "somebody else's queues went"
+at h1 tc qdisc del dev eth0 root || fail "tc"
+quietly "$selvage" apply "$work/back.yaml" --wait --lab $lab || fail apply
+queues 'htb 5e1f:' || fail "promises are not kept again"
+# What an earlier run left goes when nothing is promised any more.
+quietly "$selvage" lab kill h1 --lab $lab || fail "lab kill"
+sed 's/guarantee: \["*[0-9]*M"*\],//; s/guarantee: [0-9]*M, *//; s/qos: { guarantee: [^}]*}//' "$work/back.yaml" >"$work/none.yaml"
+grep -q guarantee "$work/none.yaml" && fail "a promise is left"
+quietly "$selvage" lab start h1 --lab $lab || fail "lab start"
+quietly "$selvage" apply "$work/none.yaml" --wait --lab $lab || fail apply
+queues 'noqueue' || { at h1 tc qdisc show dev eth0 >"$work/out" 2>&1; fail "an earlier run's queues stay"; }
 echo passed

@@ -205,10 +205,7 @@ extension Topology {
     /// What a host promises to machines of its own, bits a second in thousands.
     public func promised(by host: String) -> UInt64 {
         var sum: UInt64 = 0
-        for port in ports.values {
-            guard let guarantee = port.quality.guarantee, case .exterior(host, _) = port.attachment else { continue }
-            sum += UInt64(guarantee)
-        }
+        for path in ports.bound(to: host).values.joined() { sum += UInt64(ports[path]?.quality.guarantee ?? 0) }
         return sum
     }
 
