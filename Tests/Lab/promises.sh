@@ -80,8 +80,11 @@ both "without one"
 # It waits behind its neighbor.
 awk "BEGIN { exit !($median > 20 && $median > 5 * $kept) }" || fail "it does not wait without a promise: nothing was measured"
 
-# Tunnels are not taken for dead while a neighbor sends twice what there is.
-grep -q 'does not answer through its tunnel' /run/selvage-labs/$lab/h1.log && fail "a tunnel was taken for dead"
+# What hosts ask each other has a queue of its own, so that tunnels are not taken for dead while a neighbor sends twice what there is;
+# a guest under User-Mode Linux stands still for longer than that at times.
+at h1 tc -s class show dev eth0 >"$work/out" 2>&1
+grep -A1 'htb 5e1f:fffe ' "$work/out" | grep -q 'Sent [1-9]' || fail "probes do not go first"
+[ -n "${DATAPATH:-}" ] || ! grep -q 'does not answer through its tunnel' /run/selvage-labs/$lab/h1.log || fail "a tunnel was taken for dead"
 
 # queues PATTERN: waits (10 s) until the interface's root is so.
 queues() { local _; for _ in $(seq 100); do at h1 tc qdisc show dev eth0 2>/dev/null | grep -q "$1" && return 0; sleep 0.1; done; return 1; }
