@@ -26,6 +26,6 @@ MOST=100 run bash ../Lab/services.sh "$SELVAGE"
 OFFERED=6 LIMIT=2 run bash ../Lab/mirrors.sh "$SELVAGE"
 LEAST=2700 run bash ../Lab/records.sh "$SELVAGE"
 RATE=8 PROMISED=4 run bash ../Lab/promises.sh "$SELVAGE"
-EGRESS=6 INGRESS=4 OFFERED=12 FREE=10 CHANGED=9 run bash ../Lab/qos.sh "$SELVAGE"
+EGRESS=6 INGRESS=4 OFFERED=12 FREE=8 CHANGED=9 run bash ../Lab/qos.sh "$SELVAGE"
 LEAST=200 run bash ../Lab/balance.sh "$SELVAGE"
 exit $failed
