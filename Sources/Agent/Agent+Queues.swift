@@ -36,7 +36,6 @@ extension Agent {
                 "\(left): what it is promised is not kept: there are \(UnderlayQueues.most) queues already"
         }
         let changed = Set(queues.keys).symmetricDifference(control.queues.keys)
-            .union(queues.keys.filter { control.queues[$0] != nil && control.queues[$0] != queues[$0] })
         let wanted = place?.rate.flatMap { rate -> UnderlayQueues? in
             if queues.isEmpty { return nil }
             let guarantees = queues.map { ($0.value, promised[$0.key] ?? 0) }
@@ -49,12 +48,11 @@ extension Agent {
                 try datapath.setQueues(wanted)
                 control.queuesMade = .some(wanted)
             } catch {
+                // It is tried again with the next change.
                 control.queuesMade = nil
-                control.queueFailure = wanted == nil ? nil : "what machines are promised is not kept: \(error)"
+                if wanted != nil { control.queueProblem = "what machines are promised is not kept: \(error)" }
             }
         }
-        if control.queuesMade != nil { control.queueFailure = nil }
-        control.queueProblem = control.queueFailure ?? control.queueProblem
         control.queues = queues
         return Set(changed.map { .port($0) })
     }

@@ -43,7 +43,6 @@ public final class Agent: Sendable {
         /// there, as at first, after a failure, and when interfaces change.
         var queues: [PortPath: UInt16] = [:]
         var queuesMade: UnderlayQueues??
-        var queueFailure: String?
         var queueProblem: String?
         var collectors: [Mirror.Target: (specification: PortSpecification, number: PortNumber)] = [:]
         var collectorProblem: String?

@@ -9,8 +9,6 @@ struct HairpinTable: Sendable {
     private var ofBridge: [Int32: [Int32]] = [:]
     private var ofRouter: [Int32: [(port: Int32, bridge: Int32)]] = [:]
 
-    var isEmpty: Bool { ofBridge.isEmpty }
-
     /// Routers' ports at a bridge; few, if any.
     subscript(_ bridge: Int32) -> [Int32]? { ofBridge[bridge] }
 
