@@ -42,6 +42,12 @@ for who in one two; do
     [ "$(at acme/office/$who cat /proc/sys/net/ipv6/conf/eth0/mtu)" = 1350 ] || fail "$who does not know the MTU"
 done
 at acme/office/one ping -c 3 -i 0.2 -w 10 fd00:2::21 >"$work/out" || fail "the address does not reach another network"
+# Neighbors are answered for: the router, and a machine on another host that made its address itself.
+for who in fd00:1::1 two; do
+    [ $who = two ] && address=$(at acme/office/two ip -6 addr show dev eth0 scope global | sed -n 's/.*inet6 \(fd00:1:[^/]*\).*/\1/p' | head -1) || address=$who
+    at acme/office/one ndisc6 -1 "$address" eth0 >"$work/out" 2>&1 || fail "ndisc6 hears nothing of $address: $(cat "$work/out")"
+    grep -q 'Target link-layer address: ' "$work/out" || fail "ndisc6 is told no address of $address"
+done
 two=$(at acme/office/two ip -6 addr show dev eth0 scope global | sed -n 's/.*inet6 \(fd00:1:[^/]*\).*/\1/p' | head -1)
 at acme/servers/web ping -c 3 -i 0.2 -w 10 "$two" >"$work/out" || fail "$two is not reached from another network"
 # What changes machines hear soon, without asking.
