@@ -103,6 +103,9 @@ let package = Package(
                 .product(name: "NIOHTTP1", package: "swift-nio"),
             ]),
 
+        // ... and how routers outside are spoken with.
+        room("Gateway", ["Wire", "Topology", "Simulation", "Netlink", "Linux", "CLinux"]),
+
         // Floor 6: how the cluster is asked.
         room(
             "API",
@@ -119,7 +122,7 @@ let package = Package(
             "Node",
             [
                 "Wire", "Topology", "Simulation", "FlowState", "Gossip", "Datapath", "Manifest", "Agent", "Consensus",
-                "Health", "Names", "Store", "TLS", "API", "Linux", "Netlink", "CLinux",
+                "Health", "Names", "Gateway", "Store", "TLS", "API", "Linux", "Netlink", "CLinux",
                 .product(name: "NIOCore", package: "swift-nio"),
             ]),
 
@@ -160,6 +163,7 @@ let package = Package(
         tests("Consensus", ["ClusterSimulation"]),
         tests("Gossip", ["Wire"]),
         tests("Health", ["Wire", "Topology", "Simulation"]),
+        tests("Gateway", ["Wire", "Topology", "Simulation", "Linux", "CLinux"]),
         tests("Names", ["Wire", "Topology", "Simulation"]),
         tests(
             "Store", ["Consensus", "SQLite", "TLS", "Topology", .product(name: "NIOCore", package: "swift-nio")],

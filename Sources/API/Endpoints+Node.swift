@@ -10,7 +10,7 @@ struct NodeEndpoints {
     let node: any NodeInterface
 
     var all: [Endpoint] {
-        [health, ready, metrics, status, flows, datapath, state, replication, tunnels, rules, trace]
+        [health, ready, metrics, status, flows, datapath, state, replication, tunnels, uplinks, rules, trace]
     }
 
     private var health: Endpoint {
@@ -104,6 +104,10 @@ struct NodeEndpoints {
         tool("tunnels", "How the tunnels from a node's host to the other hosts are.", .tunnels)
     }
 
+    private var uplinks: Endpoint {
+        tool("uplinks", "How the uplinks of a node's host and their sessions with routers outside are.", .uplinks)
+    }
+
     private var rules: Endpoint {
         Endpoint(
             method: .get, path: "/v1/node/rules", id: "node-rules", tag: "node",
@@ -174,6 +178,7 @@ struct NodeEndpoints {
         case .replication(let answer): try .json(answer)
         case .rules(let answer): try .json(answer)
         case .tunnels(let answer): try .json(answer)
+        case .uplinks(let answer): try .json(answer)
         case .members(let answer): try .json(answer)
         case .metrics(let text): try .json(text)
         }

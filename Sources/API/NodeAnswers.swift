@@ -14,6 +14,8 @@ public enum NodeRequest: Codable, Sendable {
     case replication
     /// How the tunnels to the other hosts are.
     case tunnels
+    /// How uplinks and their sessions are.
+    case uplinks
     /// Figures for whoever watches many nodes, in the text format of Prometheus.
     case metrics
     /// What rules matched; those meant by the text, all without one.
@@ -40,6 +42,8 @@ public enum NodeResponse: Codable, Sendable {
     case replication(ReplicationAnswer)
     /// Answer to `tunnels`.
     case tunnels([TunnelAnswer])
+    /// Answer to `uplinks`.
+    case uplinks([UplinkAnswer])
     /// Answer to `metrics`.
     case metrics(String)
     /// Answer to `rules`.

@@ -104,6 +104,11 @@ extension RouterResource {
         for virtual in vips ?? [] {
             router.translation.virtual.append(try virtual.read(path, router.translation.virtual.count + 1))
         }
+        if let bgp {
+            router.bgp = try readFields(bgp, of: "\(path) bgp") { fields throws(RuleMistake) in
+                try BGPSpeaker(reading: fields)
+            }
+        }
         return .router(router)
     }
 }
@@ -171,6 +176,17 @@ extension PortResource {
         }
         for (place, service) in (services ?? []).enumerated() {
             port.services.append(try service.hop("\(reader.object) services \(place + 1)", path.device.tenant))
+        }
+        if peers != nil || snippet != nil {
+            var uplink = Uplink()
+            uplink.snippet = snippet
+            for (place, peer) in (peers ?? []).enumerated() {
+                uplink.peers.append(
+                    try readFields(peer, of: "\(reader.object) peers \(place + 1)") { fields throws(RuleMistake) in
+                        try BGPPeer(reading: fields)
+                    })
+            }
+            port.uplink = uplink
         }
         switch (host, interface, peer) {
         case (nil, nil, nil): break

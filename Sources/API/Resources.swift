@@ -49,6 +49,8 @@ public struct RouterResource: Codable, Sendable, Equatable {
     public var floating: [FloatingResource]?
     /// Addresses behind which pools of servers are.
     public var vips: [VirtualAddressResource]?
+    /// What it says of itself to routers outside, as in a manifest.
+    public var bgp: [String: [String]]?
     /// The revision that made it.
     public var created: UInt64?
     /// The revision that changed it last.
@@ -108,6 +110,10 @@ public struct PortResource: Codable, Sendable, Equatable {
     public var qos: [String: [String]]?
     /// What its traffic goes through, from the machine on.
     public var services: [ServiceResource]?
+    /// Routers outside that the daemon of an uplink speaks BGP with, as in a manifest.
+    public var peers: [[String: [String]]]?
+    /// What is to be in the daemon's configuration besides.
+    public var snippet: String?
     /// Its key in tunnels; given by the cluster.
     public var tunnelKey: UInt32?
     /// The revision that made it.
@@ -223,6 +229,7 @@ public enum Resource: Sendable, Equatable, Encodable {
                         ? nil : router.translation.floating.map(FloatingResource.init),
                     vips: router.translation.virtual.isEmpty
                         ? nil : router.translation.virtual.map(VirtualAddressResource.init),
+                    bgp: router.bgp.map { byName($0.fields) },
                     created: version?.created, revision: version?.modified))
         case .port(let port): self = .port(PortResource(port, version))
         case .host(let host):
@@ -271,6 +278,7 @@ extension PortResource {
             allowed: port.allowed.isEmpty ? nil : port.allowed.sorted().map(\.description),
             qos: port.quality.isEmpty ? nil : byName(port.quality.fields),
             services: port.services.isEmpty ? nil : port.services.map(ServiceResource.init),
+            peers: port.uplink.map { $0.peers.map { byName($0.fields) } }, snippet: port.uplink?.snippet,
             tunnelKey: port.tunnelKey,
             created: version?.created, revision: version?.modified)
         switch port.vlan {

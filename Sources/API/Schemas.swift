@@ -55,6 +55,10 @@ enum Schemas {
                     Property("nat", .array(translation), "Rules that translate addresses, in order."),
                     Property("floating", .array(floating), "Addresses that stand for one machine each."),
                     Property("vips", .array(virtualAddress), "Addresses behind which pools of servers are."),
+                    Property(
+                        "bgp", .map(.array(.string())),
+                        "What it says of itself to routers outside, as in a manifest: \(BGPSpeaker.fieldNames.joined(separator: ", "))."
+                    ),
                 ] + versions())
         case .port:
             .named(
@@ -85,6 +89,12 @@ enum Schemas {
                     ),
                     Property(
                         "services", .array(service), "What its traffic goes through, from the machine on."),
+                    Property(
+                        "peers", .array(.map(.array(.string()))),
+                        "Routers outside that it speaks BGP with, as in a manifest: \(BGPPeer.fieldNames.joined(separator: ", "))."
+                    ),
+                    Property(
+                        "snippet", .string(), "What is to be in its routing daemon's configuration besides."),
                     Property("tunnelKey", .integer(0...0xff_ffff), "Its key in tunnels. Not read."),
                 ] + versions())
         case .chain:

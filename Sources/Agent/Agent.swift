@@ -51,12 +51,15 @@ public final class Agent: Sendable {
         var translators: [DevicePath: Set<TranslationPorts.Key>] = [:]
         /// What the packet threads were given last.
         var epoch: Epoch?
+        /// The routers of uplinks, both by tag: routes are learned by them.
+        var uplinks: [Tag: Tag] = [:]
         /// Tells other hosts what packets teach, and which node a host is.
         var replication: FlowReplication?
         var peers: [String: PeerID] = [:]
     }
 
     let control: Mutex<Control>
+    let routeWorker: SerialThread
     private let prober: PathProber
     private let announcer: Announcer
     private let logRule: @Sendable (RuleLog) -> Void
@@ -82,6 +85,7 @@ public final class Agent: Sendable {
         self.logRule = logRule
         self.askName = askName
         self.datapath = datapath
+        routeWorker = try SerialThread("sel-routes")
         control = Mutex(Control(fabric: Fabric(Topology(), localHost: host)))
         let announcer = Announcer(datapath: datapath)
         self.announcer = announcer
@@ -114,6 +118,7 @@ public final class Agent: Sendable {
             control.threads = threads
             announcer.threads.withLock { $0 = threads }
         }
+        followRoutes()
         _ = try NamedThread("sel-paths") { [prober] in prober.run() }
     }
 
@@ -142,6 +147,8 @@ public final class Agent: Sendable {
 
     /// Tells the other hosts that this one stops, and ends the packet threads.
     public func stop() {
+        state.onRouteNews(nil)
+        routeWorker.finish()
         prober.stop()
         datapath.stop()
     }
@@ -161,6 +168,7 @@ public final class Agent: Sendable {
             if difference.hosts.contains(host) { tags.formUnion(topology.hosts.keys.map(Tag.host)) }
             control.topology = topology
             control.fabric = Fabric(topology, after: control.fabric, difference)
+            followUplinks(&control)
             if reconcileTunnels(&control) { tags.formUnion(topology.hosts.keys.map(Tag.host)) }
             let bindings = control.hasInherited ? difference.ports.union(control.problems.keys) : allBindings(control)
             let (unbound, coming) = releaseBindings(&control, bindings, gone: [])

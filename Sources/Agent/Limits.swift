@@ -47,6 +47,10 @@ public enum AgentLimits {
     public static let exhaustedNanoseconds: UInt64 = 5_000_000_000
     /// Addresses of one rule that a host asks for ports of ahead of need.
     public static let preparedAddresses = 4
+    /// The time between two changes of learned routes, at least.
+    public static let routesPauseNanoseconds: UInt64 = 10_000_000
+    /// Routes that change at once of which each is looked for among the flows.
+    public static let routesInvalidatedOneByOne = 2048
     /// Lines a second that rules write, each rule by itself.
     public static let logsPerRule = 20
     /// Packets of one thread that wait for another host to tell what it knows of their connection.

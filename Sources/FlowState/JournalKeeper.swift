@@ -212,8 +212,12 @@ extension StateTable {
                 case .lease: 36 + (isV6 ? 16 : 4)
                 case .health: 36
                 case .group: 30 + 2 * (isV6 ? 16 : 4)
+                // Up to how many routers lead there.
+                case .route: 13 + (isV6 ? 16 : 4)
                 }
-            guard (try? reader.raw(length)) != nil, (try? reader.age()) != nil else { return }
+            guard (try? reader.raw(length)) != nil, kind != .route || (try? reader.skipGateways()) != nil,
+                (try? reader.age()) != nil
+            else { return }
             ends.append(rows.count - reader.left)
         }
     }

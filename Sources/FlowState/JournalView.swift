@@ -27,10 +27,12 @@ enum JournalView {
         let flow = "\(kind) IN (1, 2)"
         return """
             SELECT CASE \(kind) WHEN 1 THEN 'connection' WHEN 2 THEN 'translation' WHEN 3 THEN 'station' \
-            WHEN 4 THEN 'neighbor' WHEN 5 THEN 'affinity' WHEN 6 THEN 'lease' WHEN 7 THEN 'health' WHEN 8 THEN 'group' END AS kind, \
+            WHEN 4 THEN 'neighbor' WHEN 5 THEN 'affinity' WHEN 6 THEN 'lease' WHEN 7 THEN 'health' WHEN 8 THEN 'group' \
+            WHEN 9 THEN 'route' END AS kind, \
             CASE WHEN \(flow) THEN \(number(2)) END AS protocol, \
             CASE WHEN \(flow) THEN CASE WHEN \(isV6) THEN \(v6(11)) ELSE \(v4(11)) END \
             WHEN \(kind) = 3 THEN lower(hex(substr(row, 2, 6))) \
+            WHEN \(kind) = 9 THEN CASE WHEN \(isV6) THEN \(v6(3)) ELSE \(v4(3)) END || '/' || (\(number(2))) \
             WHEN \(kind) IN (4, 5, 6, 8) THEN CASE WHEN \(isV6) THEN \(v6(2)) ELSE \(v4(2)) END END AS source, \
             CASE WHEN \(flow) THEN CASE WHEN \(isV6) THEN \(number(43, 2)) ELSE \(number(19, 2)) END END AS sourcePort, \
             CASE WHEN \(flow) THEN CASE WHEN \(isV6) THEN \(v6(27)) ELSE \(v4(15)) END END AS destination, \

@@ -117,10 +117,13 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
     private let state = Mutex(State())
     private let telling: Telling
     private let bounds: LearnedBounds
+    private let changed: (@Sendable (Key) -> Void)?
 
-    init(_ telling: Telling, _ bounds: LearnedBounds) {
+    /// - Parameter changed: told of each entry that comes, goes or is another one; called with the table locked.
+    init(_ telling: Telling, _ bounds: LearnedBounds, changed: (@Sendable (Key) -> Void)? = nil) {
         self.telling = telling
         self.bounds = bounds
+        self.changed = changed
     }
 
     var kind: RowKind { Key.kind }
@@ -169,6 +172,7 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
         let place: Int32
         if let known = state.places[entry.key] {
             let old = state.entries[Int(known)].value
+            if old != entry.value { changed?(entry.key) }
             if entry.key.port(old) != port {
                 guard bounds.take(port) else { return nil }
                 bounds.give(back: entry.key.port(old))
@@ -179,6 +183,7 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
             place = known
         } else {
             guard bounds.take(port) else { return nil }
+            changed?(entry.key)
             if let free = state.free.popLast() {
                 place = free
                 state.entries[Int(place)] = entry
@@ -201,6 +206,7 @@ final class LearnedRows<Key: LearnedKey>: RowTable {
 
     private func remove(_ state: inout State, _ place: Int32, _ now: UInt64) {
         let entry = state.entries[Int(place)]
+        changed?(entry.key)
         toggle(&state, place, isAdded: false, now)
         dropOther(&state, place)
         bounds.give(back: entry.key.port(entry.value))

@@ -21,6 +21,8 @@ public enum RowKind: UInt8, Sendable, CaseIterable {
     case health = 7
     /// Who joined multicast groups (``GroupKey``).
     case group = 8
+    /// Destinations that daemons of uplinks know ways to (``RouteKey``).
+    case route = 9
 }
 
 /// Where a row is in its table, as the log of what is told names it.

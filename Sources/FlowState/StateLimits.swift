@@ -33,6 +33,12 @@ public enum StateLimits {
     public static let groupsPerPort = 512
     /// How long it is known that a member left: longer than anybody may hold that it is one.
     public static let groupLeftNanoseconds: UInt64 = 300_000_000_000
+    /// Destinations that daemons of uplinks know ways to, and knew a while ago, by all uplinks.
+    public static let routes = 2_097_152
+    /// The same by one uplink.
+    public static let routesPerUplink = 1_048_576
+    /// How long a way is known when nobody tells of it any more, nanoseconds.
+    public static let routeLifetimeNanoseconds: UInt64 = 3_600_000_000_000
     /// Neighbors that are noted not to answer.
     public static let unreachableEntries = 16_384
     /// How long before its end a learned entry is confirmed, if anybody uses it.

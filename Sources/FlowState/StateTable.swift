@@ -18,6 +18,8 @@ public final class StateTable: FlowStateView {
     let leases: LearnedRows<LeaseKey>
     let healths: LearnedRows<HealthKey>
     let groups: LearnedRows<GroupKey>
+    let routes: LearnedRows<RouteKey>
+    let routeNews: RouteNews
     let telling = Telling()
     let bounds = LearnedBounds()
     private let stamps = Mutex(RowStamps())
@@ -48,6 +50,11 @@ public final class StateTable: FlowStateView {
             telling, LearnedBounds(total: StateLimits.healths, perPort: StateLimits.healthsPerPool))
         groups = LearnedRows(
             telling, LearnedBounds(total: StateLimits.groups, perPort: StateLimits.groupsPerPort))
+        let news = RouteNews()
+        routeNews = news
+        routes = LearnedRows(
+            telling, LearnedBounds(total: StateLimits.routes, perPort: StateLimits.routesPerUplink),
+            changed: { news.add($0) })
     }
 
     /// Tables by what they hold.
@@ -61,6 +68,7 @@ public final class StateTable: FlowStateView {
         case .lease: leases
         case .health: healths
         case .group: groups
+        case .route: routes
         }
     }
 
@@ -75,6 +83,7 @@ public final class StateTable: FlowStateView {
         leases.set(stamps)
         healths.set(stamps)
         groups.set(stamps)
+        routes.set(stamps)
     }
 
     /// The clock of this host's stamps, in milliseconds since 1970: others follow it.
@@ -271,6 +280,7 @@ public final class StateTable: FlowStateView {
         _ = leases.expire(now: now)
         tags.formUnion(healths.expire(now: now))
         tags.formUnion(groups.expire(now: now))
+        _ = routes.expire(now: now)
         unreachable.withLock { unreachable in
             for (key, until) in unreachable where until <= now {
                 unreachable[key] = nil

@@ -21,7 +21,7 @@ final class CheckNamespace: Sendable {
     /// Makes the namespace, and the interface that the router's port is bound to.
     init(_ router: DevicePath) throws {
         interface = Port.monitorInterface(router)
-        let descriptor = try CheckNamespace.make()
+        let descriptor = try NetworkNamespace.make(interface).descriptor
         let route = try RouteNetlink()
         try route.addVeth(
             interface, mtu: CheckNamespace.mtu, peer: "router", peerNamespace: descriptor.number,
@@ -56,17 +56,5 @@ final class CheckNamespace: Sendable {
     func close() {
         group.shutdownGracefully { _ in }
         try? RouteNetlink().remove(interface)
-    }
-
-    /// A namespace, kept by what is returned.
-    private static func make() throws -> Descriptor {
-        let reply = Reply<Int32>()
-        // On a thread of its own: a namespace that is entered stays with the thread.
-        let thread = try NamedThread("sel-namespace") {
-            let result = cl_unshare_network()
-            reply.put(result < 0 ? result : cl_open_path("/proc/thread-self/ns/net"))
-        }
-        defer { thread.join() }
-        return Descriptor(try SystemError.check(reply.take(), "make a network namespace"))
     }
 }

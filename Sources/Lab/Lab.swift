@@ -165,10 +165,10 @@ public struct Lab: Sendable {
         let path: String
         if let port = PortPath(place), plan.machines[port] != nil {
             path = directory.machineNamespace(port)
-        } else if plan.hosts.contains(place) {
+        } else if plan.hosts.contains(place) || plan.outside?.names.contains(place) == true {
             path = directory.hostNamespace(place)
         } else {
-            let known = plan.machines.keys.sorted().map(\.description) + plan.hosts
+            let known = plan.machines.keys.sorted().map(\.description) + plan.hosts + (plan.outside?.names ?? [])
             throw LabError("\(place): no such machine or host", "there are \(known.joined(separator: ", "))")
         }
         let world = "/proc/\(pid)"

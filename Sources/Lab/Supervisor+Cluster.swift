@@ -163,6 +163,12 @@ extension Supervisor {
 
     /// Starts a node again.
     func start(_ host: String) throws {
+        let isOutside = try world.withLock { world in
+            guard world.outside[host] != nil, let manifest = world.manifest else { return false }
+            if world.outsideProcesses[host] == nil { try startOutside(host, &world, manifest) }
+            return true
+        }
+        if isOutside { return }
         try known(host)
         try world.withLock { world in
             if (world.nodes[host] ?? 0) == 0 { try startNode(host, &world) }
@@ -177,6 +183,7 @@ extension Supervisor {
 
     /// Ends a node at once.
     func kill(_ host: String) throws {
+        if world.withLock({ killOutside(host, &$0) }) { return }
         try known(host)
         let pid = world.withLock { $0.nodes[host] ?? 0 }
         guard pid > 0 else { throw LabError("the node of \(host) does not run", "selvage lab start \(host) starts it") }

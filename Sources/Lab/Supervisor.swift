@@ -23,6 +23,9 @@ public final class Supervisor: Sendable {
         var hosts: [String: NetworkNamespace] = [:]
         var machines: [PortPath: (namespace: NetworkNamespace, plan: LabPlan.Machine)] = [:]
         var nodes: [String: Int32] = [:]
+        /// Routers outside and the server behind them, by name, and what runs there.
+        var outside: [String: NetworkNamespace] = [:]
+        var outsideProcesses: [String: [Int32]] = [:]
         /// Groups of hosts that hear each other only among themselves; none: all do.
         var groups: [[String]] = []
     }
@@ -97,6 +100,7 @@ public final class Supervisor: Sendable {
         try world.withLock { world in
             world.file = file
             try conform(&world, to: manifest)
+            try addOutside(&world, manifest)
         }
         try growCluster(manifest)
         try putInForce(manifest)
@@ -141,7 +145,7 @@ public final class Supervisor: Sendable {
     }
 
     /// Addresses of the lab are unique by construction: no waiting for duplicates, no announcements of our own.
-    private static func quietIPv6(on interface: String) {
+    static func quietIPv6(on interface: String) {
         for (name, value) in [("accept_dad", "0"), ("router_solicitations", "0")] {
             setIPv6(name, value, on: interface)
         }
@@ -318,7 +322,11 @@ public final class Supervisor: Sendable {
     // MARK: - Checks
 
     private func check() -> [CheckResult] {
-        let (manifest, machines) = world.withLock { ($0.manifest, $0.machines.mapValues(\.namespace)) }
+        let (manifest, machines) = world.withLock { world in
+            var machines = world.machines.mapValues(\.namespace)
+            machines[LabPlan.outside] = world.outside[Supervisor.outside]
+            return (world.manifest, machines)
+        }
         guard let plan = manifest?.lab else { return [] }
         // What listens in one machine must not be asked twice at once: checks run in waves of distinct targets.
         var results = [CheckResult?](repeating: nil, count: plan.expectations.count)

@@ -22,6 +22,8 @@ public struct LabPlan: Sendable, Equatable {
     public var hosts: [String] = []
     /// Machines by the port that they are behind.
     public var machines: [PortPath: Machine] = [:]
+    /// The world beyond uplinks; `nil`: there is none.
+    public var outside: Outside?
     /// Who reaches whom.
     public var expectations: [Expectation] = []
 
@@ -124,9 +126,12 @@ public struct Expectation: Sendable, Hashable, CustomStringConvertible {
 
     /// As in a manifest.
     public var description: String {
-        "\(from) \(reaches ? "reaches" : "cannot reach") \(to)"
+        let from = from == LabPlan.outside ? "outside" : from.description
+        return "\(from) \(reaches ? "reaches" : "cannot reach") \(to)"
             + (probe == .icmp ? "" : " \(probe)") + (family.map { $0 == .ipv4 ? " ipv4" : " ipv6" } ?? "")
-            + (answerer.map { " at \($0)" + (listening.map { " \($0)" } ?? "") } ?? "")
+            + (answerer.map {
+                " at \($0 == LabPlan.outside ? "outside" : $0.description)" + (listening.map { " \($0)" } ?? "")
+            } ?? "")
             + (seenAs.map { " as \($0)" } ?? "")
     }
 }

@@ -11,7 +11,7 @@ extension ManifestReader {
     mutating func readLab(_ node: Node) {
         var plan = LabPlan()
         let fields = Dictionary(
-            yaml.entries(node, "lab", known: ["hosts", "machines", "expect"]).map { ($0.key, $0.value) },
+            yaml.entries(node, "lab", known: ["hosts", "machines", "outside", "expect"]).map { ($0.key, $0.value) },
             uniquingKeysWith: { a, _ in a })
         for item in yaml.items(fields["hosts"]) {
             guard let name = yaml.text(item, "lab", "hosts"), yaml.name(name, item, "host") else { continue }
@@ -32,6 +32,7 @@ extension ManifestReader {
         }
         if plan.hosts.isEmpty { yaml.mistake(node, "lab", "has no hosts", "write hosts: [h1, h2]") }
         for entry in yaml.entries(fields["machines"], "lab") { readMachine(entry.key, entry.node, entry.value, &plan) }
+        if let node = fields["outside"] { readOutside(node, &plan) }
         for path in Array(plan.machines.keys) {
             let found = gateways(of: path, plan)
             plan.machines[path]?.gateways = found
@@ -137,6 +138,12 @@ extension ManifestReader {
         return result
     }
 
+    /// A machine, or the server outside.
+    private func place(_ name: String, _ plan: LabPlan) -> PortPath? {
+        if name == "outside", plan.outside != nil { return LabPlan.outside }
+        return PortPath(name).flatMap { plan.machines[$0] == nil ? nil : $0 }
+    }
+
     /// `A reaches B [icmp | tcp PORT | udp PORT] [ipv4 | ipv6] [at MACHINE [PORT]] [as ADDRESS]`, or `A cannot reach B ...`.
     private mutating func readExpectation(_ node: Node, _ plan: LabPlan) -> Expectation? {
         guard let text = yaml.text(node, "lab", "expect") else { return nil }
@@ -149,7 +156,7 @@ extension ManifestReader {
         }
         guard words.count >= 3 else { return wrong("is not an expectation") }
         let fromText = words.removeFirst()
-        guard let from = PortPath(fromText), plan.machines[from] != nil else {
+        guard let from = place(fromText, plan) else {
             return wrong(
                 "there is no machine \(fromText)",
                 yaml.suggestion(fromText, plan.machines.keys.sorted().map(\.description)))
@@ -189,9 +196,7 @@ extension ManifestReader {
                 words.removeFirst()
                 expectation.probe = word == "tcp" ? .tcp(port) : .udp(port)
             case "at":
-                guard let name = words.first, let path = PortPath(name), plan.machines[path] != nil else {
-                    return wrong("at needs a machine")
-                }
+                guard let path = words.first.flatMap({ place($0, plan) }) else { return wrong("at needs a machine") }
                 words.removeFirst()
                 expectation.answerer = path
                 if let port = words.first.flatMap(UInt16.init), port > 0 {

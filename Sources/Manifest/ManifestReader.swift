@@ -252,6 +252,7 @@ public struct ManifestReader {
         let object = port.path.description
         var known = ["mac", "address", "enabled", "host", "interface", "peer", "inbound", "outbound", "groups"]
         if port.kind == .bridge { known += ["vlan", "trunk", "native", "security", "allowed", "qos", "services"] }
+        if port.kind == .router { known += ["peers", "snippet"] }
         var host: String?
         var interface: String?
         var trunk: Node?
@@ -271,6 +272,10 @@ public struct ManifestReader {
             case "allowed": port.allowed = readAllowed(field.value, object)
             case "qos": port.quality = readQuality(field.value, object)
             case "services": port.services = readServices(field.value, port.path)
+            case "peers": port.uplink = (port.uplink ?? Uplink()).with(peers: readPeers(field.value, port.path))
+            case "snippet":
+                guard let text = yaml.text(field.value, object, "snippet") else { continue }
+                port.uplink = (port.uplink ?? Uplink()).with(snippet: text)
             case "vlan":
                 if let id = yaml.number(field.value, object, "vlan", 1...4094) { port.vlan = .access(UInt16(id)) }
             case "trunk": trunk = field.value
@@ -344,7 +349,7 @@ public struct ManifestReader {
         var router = Router(path: path)
         for field in yaml.entries(
             node, path.description,
-            known: ["enabled", "links", "ports", "routes", "inbound", "outbound", "nat", "floating", "vips"])
+            known: ["enabled", "links", "ports", "routes", "inbound", "outbound", "nat", "floating", "vips", "bgp"])
         {
             switch field.key {
             case "enabled": router.isEnabled = yaml.bool(field.value, path.description, "enabled") ?? true
@@ -354,6 +359,7 @@ public struct ManifestReader {
             case "nat": router.translation.rules = readTranslations(field.value, path)
             case "floating": router.translation.floating = readFloating(field.value, path)
             case "vips": router.translation.virtual = readVirtualAddresses(field.value, path)
+            case "bgp": router.bgp = readSpeaker(field.value, path)
             default:
                 for item in yaml.items(field.value) {
                     if let route = readRoute(item, path) { router.routes.append(route) }

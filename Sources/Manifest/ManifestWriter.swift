@@ -151,6 +151,7 @@ public enum ManifestWriter {
             let start = text.utf8.count
             if !router.isEnabled { line(4, "enabled: false") }
             writeFilters(router.filters)
+            if let speaker = router.bgp { line(4, "bgp: \(inBraces(speaker.fields))") }
             if !links.isEmpty { line(4, "links:") }
             for link in links { line(5, "- { \(link) }") }
             writePorts(path)
@@ -320,6 +321,10 @@ public enum ManifestWriter {
             if !port.services.isEmpty {
                 parts.append("services: [\(port.services.map(service).joined(separator: ", "))]")
             }
+            if let peers = port.uplink?.peers, !peers.isEmpty {
+                parts.append("peers: [\(peers.map { inBraces($0.fields) }.joined(separator: ", "))]")
+            }
+            if let snippet = port.uplink?.snippet { parts.append("snippet: \(Writer.inQuotes(snippet))") }
             return parts
         }
 

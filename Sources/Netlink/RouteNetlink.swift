@@ -5,7 +5,7 @@ import Linux
 import Wire
 
 /// Links, addresses and routes of the network namespace in which it was opened (rtnetlink(7)).
-public struct RouteNetlink {
+public struct RouteNetlink: Sendable {
     private let socket: NetlinkSocket
 
     /// Opens a socket in this thread's network namespace.
@@ -156,6 +156,12 @@ public struct RouteNetlink {
         try socket.request(&message, "bring \(name) up")
     }
 
+    /// Brings a link down.
+    public func setDown(_ name: String) throws {
+        var message = linkMessage(16, index: try index(of: name), flags: 0, change: 1)
+        try socket.request(&message, "bring \(name) down")
+    }
+
     /// Puts a link under a bridge.
     public func setMaster(_ name: String, bridge: String) throws {
         var message = linkMessage(16, index: try index(of: name))
@@ -214,6 +220,29 @@ public struct RouteNetlink {
         message.attribute(5, bytes: gateway.bytes)
         try socket.request(&message, "add the route to \(destination) via \(gateway)")
     }
+
+    /// Puts a destination into a table, or takes it out: what is sent there is dropped, so it is for those alone who read the table.
+    ///
+    /// - Parameter owner: who is to have put it there (`RTPROT_*`).
+    public func setBlackhole(_ destination: Prefix, table: UInt32, owner: UInt8, isThere: Bool) throws {
+        var message = NetlinkMessage(
+            type: isThere ? 24 : 25, flags: isThere ? RouteNetlink.create | 0x100 : 0)  // NLM_F_REPLACE
+        message.append(
+            rtmsg(
+                rtm_family: destination.family == .ipv4 ? UInt8(AF_INET) : UInt8(AF_INET6),
+                rtm_dst_len: UInt8(destination.length), rtm_src_len: 0, rtm_tos: 0,
+                rtm_table: UInt8(truncatingIfNeeded: table), rtm_protocol: owner, rtm_scope: 0, rtm_type: 6,
+                rtm_flags: 0))
+        if destination.length > 0 { message.attribute(1, bytes: destination.address.bytes) }
+        try socket.request(
+            &message, "\(isThere ? "put" : "take") \(destination) \(isThere ? "into" : "out of") table \(table)")
+    }
+
+    /// The MTU of a link, bytes.
+    public func mtu(of name: String) throws -> UInt32? { try links().first { $0.name == name }?.mtu }
+
+    /// The index of a link.
+    public func number(of name: String) throws -> Int32 { try index(of: name) }
 
     /// All links.
     public func links() throws -> [Link] {

@@ -57,6 +57,8 @@ public final class Node: Sendable {
     /// Checks members of pools; set at once as well.
     private let monitorService: Late<MonitorService>
     private let serviceWatch: Late<ServiceWatch>
+    /// Runs the daemons of uplinks; set at once as well.
+    let gatewayService: Late<GatewayService>
     let flowExporter: Late<FlowExporter>
     private let names: NameForwarder
     var flowState: StateService {
@@ -95,6 +97,7 @@ public final class Node: Sendable {
         stateService = Late<StateService>()
         monitorService = Late<MonitorService>()
         serviceWatch = Late<ServiceWatch>()
+        gatewayService = Late<GatewayService>()
         flowExporter = Late<FlowExporter>()
         let rules = RuleLogger(identity.name, try SerialThread("sel-rules"), say)
         let forwarder = Late<NameForwarder>()
@@ -109,6 +112,7 @@ public final class Node: Sendable {
         stateService.value = try StateService(self, identity, configuration.directory, agent)
         monitorService.value = try MonitorService(self)
         serviceWatch.value = ServiceWatch(self)
+        gatewayService.value = try GatewayService(self)
         flowExporter.value = FlowExporter(self)
     }
 
@@ -178,7 +182,7 @@ public final class Node: Sendable {
     /// Starts everything; returns when the node forwards by what it knows and can be asked.
     public func start() async throws {
         // Forwarding comes first: it needs nobody. It begins with what was known when the last run ended.
-        let (leaser, monitors) = (leaser.value, monitorService.value)
+        let (leaser, monitors, gateway) = (leaser.value, monitorService.value, gatewayService.value)
         agent.applySettings(of: replica.state.topology)
         leaser?.follow(replica.state)
         try flowState.load(configuration.directory)
@@ -190,6 +194,7 @@ public final class Node: Sendable {
             if applied.isEmpty || applied.contains(where: { !$0.objects.isEmpty }) {
                 follower.follow { [self] in replica.state }
                 monitors?.follow()
+                gateway?.follow()
             }
             if applied.isEmpty || applied.contains(where: \.changesLeases) { leaser?.follow(replica.state) }
             if applied.isEmpty || applied.contains(where: \.changesCluster) { flowState.followSoon() }
@@ -199,6 +204,7 @@ public final class Node: Sendable {
         try await replica.start()
         try flowState.start()
         monitors?.follow()
+        gateway?.follow()
         let server = APIServer(self, tls: try certificates.apiContext())
         guard let address = splitAddress(identity.apiAddress) else {
             throw NodeError("\(identity.apiAddress): not an address with a port", "correct node.json")
@@ -211,6 +217,7 @@ public final class Node: Sendable {
             tasks.append(Task { await housekeeping.run() })
             tasks.append(Task { [flowState] in await flowState.run() })
             if let monitors { tasks.append(Task { await monitors.run() }) }
+            if let gateway { tasks.append(Task { await gateway.run() }) }
             if let exporter = flowExporter.value { tasks.append(Task { await exporter.run() }) }
             if let watch = serviceWatch.value { tasks.append(Task { await watch.run() }) }
             if let leaser {
@@ -225,6 +232,8 @@ public final class Node: Sendable {
         let tasks = self.tasks.withLock { $0 }
         for task in tasks { task.cancel() }
         flowState.endComparing()
+        // What this host does not forward any more nobody is to send here: that comes first.
+        gatewayService.value?.stop()
         let server = self.server.withLock { $0 }
         await server?.stop()
         await replica.retire()
@@ -246,7 +255,7 @@ public final class Node: Sendable {
     /// Bindings follow interfaces that come and go.
     private func followInterfaces() throws {
         let monitor = try LinkMonitor()
-        _ = try NamedThread("sel-links") { [agent, serviceWatch] in
+        _ = try NamedThread("sel-links") { [agent, serviceWatch, gatewayService] in
             while true {
                 waitReadable(monitor.descriptor)
                 guard let events = try? monitor.events() else { return }
@@ -256,6 +265,7 @@ public final class Node: Sendable {
                 }
                 agent.interfacesChanged(gone: gone)
                 serviceWatch.value?.look()
+                gatewayService.value?.look()
             }
         }
         // What came between reading the state and listening.

@@ -17,10 +17,15 @@ public final class Fabric: Sendable {
     /// Fabrics of one lineage give a port the same index.
     public let lineage: UInt64
     let tables: FabricTables
+    /// Routes that daemons of uplinks learned.
+    public let learned: LearnedRoutes
 
     /// Compiles a topology that has no ``Topology/problems()``.
-    public init(_ topology: Topology, localHost: String) {
+    ///
+    /// - Parameter learned: routes that daemons of uplinks learned.
+    public init(_ topology: Topology, localHost: String, learned: LearnedRoutes = LearnedRoutes()) {
         self.topology = topology
+        self.learned = learned
         self.localHost = localHost
         lineage = Fabric.nextLineage.wrappingAdd(1, ordering: .relaxed).newValue
         tables = FabricTables(topology, localHost: localHost)
@@ -32,6 +37,7 @@ public final class Fabric: Sendable {
     public init(_ topology: Topology, after previous: Fabric, _ difference: TopologyDifference) {
         self.topology = topology
         localHost = previous.localHost
+        learned = previous.learned
         if let patched = FabricTables(patching: previous, to: topology, difference) {
             lineage = previous.lineage
             tables = patched
@@ -39,6 +45,15 @@ public final class Fabric: Sendable {
             lineage = Fabric.nextLineage.wrappingAdd(1, ordering: .relaxed).newValue
             tables = FabricTables(topology, localHost: localHost)
         }
+    }
+
+    /// The same topology with other learned routes.
+    public init(_ fabric: Fabric, learned: LearnedRoutes) {
+        topology = fabric.topology
+        localHost = fabric.localHost
+        lineage = fabric.lineage
+        tables = fabric.tables
+        self.learned = learned
     }
 
     private static let nextLineage = Atomic<UInt64>(0)

@@ -27,6 +27,10 @@ struct PortRecord {
     var isRouter: Bool
     /// Whether members of pools are checked from behind it.
     var isMonitor = false
+    /// Whether the daemon of an uplink is behind it.
+    var isDaemon = false
+    /// Of an uplink, the port behind which its daemon is; of that port, the uplink; -1: there is none.
+    var companion: Int32 = -1
     var isEnabled: Bool
     /// Whether mirrors copy what leaves by it.
     var isMirroredOut = false

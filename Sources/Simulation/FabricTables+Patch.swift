@@ -141,6 +141,7 @@ extension FabricTables {
         names.remove(path, index)
         if !standIns.isEmpty { noteStandIn(index, []) }
         if record.tunnelKey != 0 { portOfKey.remove(UInt64(record.tunnelKey), index) }
+        daemonPeers[index] = nil
         ports[Int(index)] = .none
         freePorts.append(index)
     }

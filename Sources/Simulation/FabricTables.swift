@@ -56,6 +56,8 @@ struct FabricTables: Sendable {
     var hops = HopTable()
     /// Where answers between neighbors are routers' to translate.
     var hairpins = HairpinTable()
+    /// Who the daemons of uplinks speak BGP with, by uplink.
+    var daemonPeers: [Int32: Set<IPAddress>] = [:]
     /// What names are looked up by.
     var names = NameTable()
     var freePorts: [Int32] = []
@@ -74,7 +76,7 @@ struct FabricTables: Sendable {
         policy.updateSecurity(topology, Set(topology.securityGroups.keys))
         for path in topology.bridges.keys.sorted() { placeBridge(path) }
         for path in topology.routers.keys.sorted() { placeRouter(path) }
-        let paths = topology.ports.keys.sorted()
+        let paths = (Array(topology.ports.keys) + topology.ports.uplinks.map(\.daemon)).sorted()
         indexOfTag.reserve(paths.count)
         portOfKey.reserve(paths.count)
         ports.reserveCapacity(paths.count)
@@ -190,6 +192,13 @@ struct FabricTables: Sendable {
         record.tenant = .tenant(port.path.device.tenant)
         record.isRouter = port.kind == .router
         record.isMonitor = port.isMonitor
+        if port.uplink != nil || port.path.isDaemon {
+            record.isDaemon = port.path.isDaemon
+            record.companion = self.index(of: record.isDaemon ? port.path.uplink : port.path.daemon) ?? -1
+        }
+        if port.uplink != nil || daemonPeers[index] != nil {
+            daemonPeers[index] = port.uplink.map { Set($0.peers.map(\.address)) }
+        }
         record.isEnabled = port.isEnabled
         record.isMirroredOut = mirrors.outward[index] != nil
         record.isServed = !port.services.isEmpty

@@ -187,6 +187,13 @@ extension Simulator {
             returnToLastRouter()
             destination = key.ipDestination
         }
+        let port = fabric.ports[Int(index)]
+        if index == ingressPort, port.companion >= 0, !port.isDaemon,
+            key.etherType == EtherType.ipv6 ? key.ipProtocol == IPProtocol.icmpv6 : key.ipProtocol == IPProtocol.icmp,
+            owns(port, destination)
+        {
+            return hand(to: port, "is for the port itself")
+        }
         // Reassembly is for hosts: a router's own address does not answer fragments.
         guard key.ipFragment == FragmentKind.none, layout.transport != 0 else { return drop(.consumed, at: index) }
         let isV6 = key.etherType == EtherType.ipv6

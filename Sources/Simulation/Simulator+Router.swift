@@ -120,25 +120,24 @@ extension Simulator {
         guard isCheck(from: port) || passes(router.inbound, place, at: index, packet) else { return }
         verdict.tags.append(router.routesTag)
         let width = destination.family.width
-        let match = fabric.routing.lookup(destination, root: root, width: width)
-        let bits = rounded(match.bits, width)
+        let lookup = RouteLookup(fabric, router, destination, root: root)
+        let bits = rounded(lookup.bits, width)
         verdict.mask.includeDestination(prefix: bits)
         verdict.tags.append(
             bits < Tag.routeBits(destination.family)
                 ? .wideRoutes(router: router.tag) : .routes(router: router.tag, near: destination))
         leftOut = 0
-        var chosen = choose(match, destination, root, width)
-        if chosen < 0, leftOut > 0 {
+        var chosen = choose(lookup)
+        if chosen == nil, leftOut > 0 {
             // Nothing else is left: what looks dead is tried.
             leftOut = -1
-            chosen = choose(match, destination, root, width)
+            chosen = choose(lookup)
         }
-        guard chosen >= 0 else {
+        guard let (record, prefixLength) = chosen else {
             if isTracing { noteDevice("router", fabric.routerPaths[Int(port.device)], "no route to \(destination)") }
             drop(.noRoute, at: index)
             return unreachable(v4Code: 0, v6Code: 0, at: index, packet)
         }
-        let record = fabric.routing.routes[chosen]
         switch record.action {
         case .local: deliverToRouter(index, destination, packet)
         case .broadcast: drop(.directedBroadcast, at: index)
@@ -146,18 +145,18 @@ extension Simulator {
             if isTracing {
                 noteDevice(
                     "router", fabric.routerPaths[Int(port.device)],
-                    "\(destination) -> \(Prefix(destination, length: match.prefixLength)) blackhole")
+                    "\(destination) -> \(Prefix(destination, length: prefixLength)) blackhole")
             }
             drop(.blackhole, at: index)
         case .reject:
             if isTracing {
                 noteDevice(
                     "router", fabric.routerPaths[Int(port.device)],
-                    "\(destination) -> \(Prefix(destination, length: match.prefixLength)) reject")
+                    "\(destination) -> \(Prefix(destination, length: prefixLength)) reject")
             }
             drop(.rejected, at: index)
             prohibit(at: index, packet)
-        case .forward: forward(record, match.prefixLength, index, port, packet)
+        case .forward: forward(record, prefixLength, index, port, packet)
         }
     }
 
@@ -168,12 +167,9 @@ extension Simulator {
         guard port.isRouter, destination.v6?.isLinkLocal != true else { return false }
         let router = fabric.routers[Int(port.device)]
         let isV6 = destination.family == .ipv6
-        let match = fabric.routing.lookup(
-            destination, root: isV6 ? router.root6 : router.root4, width: destination.family.width)
-        let chosen = choose(match.routes, destination.family.width)
-        guard chosen >= 0 else { return false }
-        let route = fabric.routing.routes[chosen]
-        guard route.action == .forward else { return false }
+        leftOut = 0
+        let lookup = RouteLookup(fabric, router, destination, root: isV6 ? router.root6 : router.root4)
+        guard let (route, _) = choose(lookup), route.action == .forward else { return false }
         let isDirect = route.gateway.high | route.gateway.low == 0
         guard let mac = resolve(isDirect ? destination : route.gateway, behind: route.port) else {
             return verdict.wait != nil
@@ -232,19 +228,25 @@ extension Simulator {
         leave(route.port, from: index, packet)
     }
 
-    /// The route of the longest prefix that has one for the packet's source; -1 where there is none.
-    private mutating func choose(
-        _ longest: RoutingTable.Match, _ destination: IPAddress, _ root: Int32, _ width: Int
-    ) -> Int {
-        var match = longest
-        var chosen = choose(match.routes, width)
-        while chosen < 0, match.prefixLength > 0 || !match.routes.isEmpty {
-            // No route of the longest prefix is for this source: the next shorter prefix has its turn.
-            match = fabric.routing.lookupShorter(destination, root: root, than: match.prefixLength)
-            if match.prefixLength < 0 { break }
-            chosen = choose(match.routes, width)
+    /// The route of the longest prefix that has one for the packet, drawn or learned, and that prefix's length; of two of one
+    /// length the drawn one.
+    private mutating func choose(_ lookup: RouteLookup) -> (route: RouteRecord, length: Int)? {
+        var (drawn, learned) = (lookup.drawn, lookup.learned)
+        while true {
+            let drawnLength = drawn.routes.isEmpty ? -1 : drawn.prefixLength
+            if drawnLength < 0, learned.length < 0 { return nil }
+            // Where none is for this source, or nothing arrives that way, the next shorter prefix has its turn.
+            if drawnLength >= learned.length {
+                let chosen = choose(drawn.routes, lookup.width)
+                if chosen >= 0 { return (fabric.routing.routes[chosen], drawnLength) }
+                drawn = fabric.routing.lookupShorter(lookup.destination, root: lookup.root, than: drawnLength)
+            } else {
+                if let ways = lookup.ofRouter?.ways(learned), let route = choose(ways, lookup.router) {
+                    return (route, learned.length)
+                }
+                learned = lookup.ofRouter?.lookup(lookup.destination, shorterThan: learned.length) ?? .init()
+            }
         }
-        return chosen
     }
 
     /// Among routes of one prefix, best first: the longest source prefix that holds the source, then the lowest weight,
@@ -277,7 +279,11 @@ extension Simulator {
     /// there, as if the port were unplugged.
     private mutating func isAlive(_ route: RouteRecord) -> Bool {
         guard leftOut >= 0, route.port >= 0 else { return true }
-        let port = fabric.ports[Int(route.port)]
+        return isAnswered(fabric.ports[Int(route.port)])
+    }
+
+    /// Whether what is sent to a port arrives at its host, as far as is known.
+    mutating func isAnswered(_ port: PortRecord) -> Bool {
         guard port.attachment == .remote, port.host >= 0 else { return true }
         let host = fabric.hosts[Int(port.host)].tag
         let path = Tag.path(host: host)
@@ -290,18 +296,7 @@ extension Simulator {
     /// Shares flows among routes of equal cost by rendezvous hashing: each flow ranks the routes by a hash of both, so
     /// that a route's coming or going moves only the flows that must move, and every host ranks alike.
     private mutating func share(_ first: Int, _ range: Range<Int>) -> Int {
-        verdict.mask.includeSource(prefix: 128)
-        verdict.mask.includeDestination(prefix: 128)
-        verdict.mask.include(.ipProtocol)
-        verdict.mask.include(.ipFragment)
-        var hash = mix(key.words[11] ^ key.words[13], key.words[12] &+ key.words[14] ^ 0xe703_7ed1_a0b4_28db)
-        hash = mix(hash ^ UInt64(key.ipProtocol), 0x9e37_79b9_7f4a_7c15 ^ key.words[13])
-        // All fragments of a packet must take one path, and only the first has ports.
-        if key.ipFragment == FragmentKind.none, hasPorts {
-            verdict.mask.include(.sourcePort)
-            verdict.mask.include(.destinationPort)
-            hash = mix(hash ^ UInt64(key.sourcePort) << 16 ^ UInt64(key.destinationPort), 0x8ebc_6af0_9c88_c6e3)
-        }
+        let hash = flowHash()
         let best = fabric.routing.routes[first]
         var winner = first
         var rank: UInt64 = 0
@@ -316,6 +311,23 @@ extension Simulator {
             }
         }
         return winner
+    }
+
+    /// What tells the packet's flow from others, the same on every host. It is matched.
+    mutating func flowHash() -> UInt64 {
+        verdict.mask.includeSource(prefix: 128)
+        verdict.mask.includeDestination(prefix: 128)
+        verdict.mask.include(.ipProtocol)
+        verdict.mask.include(.ipFragment)
+        var hash = mix(key.words[11] ^ key.words[13], key.words[12] &+ key.words[14] ^ 0xe703_7ed1_a0b4_28db)
+        hash = mix(hash ^ UInt64(key.ipProtocol), 0x9e37_79b9_7f4a_7c15 ^ key.words[13])
+        // All fragments of a packet must take one path, and only the first has ports.
+        if key.ipFragment == FragmentKind.none, hasPorts {
+            verdict.mask.include(.sourcePort)
+            verdict.mask.include(.destinationPort)
+            hash = mix(hash ^ UInt64(key.sourcePort) << 16 ^ UInt64(key.destinationPort), 0x8ebc_6af0_9c88_c6e3)
+        }
+        return hash
     }
 
     var hasPorts: Bool {

@@ -227,6 +227,7 @@ public struct Simulator: ~Copyable {
         guard portsEntered <= SimulationLimits.portsEntered, portsEnteredByAll <= SimulationLimits.portsEnteredByAll
         else { return drop(.loop, at: index) }
         guard port.isEnabled else { return drop(.portDisabled, at: index) }
+        if port.isDaemon { return sendForDaemon(index, port) }
         let device = port.isRouter ? fabric.routers[Int(port.device)].tag : fabric.bridges[Int(port.device)].tag
         traversed[traversedCount] = device.bits
         traversedCount += 1
@@ -246,6 +247,7 @@ public struct Simulator: ~Copyable {
         if !fabric.tables.services.isEmpty, !port.isRouter, index == ingressPort, answerService(index, port, packet) {
             return
         }
+        if port.companion >= 0, index == ingressPort, reachesDaemon(index, port) { return }
         if port.dscp < 64 { mark(port.dscp, index) }
         if port.isServed, goesThroughService(index, port, isSent: true, from: index, packet) { return }
         enterBehindServices(index, port, device, packet)

@@ -145,7 +145,7 @@ extension TopologyDifference {
         return found
     }
 
-    private static func insertRouteTag(_ prefix: Prefix, router: Tag, _ tags: inout Set<Tag>) {
+    static func insertRouteTag(_ prefix: Prefix, router: Tag, _ tags: inout Set<Tag>) {
         if prefix.length >= Tag.routeBits(prefix.family) {
             tags.insert(.routes(router: router, near: prefix.address))
             tags.insert(.wideRoutes(router: router))

@@ -38,6 +38,8 @@ public struct Router: Sendable, Equatable {
     public var filters = Filters()
     /// What addresses it translates.
     public var translation = Translation()
+    /// What it says to routers outside by its uplinks; `nil`: nothing.
+    public var bgp: BGPSpeaker?
 
     /// A router without routes.
     public init(path: DevicePath) { self.path = path }
@@ -139,6 +141,8 @@ public struct Port: Sendable, Equatable {
     public var quality = PortQuality()
     /// What its traffic goes through on its way, from the machine on.
     public var services: [ServiceHop] = []
+    /// What its host's routing daemon does by it, where it is a router's port to the outside; `nil`: it has none.
+    public var uplink: Uplink?
 
     /// A port with a MAC made of its name, see ``derivedMAC(for:)``.
     public init(path: PortPath, kind: Kind) {

@@ -68,9 +68,9 @@ public struct TopologyDifference: Sendable, Equatable {
             case .port(let path):
                 ports.insert(path)
                 for object in [change.before, change.after] {
-                    if case .port(let port)? = object, case .peer(let other) = port.attachment {
-                        neighbors.insert(other)
-                    }
+                    guard case .port(let port)? = object else { continue }
+                    if case .peer(let other) = port.attachment { neighbors.insert(other) }
+                    if let daemon = port.daemon { ports.insert(daemon.path) }
                 }
             case .host(let name): hosts.insert(name)
             case .zone(let name): zones.insert(name)
@@ -88,7 +88,8 @@ public struct TopologyDifference: Sendable, Equatable {
 
     private mutating func compareRouter(_ path: DevicePath, _ before: Router?, _ after: Router?) {
         if before?.isEnabled != after?.isEnabled || before?.filters != after?.filters
-            || before?.translation != after?.translation || (before == nil) != (after == nil)
+            || before?.translation != after?.translation || before?.bgp != after?.bgp
+            || (before == nil) != (after == nil)
         {
             routers.insert(path)
         }

@@ -6,7 +6,7 @@ import Wire
 extension TopologyObject {
     /// Formats that are read, the last being written where it is needed: an object without what the later one adds is
     /// written as before, and a cluster of two versions goes on until somebody uses what only the newer one knows.
-    static let formats = UInt8(1)...8
+    static let formats = UInt8(1)...9
 
     private var format: UInt8 {
         switch self {
@@ -16,17 +16,21 @@ extension TopologyObject {
                 : bridge.dhcp.contains { $0.subnet.family == .ipv6 } || bridge.names != nil
                     ? 5 : !bridge.advertised.isEmpty ? 4 : bridge.dhcp.isEmpty ? bridge.filters.isEmpty ? 1 : 2 : 3
         case .router(let router):
-            router.translation.isEmpty
-                ? router.filters.isEmpty ? 1 : 2 : router.translation.virtual.isEmpty ? 3 : 4
+            router.bgp != nil
+                ? 5
+                : router.translation.isEmpty
+                    ? router.filters.isEmpty ? 1 : 2 : router.translation.virtual.isEmpty ? 3 : 4
         case .port(let port):
-            port.quality.guarantee != nil
-                ? 8
-                : !port.services.isEmpty
-                    ? 7
-                    : !port.quality.isEmpty
-                        ? 5
-                        : port.security.isEmpty && port.allowed.isEmpty
-                            ? port.filters.isEmpty && port.groups.isEmpty ? 1 : 2 : 3
+            port.uplink != nil
+                ? 9
+                : port.quality.guarantee != nil
+                    ? 8
+                    : !port.services.isEmpty
+                        ? 7
+                        : !port.quality.isEmpty
+                            ? 5
+                            : port.security.isEmpty && port.allowed.isEmpty
+                                ? port.filters.isEmpty && port.groups.isEmpty ? 1 : 2 : 3
         case .host(let host): host.rate == nil ? 1 : 2
         case .portGroup(let group): group.isStateful ? 4 : 1
         case .pool(let pool): pool.monitor == nil ? 1 : 2
@@ -61,6 +65,7 @@ extension TopologyObject {
             if format > 1 { out.filters(router.filters) }
             if format > 2 { out.translation(router.translation) }
             if format > 3 { out.virtualAddresses(router.translation.virtual) }
+            if format > 4 { out.optional(router.bgp) { $0.speaker($1) } }
         case .port(let port):
             out.port(port)
             if format > 1 {
@@ -74,6 +79,7 @@ extension TopologyObject {
             if format > 4 { out.quality(port.quality) }
             if format > 6 { out.services(port.services) }
             if format > 7 { out.optional(port.quality.guarantee) { $0.number($1) } }
+            if format > 8 { out.optional(port.uplink) { $0.uplink($1) } }
         case .host(let host):
             out.text(host.name)
             out.list(host.tunnelAddresses.sorted { $0.key < $1.key }) { out, entry in
@@ -132,6 +138,7 @@ extension TopologyObject {
             if format > 1 { router.filters = try reader.filters() }
             if format > 2 { router.translation = try reader.translation() }
             if format > 3 { router.translation.virtual = try reader.virtualAddresses() }
+            if format > 4 { router.bgp = try reader.flag() ? try reader.speaker() : nil }
             self = .router(router)
         case .port:
             var port = try reader.port()
@@ -146,6 +153,7 @@ extension TopologyObject {
             if format > 4 { port.quality = try reader.quality() }
             if format > 6 { port.services = try reader.services() }
             if format > 7 { port.quality.guarantee = try reader.flag() ? try reader.number() : nil }
+            if format > 8 { port.uplink = try reader.flag() ? try reader.uplink() : nil }
             self = .port(port)
         case .host:
             var host = Host(name: try reader.name())

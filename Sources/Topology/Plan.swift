@@ -135,6 +135,7 @@ extension TopologyObject {
                 ("enabled", router.isEnabled ? "true" : "false"),
                 ("routes", router.routes.map(\.description).sorted().joined(separator: "; ")),
             ] + router.filters.fields + router.translation.fields
+                + (router.bgp.map { [("bgp", TopologyObject.words($0.fields, whole: true))] } ?? [])
         case .port(let port):
             var attached = ("", "", "")
             switch port.attachment {
@@ -156,6 +157,9 @@ extension TopologyObject {
                         separator: "; ")
                 ),
             ] + port.services.enumerated().map { ("service \($0.offset + 1)", $0.element.text) }
+                + (port.uplink?.peers ?? []).map { ("peer \($0.address)", $0.text) }
+                + (port.uplink?.snippet.map { [("snippet", "\($0.utf8.count) bytes, no. \(stableHash($0) % 4096)")] }
+                    ?? [])
         case .host(let host):
             return [
                 (
@@ -181,8 +185,9 @@ extension TopologyObject {
     }
 
     /// What is said of a network besides which it is.
-    private static func words(_ fields: [(name: String, values: [String])]) -> String {
-        fields.dropFirst().map { "\($0.name) \($0.values.joined(separator: ", "))" }.joined(separator: "; ")
+    private static func words(_ fields: [(name: String, values: [String])], whole: Bool = false) -> String {
+        fields.dropFirst(whole ? 0 : 1).map { "\($0.name) \($0.values.joined(separator: ", "))" }.joined(
+            separator: "; ")
     }
 
     /// What is worth saying of a new object.

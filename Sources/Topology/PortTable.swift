@@ -20,6 +20,8 @@ public struct PortTable: Sendable, Equatable {
     public private(set) var served = TreeDictionary<PortPath, [ServiceHop]>()
     private var sharing = TreeDictionary<ServiceEnd, [ServiceUse: Int]>()
     private var serviceEnds = TreeDictionary<PortPath, Int>()
+    /// Ports to the outside that have a daemon.
+    public private(set) var uplinks: Set<PortPath> = []
     /// How many ports there are.
     public private(set) var count = 0
 
@@ -78,9 +80,13 @@ public struct PortTable: Sendable, Equatable {
     /// No ports.
     public init() {}
 
-    /// A port by its name.
+    /// A port by its name. The port of an uplink's daemon is there with the uplink, and found by its name alone: it is in no list
+    /// of what was drawn.
     public subscript(_ path: PortPath) -> Port? {
-        get { devices[path.device]?[path.name]?.port }
+        get {
+            if let port = devices[path.device]?[path.name]?.port { return port }
+            return path.isDaemon ? devices[path.device]?[path.uplink.name]?.port.daemon : nil
+        }
         set {
             let old = self[path]
             if old == newValue { return }
@@ -204,12 +210,20 @@ public struct PortTable: Sendable, Equatable {
     private mutating func bind(_ port: Port) {
         guard case .exterior(let host, let interface) = port.attachment else { return }
         bindings[host, default: [:]][interface, default: []].append(port.path)
+        if let daemon = port.daemon {
+            bindings[host, default: [:]][port.path.daemonInterface, default: []].append(daemon.path)
+            uplinks.insert(port.path)
+        }
     }
 
     private mutating func unbind(_ port: Port) {
         guard case .exterior(let host, let interface) = port.attachment else { return }
-        bindings[host]?[interface]?.removeAll { $0 == port.path }
-        if bindings[host]?[interface]?.isEmpty == true { bindings[host]?[interface] = nil }
+        let daemon = port.daemon.map { ($0.path, port.path.daemonInterface) }
+        for (path, interface) in [(port.path, interface), daemon].compactMap(\.self) {
+            bindings[host]?[interface]?.removeAll { $0 == path }
+            if bindings[host]?[interface]?.isEmpty == true { bindings[host]?[interface] = nil }
+        }
+        uplinks.remove(port.path)
         if bindings[host]?.isEmpty == true { bindings[host] = nil }
     }
 
@@ -235,8 +249,17 @@ public struct PortTable: Sendable, Equatable {
     /// Whether they hold the same ports. The order in which ports were bound does not matter.
     public static func == (a: PortTable, b: PortTable) -> Bool { a.devices == b.devices }
 
-    /// Names of ports that are not the same in both.
+    /// Names of ports that are not the same in both, with those of the daemons of uplinks.
     func changes(to other: PortTable) -> Set<PortPath> {
+        var changed = drawnChanges(to: other)
+        for path in uplinks.union(other.uplinks) where changed.contains(path) && self[path.daemon] != other[path.daemon]
+        {
+            changed.insert(path.daemon)
+        }
+        return changed
+    }
+
+    private func drawnChanges(to other: PortTable) -> Set<PortPath> {
         var changed: Set<PortPath> = []
         for (device, old) in devices {
             let new = other.devices[device] ?? [:]

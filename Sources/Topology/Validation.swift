@@ -201,6 +201,7 @@ extension Topology {
         }
         if !port.quality.isEmpty { check(port.quality, of: port, &found) }
         if !port.services.isEmpty { checkServices(of: port, &found) }
+        if port.uplink != nil { checkUplink(of: port, &found) }
         if port.addresses.count > Topology.addressesPerPort {
             found.append(
                 Problem(
@@ -255,6 +256,7 @@ extension Topology {
                     remedy: "summarize them"))
             return
         }
+        checkSpeaker(of: router, &found)
         let own = ports(of: router.path)
         var networks: [(Prefix, Port)] = []
         for port in own {

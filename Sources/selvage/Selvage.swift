@@ -30,7 +30,7 @@ struct Selvage: AsyncParsableCommand {
                 name: "Why",
                 subcommands: [
                     TraceCommand.self, FlowsCommand.self, StateCommand.self, RulesCommand.self, DatapathCommand.self,
-                    TunnelsCommand.self, StatusCommand.self,
+                    TunnelsCommand.self, BGPCommand.self, StatusCommand.self,
                 ]),
             CommandGroup(
                 name: "Running", subcommands: [ClusterCommand.self, NodeCommand.self, LabCommand.self]),

@@ -1,15 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 import CLinux
 import Glibc
-import Linux
 
-/// A network namespace that is kept by a file it is mounted on.
-struct NetworkNamespace: Sendable {
-    let path: String
-    let descriptor: Descriptor
+/// A network namespace that is kept by its descriptor, or by a file it is mounted on.
+public struct NetworkNamespace: Sendable {
+    /// What people call it: the file it is mounted on, if there is one.
+    public let path: String
+    /// What keeps it.
+    public let descriptor: Descriptor
+
+    /// Makes a namespace that goes with its descriptor.
+    ///
+    /// - Parameter name: what people call it.
+    public static func make(_ name: String) throws -> NetworkNamespace {
+        let number = try onThread { () -> Int32 in
+            let result = cl_unshare_network()
+            return result < 0 ? result : cl_open_path("/proc/thread-self/ns/net")
+        }
+        return NetworkNamespace(
+            path: name, descriptor: Descriptor(try SystemError.check(number, "make a network namespace")))
+    }
 
     /// Makes a namespace and mounts it on a new file.
-    static func create(at path: String) throws -> NetworkNamespace {
+    public static func create(at path: String) throws -> NetworkNamespace {
         let file = Glibc.open(path, O_CREAT | O_RDONLY | O_CLOEXEC, 0o600)
         if file < 0 { throw SystemError(errno, "make \(path)") }
         close(file)
@@ -23,13 +36,14 @@ struct NetworkNamespace: Sendable {
         return try open(path)
     }
 
-    static func open(_ path: String) throws -> NetworkNamespace {
+    /// Opens one by the file that it is mounted on.
+    public static func open(_ path: String) throws -> NetworkNamespace {
         let number = try SystemError.check(cl_open_path(path), "open the network namespace \(path)")
         return NetworkNamespace(path: path, descriptor: Descriptor(number))
     }
 
     /// Runs `body` on a fresh thread inside the namespace and waits for it.
-    func inside<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) throws -> Value {
+    public func inside<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) throws -> Value {
         let number = descriptor.number
         let path = path
         return try NetworkNamespace.onThread { () -> Result<Value, any Error> in

@@ -1,24 +1,46 @@
 // SPDX-License-Identifier: Apache-2.0
 import CLinux
 import Foundation
-import Linux
 
 /// A process to start, in namespaces other than ours where wanted.
-struct Spawn {
-    var program: String
-    var arguments: [String]
+public struct Spawn {
+    /// Path of the program.
+    public var program: String
+    /// What it is told, its own name first.
+    public var arguments: [String]
     /// Descriptors of namespaces to enter first, in order.
-    var namespaces: [Int32] = []
+    public var namespaces: [Int32] = []
     /// Descriptors for standard input, output and error; -1 leaves ours.
-    var input: Int32 = -1
-    var output: Int32 = -1
-    var error: Int32 = -1
+    public var input: Int32 = -1
+    /// See ``input``.
+    public var output: Int32 = -1
+    /// See ``input``.
+    public var error: Int32 = -1
     /// Whether a process namespace is among the namespaces.
-    var relays = false
-    var ownSession = false
+    public var relays = false
+    /// Whether it is to lead a session of its own.
+    public var ownSession = false
+    /// Whether it is killed when the thread that starts it ends.
+    public var diesWithParent = false
+
+    /// A program with our own descriptors, in our namespaces.
+    public init(
+        program: String, arguments: [String], namespaces: [Int32] = [], input: Int32 = -1, output: Int32 = -1,
+        error: Int32 = -1, relays: Bool = false, ownSession: Bool = false, diesWithParent: Bool = false
+    ) {
+        self.program = program
+        self.arguments = arguments
+        self.namespaces = namespaces
+        self.input = input
+        self.output = output
+        self.error = error
+        self.relays = relays
+        self.ownSession = ownSession
+        self.diesWithParent = diesWithParent
+    }
 
     /// Starts it; returns the process id.
-    func start() throws -> Int32 {
+    public func start() throws -> Int32 {
         try withSpawn { spawn in
             try SystemError.check(cl_spawn_process(&spawn), "start \(arguments.first ?? program)")
         }
@@ -27,7 +49,7 @@ struct Spawn {
     /// Starts it as process 1 of a world of its own; returns its id in ours.
     ///
     /// - Parameter stage: receives what failed: 1 user namespace, 2 id maps, 3 other namespaces, 4 the program.
-    func startWorld(mapUser: Bool, stage: inout Int32) -> Int32 {
+    public func startWorld(mapUser: Bool, stage: inout Int32) -> Int32 {
         (try? withSpawn { spawn in cl_spawn_world(&spawn, mapUser ? 1 : 0, &stage) }) ?? -5
     }
 
@@ -46,6 +68,7 @@ struct Spawn {
                         spawn.stdio = (input, output, error)
                         spawn.relays = relays ? 1 : 0
                         spawn.own_session = ownSession ? 1 : 0
+                        spawn.dies_with_parent = diesWithParent ? 1 : 0
                         return try body(&spawn)
                     }
                 }

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+import Glibc
+import Linux
+
+/// Asks a running BIRD by its control socket.
+struct BirdControl {
+    /// Path of the socket.
+    let path: String
+    private static let patienceSeconds = 2
+
+    /// Says a command; the lines of the answer without their codes, and the code of the last one.
+    func say(_ command: String) throws -> (code: Int, lines: [String]) {
+        let socket = Descriptor(Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0))
+        if socket.number < 0 { throw SystemError(errno, "make a socket") }
+        var patience = timeval(tv_sec: Self.patienceSeconds, tv_usec: 0)
+        let size = socklen_t(MemoryLayout<timeval>.size)
+        setsockopt(socket.number, SOL_SOCKET, SO_RCVTIMEO, &patience, size)
+        setsockopt(socket.number, SOL_SOCKET, SO_SNDTIMEO, &patience, size)
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        let bytes = Array(path.utf8)
+        guard bytes.count < MemoryLayout.size(ofValue: address.sun_path) else {
+            throw SystemError(ENAMETOOLONG, "reach the daemon at \(path)")
+        }
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
+        let result = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(socket.number, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        if result < 0 { throw SystemError(errno, "reach the daemon at \(path)") }
+        var reader = BirdReplyReader()
+        _ = try receive(socket.number, &reader)
+        let line = Array("\(command)\n".utf8)
+        guard write(socket.number, line, line.count) == line.count else { throw SystemError(errno, "ask the daemon") }
+        return try receive(socket.number, &reader)
+    }
+
+    private func receive(_ socket: Int32, _ reader: inout BirdReplyReader) throws -> (code: Int, lines: [String]) {
+        var buffer = [UInt8](repeating: 0, count: 16_384)
+        while true {
+            if let reply = reader.next() { return reply }
+            let count = read(socket, &buffer, buffer.count)
+            if count < 0, errno == EINTR { continue }
+            if count <= 0 { throw SystemError(count == 0 ? ECONNRESET : errno, "hear the daemon") }
+            reader.append(buffer[..<count])
+        }
+    }
+}
+
+/// Puts BIRD's answers together: each line has a code of four digits, then `-` when more follow and a blank in the last one; a
+/// line that begins with a blank has the code of the one before.
+struct BirdReplyReader {
+    private var bytes: [UInt8] = []
+    private var lines: [String] = []
+
+    mutating func append(_ more: some Sequence<UInt8>) { bytes += more }
+
+    /// The next whole answer, if it has come.
+    mutating func next() -> (code: Int, lines: [String])? {
+        var at = 0
+        defer { bytes.removeFirst(at) }
+        while let end = bytes[at...].firstIndex(of: 10) {
+            let line = String(decoding: bytes[at..<end], as: UTF8.self)
+            at = end + 1
+            if line.hasPrefix(" ") || line.hasPrefix("+") {
+                lines.append(String(line.dropFirst()))
+                continue
+            }
+            lines.append(String(line.dropFirst(5)))
+            guard let code = Int(line.prefix(4)), line.dropFirst(4).first != "-" else { continue }
+            defer { lines = [] }
+            return (code, lines)
+        }
+        return nil
+    }
+}

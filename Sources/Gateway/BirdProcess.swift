@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+import CLinux
+import Glibc
+import Linux
+
+/// The daemon's program: where it is, whether a configuration is one, and the running one.
+struct BirdProcess {
+    /// Its process id.
+    let pid: Int32
+
+    /// Where programs of administrators are.
+    private static let places = ["/usr/sbin", "/usr/local/sbin", "/sbin", "/usr/bin"]
+
+    /// The program; `nil` where it is not installed.
+    static var program: String? {
+        places.map { "\($0)/bird" }.first { access($0, X_OK) == 0 }
+    }
+
+    /// Why a configuration is none; `nil` when it is one. In the daemon's words, with the file and the line.
+    static func check(_ file: String) -> String? {
+        guard let program else { return missing }
+        var pipe: [Int32] = [0, 0]
+        guard Glibc.pipe(&pipe) == 0 else { return "\(SystemError(errno, "check the configuration"))" }
+        for end in pipe { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+        let output = Descriptor(pipe[0])
+        do {
+            let pid = try Spawn(
+                program: program, arguments: ["bird", "-p", "-c", file], output: pipe[1], error: pipe[1]
+            )
+            .start()
+            close(pipe[1])
+            var text: [UInt8] = []
+            var buffer = [UInt8](repeating: 0, count: 4096)
+            while case let count = read(output.number, &buffer, buffer.count), count > 0, text.count < 65_536 {
+                text += buffer[..<count]
+            }
+            var status: Int32 = 0
+            guard cl_wait(pid, 0, &status) == pid, status != 0 else { return nil }
+            let line = String(decoding: text, as: UTF8.self).split(separator: "\n").first.map(String.init)
+            return line ?? "the daemon refuses it, and does not say why"
+        } catch {
+            close(pipe[1])
+            return "\(error)"
+        }
+    }
+
+    static let missing = "bird is not installed: install Debian's package bird2"
+
+    /// Starts it in a namespace; it ends with the thread that calls.
+    ///
+    /// - Parameters:
+    ///   - isRecovering: whether it takes over what one before it left in the kernel.
+    ///   - log: takes its words.
+    static func start(
+        _ configuration: String, socket: String, in namespace: NetworkNamespace, isRecovering: Bool, log: Int32
+    ) throws -> BirdProcess {
+        guard let program else { throw GatewayError(missing) }
+        unlink(socket)
+        let pid = try Spawn(
+            program: program,
+            arguments: ["bird", "-f", "-c", configuration, "-s", socket] + (isRecovering ? ["-R"] : []),
+            namespaces: [namespace.descriptor.number], output: log, error: log, diesWithParent: true
+        )
+        .start()
+        return BirdProcess(pid: pid)
+    }
+
+    /// How it ended; `nil` while it runs.
+    var end: Int32? {
+        var status: Int32 = 0
+        let result = cl_wait(pid, 1, &status)
+        return result == 0 ? nil : status
+    }
+
+    /// Ends it, in good order if that does not take long.
+    func stop() {
+        Glibc.kill(pid, SIGTERM)
+        for _ in 0..<100 {
+            if end != nil { return }
+            usleep(10_000)
+        }
+        Glibc.kill(pid, SIGKILL)
+        var status: Int32 = 0
+        _ = cl_wait(pid, 0, &status)
+    }
+}
+
+/// What is wrong with an uplink's daemon.
+struct GatewayError: Error, CustomStringConvertible {
+    let description: String
+    init(_ description: String) { self.description = description }
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+import Glibc
+import Linux
+import Netlink
+import Topology
+import Wire
+
+/// The network namespace of an uplink's daemon: one interface in it, with the uplink's MAC and addresses, whose other end is a
+/// port of the datapath. What is asked and said there is heard by rtnetlink.
+struct DaemonNamespace {
+    let namespace: NetworkNamespace
+    /// Routes that are heard of.
+    let routes: RouteMonitor
+    private let inside: RouteNetlink
+    private let interface: String
+
+    /// Makes the namespace and the interface on the host. One that an earlier run left goes first.
+    init(_ plan: UplinkPlan) throws {
+        interface = plan.path.daemonInterface
+        let host = try RouteNetlink()
+        if interfaceExists(interface) { try? host.remove(interface) }
+        let mtu = try host.mtu(of: plan.interface) ?? 1500
+        namespace = try NetworkNamespace.make("of the daemon of \(plan.path)")
+        let peer = BirdConfiguration.interface
+        try host.addVeth(
+            interface, mtu: Int(mtu), peer: peer, peerNamespace: namespace.descriptor.number, peerMAC: plan.mac)
+        // It carries frames, and says nothing of its own.
+        DaemonNamespace.set("net/ipv6/conf/\(interface)/disable_ipv6", "1")
+        try host.setUp(interface)
+        (inside, routes) = try namespace.inside {
+            for (name, value) in [
+                // Nobody but the daemon says where routes are, and addresses are ready at once.
+                ("accept_ra", "0"), ("accept_dad", "0"), ("router_solicitations", "0"), ("autoconf", "0"),
+                // The neighbors know the MAC by which the address follows (EUI-64).
+                ("addr_gen_mode", "0"),
+            ] { DaemonNamespace.set("net/ipv6/conf/\(peer)/\(name)", value) }
+            let route = try RouteNetlink()
+            try route.setUp("lo")
+            try route.setUp(peer)
+            for address in plan.addresses {
+                // A host may have no IPv6.
+                if address.address.family == .ipv6, access("/proc/net/if_inet6", F_OK) != 0 { continue }
+                try route.addAddress(address, to: peer)
+            }
+            return (route, try RouteMonitor(interface: try route.number(of: peer)))
+        }
+    }
+
+    /// Puts destinations where the daemon finds what it is to announce, or takes them away.
+    func setAnnounced(_ prefix: Prefix, _ isThere: Bool) throws {
+        do {
+            try inside.setBlackhole(
+                prefix, table: BirdConfiguration.announcedTable, owner: UInt8(BirdConfiguration.announcedTable),
+                isThere: isThere)
+        } catch let error as SystemError where !isThere && error.code == ESRCH {}
+    }
+
+    /// The daemon's interface has a carrier, or none.
+    func setCarrier(_ isThere: Bool) throws {
+        let host = try RouteNetlink()
+        if isThere { try host.setUp(interface) } else { try host.setDown(interface) }
+    }
+
+    /// Takes the interface away; the rest goes with the descriptor.
+    func close() { try? RouteNetlink().remove(interface) }
+
+    private static func set(_ name: String, _ value: String) {
+        let file = Glibc.open("/proc/sys/\(name)", O_WRONLY | O_CLOEXEC)
+        guard file >= 0 else { return }
+        _ = write(file, value, value.utf8.count)
+        Glibc.close(file)
+    }
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+import Simulation
+import Wire
+
+/// What a routing table of a namespace says, kept by what the kernel tells of it: for each destination the routers of the least
+/// metric. A value, stepped by messages.
+struct NamespaceRoutes {
+    /// One route as the kernel has it.
+    struct Message: Equatable {
+        var prefix: Prefix
+        var metric: UInt32
+        var gateways: [IPAddress]
+    }
+
+    private var routes: [Prefix: [UInt32: Set<IPAddress>]] = [:]
+    /// Destinations that may be otherwise since they were last taken.
+    private var changed: Set<Prefix> = []
+    /// How many destinations there are.
+    var count: Int { routes.count }
+
+    /// The kernel has a route, in place of one of the same metric.
+    mutating func add(_ route: Message) {
+        let gateways = Set(route.gateways)
+        if routes[route.prefix]?[route.metric] == gateways { return }
+        routes[route.prefix, default: [:]][route.metric] = gateways
+        changed.insert(route.prefix)
+    }
+
+    /// The kernel has a route no more, or some of its routers.
+    mutating func remove(_ route: Message) {
+        guard let before = routes[route.prefix]?[route.metric] else { return }
+        let left = before.subtracting(route.gateways)
+        routes[route.prefix]?[route.metric] = left.isEmpty || route.gateways.isEmpty ? nil : left
+        if routes[route.prefix]?.isEmpty == true { routes[route.prefix] = nil }
+        changed.insert(route.prefix)
+    }
+
+    /// The kernel has just these routes.
+    mutating func replace(_ all: [Message]) {
+        let before = routes
+        routes = [:]
+        for route in all { routes[route.prefix, default: [:]][route.metric, default: []].formUnion(route.gateways) }
+        for (prefix, ways) in routes where before[prefix] != ways { changed.insert(prefix) }
+        for prefix in before.keys where routes[prefix] == nil { changed.insert(prefix) }
+    }
+
+    /// What a destination is now.
+    subscript(_ prefix: Prefix) -> UplinkRoute {
+        guard let best = routes[prefix]?.min(by: { $0.key < $1.key }) else { return .none }
+        return UplinkRoute(
+            gateways: Array(best.value.sorted().prefix(UplinkRoute.mostGateways)), metric: best.key)
+    }
+
+    /// All destinations.
+    var prefixes: some Collection<Prefix> { routes.keys }
+
+    /// Destinations that may be otherwise since this was last called.
+    mutating func takeChanges() -> Set<Prefix> {
+        defer { changed = [] }
+        return changed
+    }
+}

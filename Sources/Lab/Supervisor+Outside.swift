@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+import CLinux
+import Foundation
+import Glibc
+import Linux
+import Manifest
+import Netlink
+import Synchronization
+import Topology
+import Wire
+
+/// The world beyond uplinks: routers of others, run by daemons that are not ours, and a server behind them.
+extension Supervisor {
+    /// The name of the server's namespace among hosts.
+    static let outside = "outside"
+    private static let exchange = "exchange"
+
+    /// Makes what the plan has. It stays as it is: a lab is begun anew for another one.
+    func addOutside(_ world: inout World, _ manifest: Manifest) throws {
+        guard let outside = manifest.lab?.outside else { return }
+        if outside.routers.values.contains(where: { $0.daemon == .frr }) { try letRootRunFRR() }
+        let route = try RouteNetlink()
+        if !interfaceExists(Self.exchange) {
+            try route.addBridge(Self.exchange)
+            try route.setUp(Self.exchange)
+        }
+        let server = try NetworkNamespace.create(at: directory.hostNamespace(Self.outside))
+        world.outside[Self.outside] = server
+        try connect(server, "out-server", outside.exchangeAddresses(nil))
+        try server.inside {
+            let route = try RouteNetlink()
+            for address in outside.addresses {
+                try route.addAddress(InterfaceAddress(address.address, length: address.address.family.width), to: "lo")
+            }
+            Self.forward()
+        }
+        for (place, (name, router)) in outside.routers.sorted(by: { $0.key < $1.key }).enumerated() {
+            let namespace = try NetworkNamespace.create(at: directory.hostNamespace(name))
+            world.outside[name] = namespace
+            try connect(namespace, "out\(place)", outside.exchangeAddresses(place))
+            for (number, (path, address)) in router.links.sorted(by: { $0.key < $1.key }).enumerated() {
+                guard case .exterior(let host, let interface)? = manifest.topology.ports[path]?.attachment,
+                    let there = world.hosts[host]
+                else { continue }
+                try there.inside {
+                    let route = try RouteNetlink()
+                    try route.addVeth(
+                        interface, mtu: 1500, peer: "link\(number)", peerNamespace: namespace.descriptor.number)
+                    Supervisor.disableIPv6(on: interface)
+                    try route.setUp(interface)
+                }
+                try namespace.inside {
+                    let route = try RouteNetlink()
+                    Supervisor.quietIPv6(on: "link\(number)")
+                    try route.setUp("link\(number)")
+                    try route.addAddress(address, to: "link\(number)")
+                }
+            }
+            try namespace.inside { Self.forward() }
+        }
+        for name in world.outside.keys { try startOutside(name, &world, manifest) }
+    }
+
+    /// FRRouting runs as a user who is in the group of its terminals, and as nobody else. In the lab's world, and there alone, that
+    /// is root.
+    private func letRootRunFRR() throws {
+        let groups = (try? String(contentsOfFile: "/etc/group", encoding: .utf8)) ?? ""
+        let lines = groups.split(separator: "\n").map { line in
+            line.hasPrefix("frrvty:") ? line + (line.hasSuffix(":") ? "" : ",") + "root" : line
+        }
+        let file = "\(directory.path)/group"
+        try (lines.joined(separator: "\n") + "\n").write(toFile: file, atomically: true, encoding: .utf8)
+        try SystemError.check(cl_mount_bind(file, "/etc/group"), "let root run FRRouting")
+    }
+
+    private static func forward() {
+        for name in [
+            "ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv4/fib_multipath_hash_policy",
+            "ipv6/fib_multipath_hash_policy",
+        ] { try? "1".write(toFile: "/proc/sys/net/\(name)", atomically: false, encoding: .utf8) }
+    }
+
+    private func connect(_ namespace: NetworkNamespace, _ cable: String, _ addresses: [InterfaceAddress]) throws {
+        let route = try RouteNetlink()
+        try route.addVeth(cable, mtu: 1500, peer: Self.exchange, peerNamespace: namespace.descriptor.number)
+        try route.setMaster(cable, bridge: Self.exchange)
+        try route.setUp(cable)
+        try namespace.inside {
+            Supervisor.quietIPv6(on: Self.exchange)
+            let route = try RouteNetlink()
+            try route.setUp("lo")
+            try route.setUp(Self.exchange)
+            for address in addresses { try route.addAddress(address, to: Self.exchange) }
+        }
+    }
+
+    /// Starts the daemons of a router outside, or of the server.
+    func startOutside(_ name: String, _ world: inout World, _ manifest: Manifest) throws {
+        guard let namespace = world.outside[name], let outside = manifest.lab?.outside else { return }
+        let files = "\(directory.path)/outside/\(name)"
+        try FileManager.default.createDirectory(atPath: files, withIntermediateDirectories: true)
+        let configuration = OutsideConfiguration(outside, manifest.topology, files: files)
+        let programs = name == Self.outside ? configuration.server() : configuration.router(name)
+        let log = Glibc.open("\(files)/log", O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0o600)
+        if log < 0 { throw SystemError(errno, "open \(files)/log") }
+        defer { close(log) }
+        var pids: [Int32] = []
+        for program in programs {
+            guard access(program.arguments[0], X_OK) == 0 else {
+                throw LabError(
+                    "\(name): \(program.arguments[0]) is not installed", "install Debian's package \(program.package)")
+            }
+            for (file, text) in program.files { try text.write(toFile: file, atomically: true, encoding: .utf8) }
+            pids.append(
+                try Spawn(
+                    program: program.arguments[0], arguments: program.arguments,
+                    namespaces: [namespace.descriptor.number], output: log, error: log
+                )
+                .start())
+            // What others ask by a socket is there before they are.
+            for _ in 0..<200 where program.socket.map({ access($0, F_OK) != 0 }) ?? false { usleep(10_000) }
+        }
+        world.outsideProcesses[name] = pids
+    }
+
+    /// Ends the daemons of a router outside at once; whether there is such a router.
+    func killOutside(_ name: String, _ world: inout World) -> Bool {
+        guard world.outside[name] != nil else { return false }
+        for pid in world.outsideProcesses.removeValue(forKey: name) ?? [] { Glibc.kill(pid, SIGKILL) }
+        return true
+    }
+}

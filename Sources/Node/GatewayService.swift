@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+import API
+import Agent
+import Consensus
+import FlowState
+import Gateway
+import Gossip
+import Linux
+import Netlink
+import Simulation
+import Store
+import Synchronization
+import Topology
+import Wire
+
+/// The uplinks of this host: their daemons run as the topology says, what they learn is told to all hosts, and what they
+/// announce follows from what this host leads to.
+final class GatewayService: Sendable {
+    /// The thread that follows interfaces outlives it.
+    private weak let node: Node?
+    private let worker: SerialThread
+    private struct Running {
+        var daemons: [PortPath: UplinkDaemon] = [:]
+        var plans: [PortPath: UplinkPlan] = [:]
+        var problems: [PortPath: String] = [:]
+        /// Since when this host is cut off from the others, and from the agreement; monotonic nanoseconds.
+        var cutOff: UInt64?
+        var leaderless: UInt64?
+        /// Since when neither is so.
+        var well: UInt64?
+        var hasStopped = false
+    }
+    private let running = Mutex(Running())
+
+    private static let interval = Duration.milliseconds(100)
+    /// How long all has to be well before it is announced that it is, nanoseconds: hosts learn one after another who is there.
+    private static let settling: UInt64 = 500_000_000
+    /// How long a host announces that hears no leader, nanoseconds: what it knows is right for a while.
+    private static let leaderless: UInt64 = 60_000_000_000
+    /// How often routes are told again, nanoseconds.
+    private static let renewal = Duration.seconds(300)
+    /// Routes that are told at once.
+    private static let toldAtOnce = 256
+
+    init(_ node: Node) throws {
+        self.node = node
+        worker = try SerialThread("sel-gateway")
+    }
+
+    // MARK: - Daemons
+
+    /// The topology may be another one.
+    func follow() {
+        worker.add { [self] in
+            if let node { update(node.replica.state.topology, node) }
+        }
+    }
+
+    /// Ends all daemons, and waits for that.
+    func stop() {
+        worker.add { [self] in
+            let all = running.withLock { running in
+                running.hasStopped = true
+                defer { running.daemons = [:] }
+                return running.daemons.values.map { $0 }
+            }
+            for daemon in all { daemon.close() }
+        }
+        worker.finish()
+    }
+
+    private func update(_ topology: Topology, _ node: Node) {
+        var wanted: [PortPath: UplinkPlan] = [:]
+        for path in topology.ports.uplinks {
+            guard let port = topology.ports[path], case .exterior(node.name, let interface) = port.attachment,
+                interfaceExists(interface), let plan = UplinkPlan(port, topology)
+            else { continue }
+            wanted[path] = plan
+        }
+        let gone = running.withLock { running in
+            let gone = running.daemons.filter { path, _ in
+                guard let plan = wanted[path], let old = running.plans[path] else { return true }
+                return !plan.isSameNamespace(as: old)
+            }
+            for path in gone.keys { (running.daemons[path], running.plans[path]) = (nil, nil) }
+            running.problems = running.problems.filter { wanted[$0.key] != nil }
+            return gone
+        }
+        for (path, daemon) in gone {
+            daemon.close()
+            // On another host, its daemon says what is so from then on.
+            if case .exterior(let host, _)? = topology.ports[path]?.attachment, host != node.name { continue }
+            if wanted[path] == nil { withdraw(path, node) }
+        }
+        for (path, plan) in wanted {
+            if let daemon = running.withLock({ $0.daemons[path] }) {
+                if running.withLock({ $0.plans[path] }) != plan { daemon.set(plan) }
+                running.withLock { $0.plans[path] = plan }
+            } else {
+                start(plan, node)
+            }
+        }
+        announce(topology, node)
+        tellProblems(node)
+    }
+
+    private func start(_ plan: UplinkPlan, _ node: Node) {
+        let path = plan.path
+        let port = Simulation.Tag.port(path)
+        let before = node.agent.state.allRoutes.filter { $0.key.port == port && !$0.route.gateways.isEmpty }
+        do {
+            let daemon = try UplinkDaemon(
+                plan, directory: node.configuration.directory.path + "/uplinks",
+                before: Set(before.map(\.key.prefix)),
+                report: { [weak self] in self?.report($0, port) }, say: node.say)
+            running.withLock { running in
+                (running.daemons[path], running.plans[path]) = (daemon, plan)
+                running.problems[path] = nil
+            }
+            look()
+        } catch {
+            running.withLock { $0.problems[path] = "\(error)" }
+        }
+    }
+
+    private func tellProblems(_ node: Node) {
+        let problem = running.withLock { $0.problems }.min { $0.key < $1.key }
+        node.replica.alarm("uplinks", problem.map { "uplink \($0.key) has no daemon: \($0.value)" })
+    }
+
+    /// Interfaces may have come, gone, or have a carrier or none any more.
+    func look() {
+        guard let node, let links = try? RouteNetlink().links() else { return }
+        let flags = Dictionary(links.map { ($0.name, $0.flags) }, uniquingKeysWith: { a, _ in a })
+        let (daemons, plans) = running.withLock { ($0.daemons, $0.plans) }
+        for (path, daemon) in daemons {
+            guard let plan = plans[path] else { continue }
+            // `IFF_UP` and `IFF_LOWER_UP`.
+            let running: UInt32 = 1 | 1 << 16
+            daemon.setCarrier((flags[plan.interface] ?? 0) & running == running)
+        }
+        let uplinks = node.replica.state.topology.ports.uplinks
+        let isMissing = uplinks.contains { path in
+            guard daemons[path] == nil,
+                case .exterior(node.name, let interface)? = node.replica.state.topology.ports[path]?.attachment
+            else { return false }
+            return flags[interface] != nil
+        }
+        if isMissing { follow() }
+    }
+
+    // MARK: - Routes
+
+    private func report(_ changes: [(prefix: Prefix, route: UplinkRoute)], _ port: Simulation.Tag) {
+        guard let node else { return }
+        for start in stride(from: 0, to: changes.count, by: Self.toldAtOnce) {
+            var told = ToldEntries()
+            let now = monotonicNanoseconds()
+            for (prefix, route) in changes[start..<min(changes.count, start + Self.toldAtOnce)] {
+                _ = node.agent.state.learn(RouteKey(prefix, port: port), route, now: now, told: &told)
+            }
+            // A few are news that all wait for; many go their way with everything else.
+            let isFew = changes.count <= Self.toldAtOnce
+            node.flowState.replication.tell(told, first: isFew ? node.flowState.peers : [], now: now)
+        }
+    }
+
+    private func withdraw(_ path: PortPath, _ node: Node) {
+        let port = Simulation.Tag.port(path)
+        report(
+            node.agent.state.allRoutes.filter { $0.key.port == port && !$0.route.gateways.isEmpty }
+                .map { ($0.key.prefix, .none) }, port)
+    }
+
+    /// What is so still is told again before others forget it.
+    private func renew(_ node: Node) {
+        for path in running.withLock({ Array($0.daemons.keys) }) {
+            let port = Simulation.Tag.port(path)
+            report(
+                node.agent.state.allRoutes.filter { $0.key.port == port && !$0.route.gateways.isEmpty }
+                    .map { ($0.key.prefix, $0.route) }, port)
+        }
+    }
+
+    // MARK: - Announcing
+
+    /// Sees to it that what can't be reached by this host is not announced by it.
+    func run() async {
+        var renewed = ContinuousClock.now
+        var last: [PortPath: Bool] = [:]
+        while !Task.isCancelled {
+            try? await Task.sleep(for: Self.interval)
+            guard let node else { return }
+            if running.withLock({ $0.daemons.isEmpty }) { continue }
+            let fit = assess(node)
+            if fit != last { follow() }
+            last = fit
+            if ContinuousClock.now - renewed > Self.renewal {
+                renewed = .now
+                worker.add { [self] in renew(node) }
+            }
+        }
+    }
+
+    /// Looks at how this host is connected, and says of each uplink whether it is to announce.
+    private func assess(_ node: Node) -> [PortPath: Bool] {
+        let now = monotonicNanoseconds()
+        let tunnels = node.agent.tunnels()
+        let isCutOff = !tunnels.isEmpty && !tunnels.contains { $0.state == .up }
+        let isLeaderless = node.replica.agreement.leader == nil
+        let topology = node.replica.state.topology
+        return running.withLock { running in
+            running.cutOff = isCutOff ? running.cutOff ?? now : nil
+            running.leaderless = isLeaderless ? running.leaderless ?? now : nil
+            running.well = isCutOff ? nil : running.well ?? now
+            return Dictionary(
+                uniqueKeysWithValues: running.daemons.keys.map { path in
+                    let patience = UInt64(topology.routers[path.device]?.bgp?.patience ?? 0) * 1_000_000
+                    return (path, self.isFit(running, patience: patience, now: now))
+                })
+        }
+    }
+
+    private func isFit(_ running: Running, patience: UInt64, now: UInt64) -> Bool {
+        if let since = running.leaderless, now - since > Self.leaderless { return false }
+        if let since = running.cutOff { return now - since < patience }
+        return running.well.map { now - $0 >= Self.settling } ?? false
+    }
+
+    private func announce(_ topology: Topology, _ node: Node) {
+        let now = monotonicNanoseconds()
+        let (daemons, state) = running.withLock { ($0.daemons, $0) }
+        for (path, daemon) in daemons {
+            guard let router = topology.routers[path.device], let speaker = router.bgp else {
+                daemon.announce([])
+                continue
+            }
+            let isFit = isFit(state, patience: UInt64(speaker.patience) * 1_000_000, now: now)
+            daemon.announce(isFit ? topology.announced(by: router) : [])
+        }
+    }
+
+    // MARK: - Reports
+
+    /// How the uplinks of this host are.
+    func uplinks() -> [UplinkAnswer] {
+        let (daemons, problems) = running.withLock { ($0.daemons, $0.problems) }
+        var list = daemons.map { path, daemon in
+            let status = daemon.status()
+            return UplinkAnswer(
+                port: path.description, isRunning: status.isRunning, failures: status.failures, routes: status.routes,
+                announced: status.announced.map(\.description), problem: status.problem,
+                peers: status.peers.map { peer in
+                    .init(
+                        address: peer.address, system: peer.system, state: peer.state,
+                        sinceMilliseconds: peer.since.map { UInt64($0) * 1000 }, received: peer.received,
+                        accepted: peer.accepted, announced: peer.announced, liveness: peer.liveness,
+                        problem: peer.problem)
+                })
+        }
+        list += problems.map {
+            UplinkAnswer(
+                port: $0.key.description, isRunning: false, failures: 0, routes: 0, announced: [], problem: $0.value,
+                peers: [])
+        }
+        return list.sorted { $0.port < $1.port }
+    }
+}
+
+extension UplinkPlan {
+    /// Whether its daemon can go on where that of another plan is.
+    fileprivate func isSameNamespace(as other: UplinkPlan) -> Bool {
+        mac == other.mac && addresses == other.addresses && interface == other.interface
+    }
+}

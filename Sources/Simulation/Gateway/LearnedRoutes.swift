@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+import Topology
+import Wire
+
+/// What the daemon of an uplink says of one destination.
+public struct UplinkRoute: Sendable, Hashable {
+    /// The routers outside that lead there; the unspecified address of one that is reached itself. None: it is not reached by
+    /// this uplink.
+    public var gateways: [IPAddress]
+    /// Its cost, comparable among all uplinks of a router: lower is better.
+    public var metric: UInt32
+
+    /// A destination that is not reached.
+    public static let none = UplinkRoute(gateways: [], metric: 0)
+    /// Routers outside of one destination and uplink, at most.
+    public static let mostGateways = 32
+
+    /// A destination that routers lead to.
+    public init(gateways: [IPAddress], metric: UInt32) {
+        self.gateways = gateways.sorted()
+        self.metric = metric
+    }
+}
+
+/// Routes of routers that daemons of their uplinks learned, beside those that are drawn. A value; copies share what is the same.
+public struct LearnedRoutes: Sendable {
+    /// One way to a destination.
+    struct Way: Sendable, Equatable {
+        var metric: UInt32
+        var port: Tag
+        var gateway: IPAddress
+
+        /// Tells ways of equal cost apart, the same on every host.
+        var identity: UInt64 { mix(port.bits ^ gateway.high, gateway.low ^ 0x6a7e_0000_0000_0031) }
+        /// The best first.
+        static func < (a: Way, b: Way) -> Bool { (a.metric, a.identity) < (b.metric, b.identity) }
+    }
+
+    /// Those of one router.
+    struct OfRouter: Sendable {
+        private var v4 = PrefixTrie()
+        private var v6 = PrefixTrie()
+        private var lists = PagedArray<[Way]>()
+        private var free: [Int32] = []
+        var count: Int { v4.count + v6.count }
+
+        func lookup(_ address: IPAddress) -> PrefixTrie.Match {
+            address.family == .ipv4 ? v4.lookup(address) : v6.lookup(address)
+        }
+        func lookup(_ address: IPAddress, shorterThan length: Int) -> PrefixTrie.Match {
+            address.family == .ipv4
+                ? v4.lookup(address, shorterThan: length) : v6.lookup(address, shorterThan: length)
+        }
+        /// The ways of a match, best first.
+        func ways(_ match: PrefixTrie.Match) -> [Way] { match.value < 0 ? [] : lists[Int(match.value)] }
+
+        /// Makes the ways to a destination by one uplink what its daemon says. Whether that changes anything.
+        mutating func set(_ prefix: Prefix, port: Tag, _ route: UplinkRoute) -> Bool {
+            let place = prefix.family == .ipv4 ? v4[prefix] : v6[prefix]
+            let before = place.map { lists[Int($0)] } ?? []
+            var ways = before.filter { $0.port != port }
+            ways += route.gateways.map { Way(metric: route.metric, port: port, gateway: $0) }
+            ways.sort(by: <)
+            if ways == before { return false }
+            if let place {
+                lists[Int(place)] = ways
+                guard ways.isEmpty else { return true }
+                free.append(place)
+                if prefix.family == .ipv4 { v4.remove(prefix) } else { v6.remove(prefix) }
+                return true
+            }
+            let new = free.popLast() ?? Int32(lists.count)
+            if Int(new) == lists.count { lists.append(ways) } else { lists[Int(new)] = ways }
+            if prefix.family == .ipv4 { v4.set(prefix, new) } else { v6.set(prefix, new) }
+            return true
+        }
+    }
+
+    private(set) var routers: [Tag: OfRouter] = [:]
+
+    /// No routes.
+    public init() {}
+
+    /// How many destinations a router learned.
+    public func count(of router: Tag) -> Int { routers[router]?.count ?? 0 }
+
+    /// Makes the ways to a destination by one uplink what its daemon says. Whether that changes anything.
+    public mutating func set(_ prefix: Prefix, port: Tag, router: Tag, _ route: UplinkRoute) -> Bool {
+        guard routers[router]?.set(prefix, port: port, route) ?? !route.gateways.isEmpty else { return false }
+        if routers[router] == nil {
+            var new = OfRouter()
+            _ = new.set(prefix, port: port, route)
+            routers[router] = new
+        } else if routers[router]?.count == 0 {
+            routers[router] = nil
+        }
+        return true
+    }
+
+    /// The tags of what was decided by the routes to a destination, or without them.
+    public static func tags(of prefix: Prefix, router: Tag) -> Set<Tag> {
+        var tags: Set<Tag> = []
+        TopologyDifference.insertRouteTag(prefix, router: router, &tags)
+        return tags
+    }
+}

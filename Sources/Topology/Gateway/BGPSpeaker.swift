@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+import Wire
+
+/// What a router says of itself to routers outside, by all of its uplinks alike (BGP-4, RFC 4271).
+public struct BGPSpeaker: Sendable, Hashable {
+    /// Its autonomous system (RFC 6793).
+    public var system: UInt32
+    /// Its identifier; `nil`: each uplink has its own, its first IPv4 address.
+    public var identifier: IPv4Address?
+    /// Destinations behind it that others are told of.
+    public var announced: [Announcement] = []
+    /// Routes of equal cost to one destination by one uplink, at most; ``pathCounts``.
+    public var maxPaths: UInt8 = 8
+    /// How long an uplink that is cut off from the other hosts goes on announcing, milliseconds; ``patienceTimes``.
+    public var patience: UInt32 = 1000
+
+    /// What ``maxPaths`` may be.
+    public static let pathCounts: ClosedRange<UInt8> = 1...32
+    /// What ``patience`` may be, milliseconds.
+    public static let patienceTimes: ClosedRange<UInt32> = 0...3_600_000
+    /// Of one router, at most.
+    public static let mostAnnounced = 1024
+
+    /// A router of an autonomous system that announces nothing.
+    public init(system: UInt32) { self.system = system }
+
+    /// Whether a number may be that of an autonomous system: 0, 23456 and the last ones are reserved (RFC 7607, 6793, 7300).
+    public static func isSystem(_ number: UInt32) -> Bool {
+        number != 0 && number != 23456 && number != 65535 && number != .max
+    }
+}
+
+/// Destinations that a router announces.
+public struct Announcement: Sendable, Hashable {
+    /// The destinations.
+    public var prefix: Prefix
+    /// Whether each network and each address that the router has there is announced by itself; otherwise all of it as one, as
+    /// long as there is any.
+    public var isEach = false
+
+    /// All of it as one.
+    public init(_ prefix: Prefix, isEach: Bool = false) {
+        self.prefix = prefix
+        self.isEach = isEach
+    }
+}
+
+extension Announcement: CustomStringConvertible {
+    /// As in `203.0.113.0/24` or `203.0.113.0/24 each`.
+    public var description: String { "\(prefix)" + (isEach ? " each" : "") }
+
+    /// Reads what ``description`` writes.
+    public init?(_ text: String) {
+        let words = text.split(separator: " ")
+        guard let first = words.first, let prefix = try? Prefix(parsing: String(first)), words.count <= 2,
+            words.count == 1 || words[1] == "each"
+        else { return nil }
+        self.init(prefix, isEach: words.count == 2)
+    }
+}
+
+/// As people write and read it, the same in manifests, JSON and tables.
+extension BGPSpeaker {
+    /// What may be said of it.
+    public static let fieldNames = ["as", "id", "announce", "maxPaths", "patience"]
+
+    /// What is said, field by field.
+    public var fields: [(name: String, values: [String])] {
+        var list = [(name: "as", values: ["\(system)"])]
+        if let identifier { list.append(("id", ["\(identifier)"])) }
+        if !announced.isEmpty { list.append(("announce", announced.map(\.description))) }
+        let usual = BGPSpeaker(system: system)
+        if maxPaths != usual.maxPaths { list.append(("maxPaths", ["\(maxPaths)"])) }
+        if patience != usual.patience { list.append(("patience", ["\(patience)"])) }
+        return list
+    }
+
+    /// Reads what ``fields`` writes.
+    public init(reading fields: [(name: String, values: [String])]) throws(RuleMistake) {
+        guard let number = fields.first(where: { $0.name == "as" }) else {
+            throw RuleMistake(field: "as", reason: "is missing", remedy: "write as: 65001, the router's own system")
+        }
+        self.init(system: try FieldValues(name: "as", values: number.values).system())
+        for (name, values) in fields where name != "as" {
+            let field = FieldValues(name: name, values: values)
+            switch name {
+            case "id":
+                identifier = try field.one("an IPv4 address", { IPv4Address($0).flatMap { $0.bits == 0 ? nil : $0 } })
+            case "announce":
+                announced = try field.all("networks, such as 203.0.113.0/24 or 203.0.113.0/24 each", Announcement.init)
+            case "maxPaths": maxPaths = try field.number(BGPSpeaker.pathCounts)
+            case "patience": patience = try field.number(BGPSpeaker.patienceTimes)
+            default:
+                throw RuleMistake(
+                    field: name, reason: "is not known of bgp",
+                    remedy: "use \(BGPSpeaker.fieldNames.joined(separator: ", "))")
+            }
+        }
+    }
+}
+
+extension FieldValues {
+    /// The number of an autonomous system.
+    func system() throws(RuleMistake) -> UInt32 {
+        try one("the number of an autonomous system, such as 65001") {
+            UInt32($0).flatMap { BGPSpeaker.isSystem($0) ? $0 : nil }
+        }
+    }
+
+    /// A number of a range.
+    func number<Number: FixedWidthInteger>(_ range: ClosedRange<Number>) throws(RuleMistake) -> Number {
+        try one("\(range.lowerBound) to \(range.upperBound)") {
+            Number($0).flatMap { range.contains($0) ? $0 : nil }
+        }
+    }
+}
