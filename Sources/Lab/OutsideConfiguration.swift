@@ -39,7 +39,7 @@ struct OutsideConfiguration {
     /// What runs at the server: it tells all routers of its networks, and hears from them where others are.
     func server() -> [Program] {
         let own = outside.exchangeAddresses(nil)
-        var lines = birdHead(own[0].address)
+        var lines = birdHead(own[0].address, sources: outside.addresses.map(\.address))
         for family in [AddressFamily.ipv4, .ipv6] {
             let networks = outside.addresses.map(\.network).filter { $0.family == family }
             if networks.isEmpty { continue }
@@ -54,7 +54,8 @@ struct OutsideConfiguration {
                     near.address, LabPlan.Outside.system,
                     Neighbor(
                         address: address.address, system: outside.routers[name]?.system ?? 0, password: nil,
-                        isWatched: outside.routers[name]?.daemon != .gobgp, isUplink: false), isRelaxed: true)
+                        isWatched: outside.routers[name]?.daemon != .gobgp, isUplink: false),
+                    exports: "where source = RTS_STATIC")
             }
         }
         return [birdProgram(lines)]
@@ -69,7 +70,7 @@ struct OutsideConfiguration {
             lines.append("protocol static { ipv4; route 0.0.0.0/0 blackhole; }")
             lines.append("protocol static { ipv6; route ::/0 blackhole; }")
             for (number, (own, neighbor)) in neighbors(name, router).enumerated() {
-                lines += bird("n\(number)", own, router.system, neighbor, isRelaxed: true)
+                lines += bird("n\(number)", own, router.system, neighbor, exports: "all")
             }
             return [birdProgram(lines)]
         case .frr: return frr(name, router)
@@ -114,28 +115,31 @@ struct OutsideConfiguration {
 
     // MARK: - BIRD
 
-    private func birdHead(_ identifier: IPAddress) -> [String] {
+    /// - Parameter sources: addresses that what begins here is to have.
+    private func birdHead(_ identifier: IPAddress, sources: [IPAddress] = []) -> [String] {
         var lines = [
             "log stderr all;", "router id \(identifier);", "protocol device { scan time 5; }",
             "protocol bfd { interface \"*\" { interval 100 ms; multiplier 3; }; }",
         ]
-        for family in ["ipv4", "ipv6"] {
+        for family in [AddressFamily.ipv4, .ipv6] {
+            let name = family == .ipv4 ? "ipv4" : "ipv6"
+            let source = sources.first { $0.family == family }.map { "krt_prefsrc = \($0); " } ?? ""
             lines.append(
-                "protocol kernel { merge paths on; \(family) { import none; export where dest != RTD_BLACKHOLE && source != RTS_DEVICE; }; }"
-            )
+                "filter \(name)_out { if dest = RTD_BLACKHOLE || source = RTS_DEVICE then reject; \(source)accept; }")
+            lines.append("protocol kernel { merge paths on; \(name) { import none; export filter \(name)_out; }; }")
         }
         return lines
     }
 
     private func bird(
-        _ name: String, _ own: IPAddress, _ system: UInt32, _ neighbor: Neighbor, isRelaxed: Bool
+        _ name: String, _ own: IPAddress, _ system: UInt32, _ neighbor: Neighbor, exports: String
     ) -> [String] {
         [
             "protocol bgp \(name) {",
             "  local \(own) as \(system); neighbor \(neighbor.address) as \(neighbor.system);",
             "  hold time 9; connect delay time 1; connect retry time 2; error wait time 1, 5; graceful restart on;",
             neighbor.password.map { "  password \"\($0)\";" } ?? "", neighbor.isWatched ? "  bfd on;" : "",
-            "  \(own.family == .ipv4 ? "ipv4" : "ipv6") { import all; export all; next hop self; };", "}",
+            "  \(own.family == .ipv4 ? "ipv4" : "ipv6") { import all; export \(exports); next hop self; };", "}",
         ]
     }
 
@@ -168,7 +172,7 @@ struct OutsideConfiguration {
             lines.append(" neighbor \(neighbor.address) remote-as \(neighbor.system)")
             lines.append(" neighbor \(neighbor.address) timers connect 2")
             if let password = neighbor.password { lines.append(" neighbor \(neighbor.address) password \(password)") }
-            if neighbor.isWatched { lines.append(" neighbor \(neighbor.address) bfd") }
+            if neighbor.isWatched { lines.append(" neighbor \(neighbor.address) bfd profile quick") }
         }
         for family in [AddressFamily.ipv4, .ipv6] {
             lines.append(" address-family \(family == .ipv4 ? "ipv4" : "ipv6") unicast")
@@ -180,8 +184,9 @@ struct OutsideConfiguration {
             }
             lines.append(" exit-address-family")
         }
+        let watching = "bfd\n profile quick\n  transmit-interval 100\n  receive-interval 100\n exit\nexit\n"
         return [
-            zebra, frrProgram("bfdd", "", ["--bfdctl", "\(files)/bfdd.sock"], socket: "\(files)/bfdd.sock"),
+            zebra, frrProgram("bfdd", watching, ["--bfdctl", "\(files)/bfdd.sock"], socket: "\(files)/bfdd.sock"),
             frrProgram("bgpd", lines.joined(separator: "\n") + "\n"),
         ]
     }

@@ -74,10 +74,15 @@ extension Supervisor {
     }
 
     private static func forward() {
-        for name in [
+        var names = [
             "ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv4/fib_multipath_hash_policy",
             "ipv6/fib_multipath_hash_policy",
-        ] { try? "1".write(toFile: "/proc/sys/net/\(name)", atomically: false, encoding: .utf8) }
+        ]
+        // As routers do: what has no carrier is no way.
+        for interface in (try? RouteNetlink().links().map(\.name)) ?? [] {
+            for family in ["ipv4", "ipv6"] { names.append("\(family)/conf/\(interface)/ignore_routes_with_linkdown") }
+        }
+        for name in names { try? "1".write(toFile: "/proc/sys/net/\(name)", atomically: false, encoding: .utf8) }
     }
 
     private func connect(_ namespace: NetworkNamespace, _ cable: String, _ addresses: [InterfaceAddress]) throws {
@@ -99,6 +104,9 @@ extension Supervisor {
         guard let namespace = world.outside[name], let outside = manifest.lab?.outside else { return }
         let files = "\(directory.path)/outside/\(name)"
         try FileManager.default.createDirectory(atPath: files, withIntermediateDirectories: true)
+        // Sockets of an earlier run would be taken for others' by those who make them.
+        for file in (try? FileManager.default.contentsOfDirectory(atPath: files)) ?? []
+        where [".sock", ".api", ".ctl", ".vty", ".pid"].contains(where: file.hasSuffix) { unlink("\(files)/\(file)") }
         let configuration = OutsideConfiguration(outside, manifest.topology, files: files)
         let programs = name == Self.outside ? configuration.server() : configuration.router(name)
         let log = Glibc.open("\(files)/log", O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0o600)

@@ -32,7 +32,7 @@ final class GatewayService: Sendable {
     }
     private let running = Mutex(Running())
 
-    private static let interval = Duration.milliseconds(100)
+    private static let interval = Duration.milliseconds(50)
     /// How long all has to be well before it is announced that it is, nanoseconds: hosts learn one after another who is there.
     private static let settling: UInt64 = 500_000_000
     /// How long a host announces that hears no leader, nanoseconds: what it knows is right for a while.

@@ -12,7 +12,7 @@ public struct BGPSpeaker: Sendable, Hashable {
     /// Routes of equal cost to one destination by one uplink, at most; ``pathCounts``.
     public var maxPaths: UInt8 = 8
     /// How long an uplink that is cut off from the other hosts goes on announcing, milliseconds; ``patienceTimes``.
-    public var patience: UInt32 = 1000
+    public var patience: UInt32 = 100
 
     /// What ``maxPaths`` may be.
     public static let pathCounts: ClosedRange<UInt8> = 1...32

@@ -1,0 +1,128 @@
+#!/bin/bash
+# Two hosts with uplinks to two providers (FRRouting, GoBGP): to them it is one router, and connections through it live on while
+# a provider, an uplink, a node, a host's way to the others or a daemon is gone, and when it is there again.
+#   gateways.sh BINARY    in the environment: CONNECTIONS (12 each way)
+lab=test-gateways; . "$(dirname "$0")/lib.sh"
+connections=${CONNECTIONS:-12}
+sed -e '/^  expect:/,$d' "$here/../../cluster-examples/multihomed.yaml" >"$work/net.yaml"
+# One more machine, on the host without uplinks, asks from there.
+status() { "$selvage" bgp status --lab $lab "$@"; }
+# sessions COUNT [TENTHS]: waits until so many are established.
+sessions() {
+    local _
+    for _ in $(seq "${2:-300}"); do [ "$(status 2>/dev/null | grep -c ' established ')" = "$1" ] && return 0; sleep 0.1; done
+    status >"$work/out" 2>&1; return 1
+}
+began=$(now)
+up
+upped=$(now)
+sessions 4 100 || fail "sessions are not up within 10 s of lab up"
+echo "sessions up $(($(now) - upped)) ms after lab up, which took $((upped - began)) ms"
+
+# One router: one system in the path, and equal ways to all of its uplinks.
+for _ in $(seq 100); do [ "$(at outside ip route show 203.0.113.0/24 | grep -c nexthop)" = 2 ] && break; sleep 0.1; done
+at outside ip route show 203.0.113.0/24 | tee "$work/out" | grep -c 'nexthop' | grep -q 2 || fail "the server has not two ways"
+for _ in $(seq 100); do [ "$(at isp1 ip route show 203.0.113.0/24 | grep -c 'nexthop via 100.64')" = 2 ] && break; sleep 0.1; done
+for isp in isp1 isp2; do
+    at $isp ip route show 203.0.113.0/24 >"$work/out"
+    [ "$(grep -c 'nexthop via 100.64' "$work/out")" = 2 ] || fail "$isp has not both hosts as equal ways"
+done
+files=/run/selvage-labs/$lab/outside
+at isp1 vtysh --vty_socket $files/isp1 -c 'show bgp ipv4 unicast 203.0.113.0/24' >"$work/out" 2>&1 || fail vtysh
+[ "$(grep -c '^  65001$' "$work/out")" -ge 2 ] || fail "isp1 sees another path than 65001"
+at isp2 gobgp --target unix://$files/isp2/gobgp.sock global rib 203.0.113.0/24 >"$work/out" 2>&1 || fail gobgp
+[ "$(grep -c ' 65001 ' "$work/out")" = 2 ] || fail "isp2 sees another path than 65001"
+# What the hosts without uplinks go by.
+"$selvage" trace acme/web/www2 'icmp to 198.51.100.10' --lab $lab >"$work/out" || fail trace
+grep -q 'provider/edge.*198.51.100.0/24 via 100.64' "$work/out" || fail "h3 does not go by a learned route"
+at acme/web/www2 traceroute -n -I -w 1 -q 1 -m 6 198.51.100.10 >"$work/out" 2>&1 || fail traceroute
+grep -q '100\.64\.[12]\.[15] ' "$work/out" && grep -q ' 198.51.100.10 ' "$work/out" || fail "traceroute does not name a provider"
+at isp1 ping -c 2 -i 0.2 -w 5 100.64.1.2 >"$work/out" || fail "the uplink's address does not answer"
+at isp1 arping -c 2 -w 5 -I link0 100.64.1.2 >"$work/out" 2>&1 || fail "the uplink's address does not answer ARP"
+
+# Connections both ways: from the machines by translation, and to them by the virtual address.
+at outside python3 "$here/talkers.py" serve 9000 >"$work/outside" 2>&1 &
+for who in www1 www2; do at acme/web/$who python3 "$here/talkers.py" serve 8080 >"$work/$who" 2>&1 & done
+for who in outside www1 www2; do says "$work/$who" ready || fail "no server at $who"; done
+mkfifo "$work/up" "$work/down"
+at acme/web/www1 python3 "$here/talkers.py" talk 198.51.100.10 9000 "$connections" <"$work/up" >"$work/snat" 2>&1 &
+exec 4>"$work/up"
+at outside python3 "$here/talkers.py" talk 203.0.113.80 80 "$connections" <"$work/down" >"$work/vip" 2>&1 &
+exec 5>"$work/down"
+for way in snat vip; do says "$work/$way" connected || { cp "$work/$way" "$work/out"; fail "no connections: $way"; }; done
+
+# stretch NAME MOST: the longest silence since the last one, no connection lost; milliseconds.
+count=0
+stretch() {
+    local way worst line=""
+    count=$((count + 1))
+    echo >&4; echo >&5
+    for way in snat vip; do
+        for _ in $(seq 100); do [ "$(grep -c stretch "$work/$way")" -ge $count ] && break; sleep 0.1; done
+        read -r _ _ alive _ dead _ worst < <(grep stretch "$work/$way" | tail -1)
+        line="$line $way $worst ms"
+        { [ "${dead:-1}" = 0 ] && [ "$alive" = "$connections" ]; } || { status >"$work/out"; fail "$1: $way lost ${dead:-all} connections"; }
+        [ "$worst" -le "$2" ] || { status >"$work/out"; fail "$1: $way was silent for $worst ms, $2 at most"; }
+    done
+    echo "$1:$line"
+}
+sleep 2     # The time that is looked at.
+stretch "nothing happens" 400
+
+# TCP asks again after 200 ms, 400, 800: a gap of 300 ms is seen as up to 600, one of a second as up to 1800.
+quick=${QUICK:-700} slow=${SLOW:-1900}
+# GoBGP knows no BFD, and holds what it does not hear of for 3 s: seen as up to 6.6.
+held=${HELD:-6600}
+# A provider's router is without power: nothing tells but that it is silent.
+at isp1 nft 'add table netdev off; add table inet off; add chain inet off in { type filter hook prerouting priority -400; policy drop; }; add chain inet off out { type filter hook postrouting priority 400; policy drop; }' || fail nft
+sleep 4
+stretch "a provider is silent" $quick
+sessions 2 || fail "sessions with the silent provider are still there"
+status | grep '100.64.1.1 ' | grep -q 'BFD' || { status >"$work/out"; fail "the reason is not told"; }
+at isp1 nft 'delete table inet off; delete table netdev off'
+sessions 4 || fail "the provider is not heard again"
+sleep 3
+stretch "it is there again" 400
+
+quietly "$selvage" lab kill isp2 --lab $lab || fail "lab kill isp2"
+sleep 4
+stretch "a provider's daemons are killed" $slow
+quietly "$selvage" lab start isp2 --lab $lab || fail "lab start isp2"
+sessions 4 || fail "the provider is not heard again"
+sleep 3
+# It says where it leads before its own kernel is told.
+stretch "they are started again" $slow
+
+at h1 ip link set isp1 down; at h1 ip link set isp2 down
+sleep 4
+stretch "both uplinks of a host are down" $slow
+at h1 ip link set isp1 up; at h1 ip link set isp2 up
+sessions 4 || fail "the uplinks are not there again"
+sleep 3
+stretch "they are up again" 400
+
+for pid in $(pgrep -f "bird -f -c /run/selvage-labs/$lab/h1.data"); do kill -9 "$pid"; done
+sleep 4
+stretch "a host's routing daemons are killed" $slow
+sessions 4 || fail "the daemons are not started again"
+status --host h1 | grep -q 'daemon ended 1 times' || { status >"$work/out"; fail "it is not told that the daemon ended"; }
+
+quietly "$selvage" lab partition h1 h2,h3 --lab $lab || fail partition
+sleep 5
+stretch "a host with uplinks is cut off from the others" $slow
+status --host h1 | grep -q 'announces nothing' || { status >"$work/out"; fail "the host that is cut off announces still"; }
+quietly "$selvage" lab heal --lab $lab || fail heal
+for _ in $(seq 300); do status --host h1 | grep -q 'announces 203.0.113.0/24' && break; sleep 0.1; done
+status --host h1 >"$work/out"; grep -q 'announces 203.0.113.0/24' "$work/out" || fail "it does not announce again"
+sleep 3
+stretch "it is connected again" 1000
+
+quietly "$selvage" lab kill h1 --lab $lab || fail "lab kill h1"
+sleep 7
+stretch "a node with uplinks is killed" $held
+quietly "$selvage" lab start h1 --lab $lab || fail "lab start h1"
+sessions 4 || fail "the node's sessions are not there again"
+sleep 3
+stretch "it is there again" 1000
+exec 4>&- 5>&-
+echo passed
