@@ -34,7 +34,7 @@ extension Agent {
             var isChanged = false
             for key in keys {
                 guard let router = control.uplinks[key.port],
-                    learned.set(key.prefix, port: key.port, router: router, state.route(key) ?? .none)
+                    learned.set(key.prefix, port: key.port, router: router, state.route(key) ?? .withdrawn)
                 else { continue }
                 isChanged = true
                 if keys.count <= AgentLimits.routesInvalidatedOneByOne {

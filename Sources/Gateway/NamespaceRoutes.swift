@@ -46,7 +46,7 @@ struct NamespaceRoutes {
 
     /// What a destination is now.
     subscript(_ prefix: Prefix) -> UplinkRoute {
-        guard let best = routes[prefix]?.min(by: { $0.key < $1.key }) else { return .none }
+        guard let best = routes[prefix]?.min(by: { $0.key < $1.key }) else { return .withdrawn }
         return UplinkRoute(
             gateways: Array(best.value.sorted().prefix(UplinkRoute.mostGateways)), metric: best.key)
     }

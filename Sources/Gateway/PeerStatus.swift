@@ -39,7 +39,7 @@ extension PeerStatus {
         var place: Int?
         for line in lines {
             let words = line.split(separator: " ").map(String.init)
-            if let first = words.first, !line.hasPrefix(" "), words.count >= 4 {
+            if let first = words.first, !line.hasPrefix(" "), words.count >= 5 {
                 place = list.indices.first { BirdConfiguration.name(of: $0) == first }
                 if let place {
                     list[place].since = Int64(words[4].prefix { $0 != "." })

@@ -169,7 +169,7 @@ final class GatewayService: Sendable {
         let port = Simulation.Tag.port(path)
         report(
             node.agent.state.allRoutes.filter { $0.key.port == port && !$0.route.gateways.isEmpty }
-                .map { ($0.key.prefix, .none) }, port)
+                .map { ($0.key.prefix, .withdrawn) }, port)
     }
 
     /// What is so still is told again before others forget it.

@@ -1,1 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+import Foundation
+import Simulation
+import TestSupport
 import Testing
+import Topology
+import Wire
+
+@testable import Gateway
+
+/// What uplinks' daemons are told, and what they tell.
+@Suite struct GatewayTests {
+    private static let everything = """
+        hosts: { h1: { address: 192.0.2.1 } }
+        tenants:
+          t:
+            routers:
+              gw:
+                bgp: { as: 65001, id: 192.0.2.99, announce: [203.0.113.0/24, "198.51.100.0/24 each", "2001:db8::/32"], maxPaths: 4 }
+                ports:
+                  in: { address: 10.0.0.1/24 }
+                  up:
+                    host: h1
+                    interface: eth1
+                    address: [100.64.1.2/29, "2001:db8:64::2/64"]
+                    peers:
+                      - { address: 100.64.1.1, as: 65100, password: "s3cr%t", bfd: [50, 5], hold: 30, gracefulRestart: false, limit: 1000 }
+                      - { address: 100.64.1.3, as: 65001, bfd: false, accept: [10.0.0.0/8 le 24, 192.0.2.0/24], refuse: [10.1.0.0/16 ge 20 le 32] }
+                      - { address: 100.64.1.4, as: 4200000001, defaultOnly: true, preference: 200, prepend: 3, metric: 50 }
+                      - { address: "2001:db8:64::1", as: 65100, tell: ["2001:db8::/32 le 48"], communities: ["65001:77", no-export, "4200000001:1:2"] }
+                      - { address: "fe80::1", as: 65100 }
+                      - { address: 192.0.2.200, as: 65300, far: true }
+                routes: [{ to: 203.0.113.0/28, via: 10.0.0.2, port: in }]
+                floating: { 198.51.100.7: { target: 10.0.0.9, port: in } }
+        """
+
+    private func plan(_ text: String = everything) throws -> UplinkPlan {
+        let topology = try draw(text)
+        let port = try #require(PortPath("t/gw/up").flatMap { topology.ports[$0] })
+        return try #require(UplinkPlan(port, topology))
+    }
+
+    /// Whether the daemon itself takes a configuration; why not.
+    private func refusal(_ text: String) throws -> String? {
+        let file = FileManager.default.temporaryDirectory.appending(path: "selvage-\(UUID().uuidString).conf").path
+        try text.write(toFile: file, atomically: true, encoding: .utf8)
+        defer { try? FileManager.default.removeItem(atPath: file) }
+        return BirdProcess.check(file)
+    }
+
+    @Test func `BIRD takes a configuration with everything that may be said of peers`() throws {
+        let text = BirdConfiguration(try plan(), snippet: nil).text
+        #expect(try refusal(text) == nil, "\(text)")
+        #expect(text.contains("router id 192.0.2.99;"))
+        #expect(text.contains("password \"s3cr%t\";") && text.contains("receive limit 1000 action disable;"))
+    }
+
+    @Test func `BIRD takes whatever peers validation lets pass`() throws {
+        let seed = SeededRandom.seed
+        var random = SeededRandom(seed: seed)
+        func pick<Value>(_ list: [Value]) -> Value { list[Int.random(in: 0..<list.count, using: &random)] }
+        for _ in 0..<12 {
+            var plan = try plan()
+            for place in plan.uplink.peers.indices {
+                let family = plan.uplink.peers[place].address.family
+                func matches() -> [PrefixMatch] {
+                    (0..<pick([0, 0, 1, 3])).map { _ in
+                        let width = pick([family, .ipv4]).width
+                        let length = Int.random(in: 0...width, using: &random)
+                        let low = Int.random(in: length...width, using: &random)
+                        let address = IPAddress(
+                            high: width == 32 ? random.next() & ~0xffff_ffff : random.next(),
+                            low: width == 32 ? 0 : random.next(), family: width == 32 ? .ipv4 : .ipv6)
+                        return PrefixMatch(
+                            Prefix(address.masked(length), length: length),
+                            low...Int.random(in: low...width, using: &random))
+                    }
+                }
+                plan.uplink.peers[place].accepted = matches()
+                plan.uplink.peers[place].refused = matches()
+                plan.uplink.peers[place].told = matches()
+                plan.uplink.peers[place].hold = pick([3, 9, 65_535])
+                plan.uplink.peers[place].prepend = pick([0, 16])
+                plan.uplink.peers[place].metric = pick([nil, 0, .max])
+                plan.uplink.peers[place].preference = pick([0, 4095])
+                plan.uplink.peers[place].restartsGracefully = pick([true, false])
+                plan.uplink.peers[place].password = pick([nil, String(repeating: "~", count: 80), "a;}#'`$("])
+            }
+            let text = BirdConfiguration(plan, snippet: nil).text
+            #expect(try refusal(text) == nil, "seed \(seed)\n\(text)")
+        }
+    }
+
+    @Test func `what is said of peers is read as it was written, and what can't be is told with its place`() throws {
+        let topology = try draw(Self.everything)
+        let port = try #require(PortPath("t/gw/up").flatMap { topology.ports[$0] })
+        for peer in port.uplink?.peers ?? [] { #expect(try BGPPeer(reading: peer.fields) == peer) }
+        let speaker = try #require(topology.routers[port.path.device]?.bgp)
+        #expect(try BGPSpeaker(reading: speaker.fields) == speaker)
+        var writer = ByteWriter()
+        TopologyObject.port(port).encode(&writer)
+        let router = try #require(topology.routers[port.path.device])
+        TopologyObject.router(router).encode(&writer)
+        var reader = ByteReader(writer.bytes)
+        #expect(try TopologyObject(from: &reader) == .port(port))
+        #expect(try TopologyObject(from: &reader) == .router(router))
+        for (from, to, words) in [
+            ("as: 65100, password", "as: 0, password", "as is \"0\""),
+            ("bfd: [50, 5]", "bfd: [5]", "bfd is 5"),
+            ("hold: 30", "hold: 2", "hold is \"2\""),
+            ("\"s3cr%t\"", "\"s3 cr\"", "has a password that daemons can't be told"),
+            ("address: 100.64.1.3,", "address: 100.64.9.3,", "is in no network of the port"),
+            ("address: 100.64.1.3,", "address: 100.64.1.1,", "is there twice"),
+            ("address: 100.64.1.3,", "address: 100.64.1.2,", "is the port's own address"),
+            ("10.0.0.0/8 le 24", "10.0.0.0/8 le 33", "write networks"),
+            ("host: h1\n            interface: eth1\n            ", "", "no interface to reach them by"),
+            ("        bgp: {", "        # {", "no autonomous system"),
+            ("no-export", "65536:1", "write communities"),
+        ] {
+            let text = Self.everything.replacing(from, with: to)
+            #expect(text != Self.everything, "\(from)")
+            let error = #expect(throws: (any Error).self) { try draw(text) }
+            #expect("\(error.map { "\($0)" } ?? "")".contains(words), "\(error.map { "\($0)" } ?? "")")
+        }
+    }
+
+    @Test func `what a router has decides what it announces`() throws {
+        func announced(_ change: (inout Topology, inout Router) -> Void = { _, _ in }) throws -> [String] {
+            var topology = try draw(Self.everything)
+            var router = try #require(DevicePath("t/gw").flatMap { topology.routers[$0] })
+            change(&topology, &router)
+            topology.routers[router.path] = router
+            return topology.announced(by: router).sorted().map(\.description)
+        }
+        // A route leads to a part of the first; a floating address is one of the second; nothing is of the third.
+        #expect(try announced() == ["198.51.100.7/32", "203.0.113.0/24"])
+        #expect(try announced { $1.routes = [] } == ["198.51.100.7/32"])
+        #expect(try announced { $1.translation.floating = [] } == ["203.0.113.0/24"])
+        #expect(try announced { $1.isEnabled = false } == [])
+        #expect(try announced { $1.bgp?.announced = [] } == [])
+        #expect(
+            try announced { topology, _ in
+                if let path = PortPath("t/gw/in"), let more = try? InterfaceAddress(parsing: "2001:db8:5::1/64") {
+                    topology.ports[path]?.addresses.append(more)
+                }
+            } == ["198.51.100.7/32", "203.0.113.0/24", "2001:db8::/32"])
+    }
+
+    @Test func `routes of a namespace are those of the least metric, by what the kernel tells of each`() {
+        let seed = SeededRandom.seed
+        var random = SeededRandom(seed: seed)
+        var model: [Prefix: [UInt32: Set<IPAddress>]] = [:]
+        var routes = NamespaceRoutes()
+        var known: [Prefix: UplinkRoute] = [:]
+        for step in 0..<2000 {
+            let prefix = Prefix(IPAddress(IPv4Address(bits: UInt32.random(in: 0..<6, using: &random) << 24)), length: 8)
+            let metric = UInt32.random(in: 1...3, using: &random)
+            let gateways = (0..<Int.random(in: 1...3, using: &random)).map { _ in
+                IPAddress(IPv4Address(bits: UInt32.random(in: 1...4, using: &random)))
+            }
+            let message = NamespaceRoutes.Message(prefix: prefix, metric: metric, gateways: gateways)
+            switch Int.random(in: 0...4, using: &random) {
+            case 0...2:
+                routes.add(message)
+                model[prefix, default: [:]][metric] = Set(gateways)
+            case 3:
+                routes.remove(message)
+                if let left = model[prefix]?[metric]?.subtracting(gateways) {
+                    model[prefix]?[metric] = left.isEmpty ? nil : left
+                }
+            default:
+                // News was lost: all is looked at again.
+                if Int.random(in: 0...9, using: &random) == 0 { model[prefix] = nil }
+                routes.replace(
+                    model.flatMap { prefix, ways in
+                        ways.flatMap { metric, gateways in
+                            gateways.map { .init(prefix: prefix, metric: metric, gateways: [$0]) }
+                        }
+                    })
+            }
+            for changed in routes.takeChanges() { known[changed] = routes[changed] }
+            for number in 0..<6 as Range<UInt32> {
+                let prefix = Prefix(IPAddress(IPv4Address(bits: number << 24)), length: 8)
+                let best = model[prefix]?.min { $0.key < $1.key }
+                #expect(
+                    (known[prefix] ?? .withdrawn)
+                        == (best.map { UplinkRoute(gateways: Array($0.value), metric: $0.key) } ?? .withdrawn),
+                    "seed \(seed) step \(step)")
+            }
+        }
+    }
+
+    @Test func `BIRD's answers are put together however they are cut`() throws {
+        let seed = SeededRandom.seed
+        var random = SeededRandom(seed: seed)
+        let text = """
+            0001 BIRD 2.0.12 ready.
+            2002-Name       Proto      Table      State  Since         Info
+            1002-peer1      BGP        ---        up     1796000000  Established
+            1006-  BGP state:          Established
+                Neighbor AS:      65100
+                Routes:         5 imported, 2 filtered, 3 exported, 1 preferred
+            1002-peer2      BGP        ---        start  1796000009.123  Active        Socket: Connection refused
+            1006-  BGP state:          Active
+                Last error:       Socket: Connection refused
+
+            0000\u{20}
+            """ + "\n"
+        for _ in 0..<200 {
+            var reader = BirdReplyReader()
+            var replies: [(code: Int, lines: [String])] = []
+            var bytes = Array(text.utf8)
+            while !bytes.isEmpty {
+                let count = min(bytes.count, Int.random(in: 1...60, using: &random))
+                reader.append(bytes.prefix(count))
+                bytes.removeFirst(count)
+                while let reply = reader.next() { replies.append(reply) }
+            }
+            #expect(replies.map(\.code) == [1, 0], "seed \(seed)")
+            let lines = try #require(replies.last?.lines)
+            let peers = [
+                BGPPeer(IPAddress(IPv4Address(bits: 1)), system: 65100),
+                BGPPeer(IPAddress(IPv4Address(bits: 2)), system: 65200),
+            ]
+            let status = PeerStatus.read(lines, peers)
+            #expect(status.map(\.state) == ["established", "active"])
+            #expect(status.map(\.since) == [1_796_000_000, 1_796_000_009])
+            #expect(status[0].received == 7 && status[0].accepted == 5 && status[0].announced == 3)
+            #expect(status.map(\.problem) == [nil, "Socket: Connection refused"])
+        }
+        // Nor does anything else that a socket may bring do harm.
+        for _ in 0..<300 {
+            var reader = BirdReplyReader()
+            reader.append((0..<200).map { _ in UInt8.random(in: 0...255, using: &random) })
+            while reader.next() != nil {}
+            let lines = (0..<20).map { _ in
+                String(decoding: (0..<30).map { _ in UInt8.random(in: 0x20...0x7e, using: &random) }, as: UTF8.self)
+            }
+            _ = PeerStatus.read(lines + ["peer1 BGP --- up"], [BGPPeer(IPAddress(IPv4Address(bits: 1)), system: 1)])
+        }
+    }
+}

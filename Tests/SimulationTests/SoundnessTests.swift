@@ -57,8 +57,8 @@ import Wire
         let etherDestination = macs.randomElement(using: &random) ?? .zero
         let ttls: [UInt8] = [1, 2, 64, 255]
         let ttl = ttls.randomElement(using: &random) ?? 64
-        let port = ([0, 1, 2, 3, 67, 68, 547] as [UInt16]).randomElement(using: &random) ?? 0
-        let service = ([53, 53, 67, 546] as [UInt16]).randomElement(using: &random) ?? 53
+        let port = ([0, 1, 2, 3, 67, 68, 179, 547] as [UInt16]).randomElement(using: &random) ?? 0
+        let service = ([53, 53, 67, 179, 546, 3784] as [UInt16]).randomElement(using: &random) ?? 53
         var frame: [UInt8]
         switch Int.random(in: 0...5, using: &random) {
         case 5:
@@ -72,7 +72,7 @@ import Wire
         case 0:
             frame = Frame.tcp(
                 etherSource: etherSource, etherDestination: etherDestination, source: source, destination: destination,
-                sourcePort: port, destinationPort: 80, ttl: ttl)
+                sourcePort: port, destinationPort: service == 179 ? 179 : 80, ttl: ttl)
         case 1, 2:
             frame = Frame.udp(
                 etherSource: etherSource, etherDestination: etherDestination, source: source, destination: destination,
@@ -98,14 +98,17 @@ import Wire
         Drawings.bridge, Drawings.routers, Drawings.vlans, Drawings.translating, SecurityGroupTests.drawing,
         Drawings.routers
             + "\n    mirrors: { m: { from: edge, to: gre 203.0.113.9 key 1, match: [{ protocol: udp, destinationPort: 53 }] } }",
-        ServiceTests.served, HairpinTests.drawing,
+        ServiceTests.served, HairpinTests.drawing, LearnedRouteTests.drawing,
         Drawings.vlans.replacing("  v:\n", with: "  v:\n        multicast: true\n"),
         Drawings.bridge.replacing("  b:\n", with: "  b:\n        multicast: true\n"),
     ])
     func `two packets that one flow holds get one verdict`(_ drawing: String) throws {
         let seed = SeededRandom.seed
         var random = SeededRandom(seed: seed)
-        let host = try Host(drawing)
+        var host = try Host(drawing)
+        if drawing == LearnedRouteTests.drawing {
+            host = Host(Fabric(host.fabric, learned: LearnedRouteTests.someRoutes), host.state)
+        }
         let ports = host.fabric.topology.ports.values.filter { port in
             if case .exterior("h1", _) = port.attachment { return true }
             return false

@@ -11,7 +11,7 @@ public struct UplinkRoute: Sendable, Hashable {
     public var metric: UInt32
 
     /// A destination that is not reached.
-    public static let none = UplinkRoute(gateways: [], metric: 0)
+    public static let withdrawn = UplinkRoute(gateways: [], metric: 0)
     /// Routers outside of one destination and uplink, at most.
     public static let mostGateways = 32
 
