@@ -66,8 +66,11 @@ extension Agent {
         control.fabric = Fabric(control.fabric, learned: learned)
     }
 
-    /// How many destinations a router learned from its uplinks' daemons.
-    public func learnedRoutes(of router: DevicePath) -> Int {
-        control.withLock { $0.fabric.learned.count(of: .router(router)) }
+    /// How many destinations routers with uplinks learned from daemons.
+    public var learnedRoutes: [DevicePath: Int] {
+        control.withLock { control in
+            let routers = Set(control.topology.ports.uplinks.map(\.device))
+            return Dictionary(uniqueKeysWithValues: routers.map { ($0, control.fabric.learned.count(of: .router($0))) })
+        }
     }
 }

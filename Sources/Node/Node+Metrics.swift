@@ -30,6 +30,7 @@ extension Node {
         writeState(&text)
         writeReplication(&text)
         writeTunnels(&text)
+        writeUplinks(&text)
         healthMetrics(&text)
         return text.text
     }
@@ -286,5 +287,28 @@ extension Node {
         text.gauge(
             "selvage_tunnel_detection_seconds", "Seconds without an answer after which it is down.",
             tunnels.map { .init($0.detectionSeconds, [("host", $0.host)]) })
+    }
+
+    private func writeUplinks(_ text: inout MetricsText) {
+        text.gauge(
+            "selvage_learned_routes", "Destinations that a router learned by all of its uplinks, as known here.",
+            agent.learnedRoutes.sorted { $0.key < $1.key }.map { .init($0.value, ("router", $0.key.description)) })
+        let uplinks = gatewayService.value?.uplinks() ?? []
+        text.gauge(
+            "selvage_uplink_routes", "Destinations that the daemon of an uplink here leads to.",
+            uplinks.map { .init($0.routes, ("port", $0.port)) })
+        text.gauge(
+            "selvage_uplink_announced", "Networks that an uplink here announces.",
+            uplinks.map { .init($0.announced.count, ("port", $0.port)) })
+        text.counter(
+            "selvage_uplink_daemon_failures_total", "Times that the daemon of an uplink here ended by itself.",
+            uplinks.map { .init($0.failures, ("port", $0.port)) })
+        text.gauge(
+            "selvage_bgp_session_up", "1 while a session with a router outside is established.",
+            uplinks.flatMap { uplink in
+                uplink.peers.map {
+                    .init($0.state == "established" ? 1 : 0, [("port", uplink.port), ("peer", $0.address)])
+                }
+            })
     }
 }
