@@ -74,12 +74,17 @@ quick=${QUICK:-700} slow=${SLOW:-1900}
 # GoBGP knows no BFD, and holds what it does not hear of for 3 s: seen as up to 6.6.
 held=${HELD:-6600}
 # A provider's router is without power: nothing tells but that it is silent.
-at isp1 nft 'add table netdev off; add table inet off; add chain inet off in { type filter hook prerouting priority -400; policy drop; }; add chain inet off out { type filter hook postrouting priority 400; policy drop; }' || fail nft
+at isp1 pkill -STOP -f "$files/isp1/" || fail "no daemons at isp1"
+for interface in link0 link1 exchange; do
+    at isp1 sh -c "tc qdisc add dev $interface ingress && tc filter add dev $interface parent ffff: protocol all u32 match u32 0 0 action drop" >"$work/out" 2>&1 ||
+        at isp1 nft "add table netdev off; add chain netdev off $interface { type filter hook ingress device $interface priority 0; policy drop; }" >"$work/out" 2>&1 || fail "isp1 hears all the same"
+done
 sleep 4
 stretch "a provider is silent" $quick
 sessions 2 || fail "sessions with the silent provider are still there"
 status | grep '100.64.1.1 ' | grep -q 'BFD' || { status >"$work/out"; fail "the reason is not told"; }
-at isp1 nft 'delete table inet off; delete table netdev off'
+at isp1 nft 'delete table netdev off' 2>"$work/out" || for interface in link0 link1 exchange; do at isp1 tc qdisc del dev $interface ingress || fail tc; done
+at isp1 pkill -CONT -f "$files/isp1/"
 sessions 4 || fail "the provider is not heard again"
 sleep 3
 stretch "it is there again" 400
