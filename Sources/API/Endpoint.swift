@@ -92,8 +92,17 @@ struct Call: Sendable {
                     "change services of \(port.path) at ports of other tenants: that is the operator's, leave them as they are"
                 )
             }
+            // It is a program on the host, and what it says is said to the world.
+            if port.uplink != known?.uplink {
+                throw refusal(
+                    "change peers and snippet of \(port.path): uplinks are the operator's, leave them as they are")
+            }
             if case .exterior = port.attachment, known?.attachment != port.attachment {
                 throw refusal("bind \(port.path) to an interface: that is the operator's")
+            }
+        case .router(let router):
+            if router.bgp != topology.routers[router.path]?.bgp {
+                throw refusal("change bgp of \(router.path): that is the operator's, leave it as it is")
             }
         case .mirror(let mirror):
             switch mirror.target {

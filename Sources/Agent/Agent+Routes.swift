@@ -28,33 +28,42 @@ extension Agent {
     func takeRoutes() {
         let keys = state.takeRouteNews()
         if keys.isEmpty { return }
-        control.withLock { control in
-            var learned = control.fabric.learned
-            var tags: Set<Tag> = []
-            var isChanged = false
-            for key in keys {
-                guard let router = control.uplinks[key.port],
-                    learned.set(key.prefix, port: key.port, router: router, state.route(key) ?? .withdrawn)
-                else { continue }
-                isChanged = true
-                if keys.count <= AgentLimits.routesInvalidatedOneByOne {
-                    tags.formUnion(LearnedRoutes.tags(of: key.prefix, router: router))
-                } else {
-                    // All of the router's flows are looked at: that costs less than to look for each.
-                    tags.insert(.routes(router: router))
-                }
+        // The tries are made without keeping others from what is in force: nobody else makes any but with other uplinks.
+        let (before, uplinks) = control.withLock { ($0.fabric.learned, $0.uplinks) }
+        var learned = before
+        var tags: Set<Tag> = []
+        var isChanged = false
+        for key in keys {
+            guard let router = uplinks[key.port],
+                learned.set(key.prefix, port: key.port, router: router, state.route(key) ?? .withdrawn)
+            else { continue }
+            isChanged = true
+            if keys.count <= AgentLimits.routesInvalidatedOneByOne {
+                tags.formUnion(LearnedRoutes.tags(of: key.prefix, router: router))
+            } else {
+                // All of the router's flows are looked at: that costs less than to look for each.
+                tags.insert(.routes(router: router))
             }
-            guard isChanged else { return }
+        }
+        guard isChanged else { return }
+        let isDone = control.withLock { control in
+            guard control.uplinks == uplinks else { return false }
             control.fabric = Fabric(control.fabric, learned: learned)
             _ = publish(&control, changed: tags)
+            return true
         }
+        if !isDone { state.retakeRouteNews(keys) }
     }
 
     /// Takes routes in by uplinks that are new in a topology, and out by those that are gone.
-    func followUplinks(_ control: inout Control) {
+    ///
+    /// - Returns: the tags of what was decided without them, or by them.
+    func followUplinks(_ control: inout Control) -> Set<Tag> {
         var uplinks: [Tag: Tag] = [:]
         for path in control.topology.ports.uplinks { uplinks[.port(path)] = .router(path.device) }
-        if uplinks == control.uplinks { return }
+        if uplinks == control.uplinks { return [] }
+        let changed = Set(uplinks.filter { control.uplinks[$0.key] != $0.value }.values)
+            .union(control.uplinks.filter { uplinks[$0.key] != $0.value }.values)
         let isOnlyMore = control.uplinks.allSatisfy { uplinks[$0.key] == $0.value }
         var learned = isOnlyMore ? control.fabric.learned : LearnedRoutes()
         for (key, route) in state.allRoutes {
@@ -62,8 +71,8 @@ extension Agent {
             _ = learned.set(key.prefix, port: key.port, router: router, route)
         }
         control.uplinks = uplinks
-        // Flows by uplinks that came or went have the tags of these ports, and those of their networks.
         control.fabric = Fabric(control.fabric, learned: learned)
+        return Set(changed.map { .routes(router: $0) })
     }
 
     /// How many destinations routers with uplinks learned from daemons.

@@ -168,7 +168,7 @@ public final class Agent: Sendable {
             if difference.hosts.contains(host) { tags.formUnion(topology.hosts.keys.map(Tag.host)) }
             control.topology = topology
             control.fabric = Fabric(topology, after: control.fabric, difference)
-            followUplinks(&control)
+            tags.formUnion(followUplinks(&control))
             if reconcileTunnels(&control) { tags.formUnion(topology.hosts.keys.map(Tag.host)) }
             let bindings = control.hasInherited ? difference.ports.union(control.problems.keys) : allBindings(control)
             let (unbound, coming) = releaseBindings(&control, bindings, gone: [])

@@ -113,6 +113,9 @@ extension StateTable {
     /// What changed since this was last called.
     public func takeRouteNews() -> Set<RouteKey> { routeNews.take() }
 
+    /// Puts back what was taken: it comes again the next time.
+    public func retakeRouteNews(_ keys: Set<RouteKey>) { for key in keys { routeNews.add(key) } }
+
     /// Sets who is told that there is something to take; called with locks held, so it must be quick.
     public func onRouteNews(_ tell: (@Sendable () -> Void)?) { routeNews.set(tell) }
 }

@@ -2,8 +2,8 @@
 import Topology
 import Wire
 
-/// The configuration of BIRD 2 for an uplink. What it learns is in the kernel's main table of its namespace, with metrics that
-/// can be compared among daemons; what it is to announce it finds in another table there.
+/// The configuration of BIRD 2 for an uplink. What it learns is in the kernel's main table of its namespace, with a note of what it
+/// costs that can be compared among daemons - not as the metric, since routes of two metrics do not replace each other; what it is to announce it finds in another table there.
 struct BirdConfiguration {
     /// The interface in the namespace.
     static let interface = "uplink"
@@ -22,8 +22,10 @@ struct BirdConfiguration {
         self.snippet = snippet
     }
 
-    /// The name of a peer's protocol, by its place in the list.
-    static func name(of place: Int) -> String { "peer\(place + 1)" }
+    /// The name of a peer's protocol: it goes on as long as its peer is there, whatever becomes of others.
+    static func name(of peer: BGPPeer) -> String {
+        "peer_" + String(peer.address.description.map { $0.isHexDigit ? $0 : "_" })
+    }
 
     /// As the daemon reads it.
     var text: String {
@@ -32,7 +34,7 @@ struct BirdConfiguration {
         let watched = plan.uplink.peers.filter { $0.liveness != nil && !$0.isFar }
         if !watched.isEmpty { lines += liveness(watched) }
         if let speaker = plan.speaker {
-            for (place, peer) in plan.uplink.peers.enumerated() { lines += self.peer(peer, place, speaker) }
+            for peer in plan.uplink.peers { lines += self.peer(peer, speaker) }
         }
         if let snippet { lines.append("include \"\(snippet)\";") }
         return lines.joined(separator: "\n") + "\n"
@@ -73,16 +75,16 @@ struct BirdConfiguration {
             \(name) table announced\(digit);
             protocol kernel announcing\(digit) {
               kernel table \(Self.announcedTable); learn yes; scan time 10; graceful restart yes;
-              \(name) { table announced\(digit); import all; export none; };
+              \(name) { table announced\(digit); preference 1000; import all; export none; };
             }
             protocol pipe telling\(digit) { table announced\(digit); peer table master\(digit); export all; import none; }
             filter learned\(digit) {
               if source = RTS_INHERIT || source = RTS_DEVICE then reject;
-              if source = RTS_BGP then krt_metric = selvage_cost(); else if ! defined(krt_metric) then krt_metric = 2000000000;
+              if source = RTS_BGP then krt_cwnd = selvage_cost(); else if ! defined(krt_cwnd) then krt_cwnd = 2000000000;
               accept;
             }
             protocol kernel learning\(digit) {
-              metric 0; merge paths \(paths > 1 ? "on limit \(paths)" : "off"); scan time 10; persist yes; graceful restart yes;
+              merge paths \(paths > 1 ? "on limit \(paths)" : "off"); scan time 10; persist yes; graceful restart yes;
               \(name) { import none; export filter learned\(digit); };
             }
             """
@@ -103,9 +105,9 @@ struct BirdConfiguration {
         return lines
     }
 
-    private func peer(_ peer: BGPPeer, _ place: Int, _ speaker: BGPSpeaker) -> [String] {
+    private func peer(_ peer: BGPPeer, _ speaker: BGPSpeaker) -> [String] {
         let family = peer.address.family
-        let name = Self.name(of: place)
+        let name = Self.name(of: peer)
         let own = own(toward: peer)
         var lines = incoming(peer, name) + outgoing(peer, name, speaker)
         lines.append("protocol bgp \(name) {")

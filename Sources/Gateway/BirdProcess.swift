@@ -17,32 +17,40 @@ struct BirdProcess {
     }
 
     /// Why a configuration is none; `nil` when it is one. In the daemon's words, with the file and the line.
-    static func check(_ file: String) -> String? {
+    ///
+    /// - Parameter output: a file for its words.
+    static func check(_ file: String, output: String) -> String? {
         guard let program else { return missing }
-        var pipe: [Int32] = [0, 0]
-        guard Glibc.pipe(&pipe) == 0 else { return "\(SystemError(errno, "check the configuration"))" }
-        for end in pipe { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
-        let output = Descriptor(pipe[0])
+        let words = open(output, O_CREAT | O_RDWR | O_TRUNC | O_CLOEXEC, 0o600)
+        if words < 0 { return "\(SystemError(errno, "write \(output)"))" }
+        let descriptor = Descriptor(words)
+        let pid: Int32
         do {
-            let pid = try Spawn(
-                program: program, arguments: ["bird", "-p", "-c", file], output: pipe[1], error: pipe[1]
+            pid = try Spawn(
+                program: program, arguments: ["bird", "-p", "-c", file], output: descriptor.number,
+                error: descriptor.number
             )
             .start()
-            close(pipe[1])
-            var text: [UInt8] = []
-            var buffer = [UInt8](repeating: 0, count: 4096)
-            while case let count = read(output.number, &buffer, buffer.count), count > 0, text.count < 65_536 {
-                text += buffer[..<count]
+        } catch { return "\(error)" }
+        var status: Int32 = 0
+        let deadline = monotonicNanoseconds() + patience
+        while cl_wait(pid, 1, &status) == 0 {
+            if monotonicNanoseconds() > deadline {
+                Glibc.kill(pid, SIGKILL)
+                _ = cl_wait(pid, 0, &status)
+                return "the daemon does not read it to its end"
             }
-            var status: Int32 = 0
-            guard cl_wait(pid, 0, &status) == pid, status != 0 else { return nil }
-            let line = String(decoding: text, as: UTF8.self).split(separator: "\n").first.map(String.init)
-            return line ?? "the daemon refuses it, and does not say why"
-        } catch {
-            close(pipe[1])
-            return "\(error)"
+            usleep(2000)
         }
+        if status == 0 { return nil }
+        var buffer = [UInt8](repeating: 0, count: 4096)
+        let count = pread(descriptor.number, &buffer, buffer.count, 0)
+        let text = String(decoding: buffer.prefix(max(0, count)), as: UTF8.self)
+        return text.split(separator: "\n").first.map(String.init) ?? "the daemon refuses it, and does not say why"
     }
+
+    /// How long a configuration may take to be read, nanoseconds.
+    private static let patience: UInt64 = 5_000_000_000
 
     static let missing = "bird is not installed: install Debian's package bird2"
 

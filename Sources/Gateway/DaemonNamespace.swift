@@ -48,6 +48,8 @@ struct DaemonNamespace {
 
     /// Puts destinations where the daemon finds what it is to announce, or takes them away.
     func setAnnounced(_ prefix: Prefix, _ isThere: Bool) throws {
+        // A host may have no IPv6.
+        if prefix.family == .ipv6, access("/proc/net/if_inet6", F_OK) != 0 { return }
         do {
             try inside.setBlackhole(
                 prefix, table: BirdConfiguration.announcedTable, owner: UInt8(BirdConfiguration.announcedTable),

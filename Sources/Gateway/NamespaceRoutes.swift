@@ -9,10 +9,16 @@ struct NamespaceRoutes {
     struct Message: Equatable {
         var prefix: Prefix
         var metric: UInt32
+        /// What the daemon says that it costs.
+        var cost: UInt32
         var gateways: [IPAddress]
     }
+    private struct Ways: Equatable {
+        var cost: UInt32
+        var gateways: Set<IPAddress>
+    }
 
-    private var routes: [Prefix: [UInt32: Set<IPAddress>]] = [:]
+    private var routes: [Prefix: [UInt32: Ways]] = [:]
     /// Destinations that may be otherwise since they were last taken.
     private var changed: Set<Prefix> = []
     /// How many destinations there are.
@@ -20,17 +26,17 @@ struct NamespaceRoutes {
 
     /// The kernel has a route, in place of one of the same metric.
     mutating func add(_ route: Message) {
-        let gateways = Set(route.gateways)
-        if routes[route.prefix]?[route.metric] == gateways { return }
-        routes[route.prefix, default: [:]][route.metric] = gateways
+        let ways = Ways(cost: route.cost, gateways: Set(route.gateways))
+        if routes[route.prefix]?[route.metric] == ways { return }
+        routes[route.prefix, default: [:]][route.metric] = ways
         changed.insert(route.prefix)
     }
 
     /// The kernel has a route no more, or some of its routers.
     mutating func remove(_ route: Message) {
-        guard let before = routes[route.prefix]?[route.metric] else { return }
-        let left = before.subtracting(route.gateways)
-        routes[route.prefix]?[route.metric] = left.isEmpty || route.gateways.isEmpty ? nil : left
+        guard var ways = routes[route.prefix]?[route.metric] else { return }
+        ways.gateways.subtract(route.gateways)
+        routes[route.prefix]?[route.metric] = ways.gateways.isEmpty || route.gateways.isEmpty ? nil : ways
         if routes[route.prefix]?.isEmpty == true { routes[route.prefix] = nil }
         changed.insert(route.prefix)
     }
@@ -39,7 +45,10 @@ struct NamespaceRoutes {
     mutating func replace(_ all: [Message]) {
         let before = routes
         routes = [:]
-        for route in all { routes[route.prefix, default: [:]][route.metric, default: []].formUnion(route.gateways) }
+        for route in all {
+            routes[route.prefix, default: [:]][route.metric, default: Ways(cost: route.cost, gateways: [])]
+                .gateways.formUnion(route.gateways)
+        }
         for (prefix, ways) in routes where before[prefix] != ways { changed.insert(prefix) }
         for prefix in before.keys where routes[prefix] == nil { changed.insert(prefix) }
     }
@@ -48,7 +57,7 @@ struct NamespaceRoutes {
     subscript(_ prefix: Prefix) -> UplinkRoute {
         guard let best = routes[prefix]?.min(by: { $0.key < $1.key }) else { return .withdrawn }
         return UplinkRoute(
-            gateways: Array(best.value.sorted().prefix(UplinkRoute.mostGateways)), metric: best.key)
+            gateways: Array(best.value.gateways.sorted().prefix(UplinkRoute.mostGateways)), metric: best.value.cost)
     }
 
     /// All destinations.

@@ -384,6 +384,7 @@ public enum ManifestWriter {
 
         private static func inQuotes(_ name: String) -> String {
             let escaped = name.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"")
+                .replacing("\n", with: "\\n").replacing("\r", with: "\\r").replacing("\t", with: "\\t")
             return "\"\(escaped)\""
         }
     }

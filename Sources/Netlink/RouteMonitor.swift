@@ -15,6 +15,9 @@ public struct RouteMonitor: Sendable {
         public var owner: UInt8
         /// The kernel's metric: lower is preferred.
         public var metric: UInt32
+        /// What whoever put it there noted as the window of congestion (`RTAX_CWND`); the kernel makes no use of it unless it is
+        /// locked.
+        public var note: UInt32?
         /// Routers that lead there by the interface; the unspecified address where the destination is on the link.
         public var gateways: [IPAddress]
     }
@@ -93,13 +96,18 @@ public struct RouteMonitor: Sendable {
         let none = IPAddress(high: 0, low: 0, family: family)
         var destination = none
         var route = Route(
-            prefix: Prefix(none, length: 0), table: UInt32(payload[4]), owner: payload[5], metric: 0, gateways: [])
+            prefix: Prefix(none, length: 0), table: UInt32(payload[4]), owner: payload[5], metric: 0, note: nil,
+            gateways: [])
         var hop = Hop(family)
         var hops: [Hop] = []
         reader.forEachAttribute(from: 12) { type, value in
             switch type {
             case 1: destination = IPAddress(bytes: value, family) ?? none
             case 6: route.metric = value.number() ?? 0
+            case 8:  // RTA_METRICS
+                NetlinkReader.forEachAttribute(value) { type, value in
+                    if type == 7 { route.note = value.number() }
+                }
             case 9: hops = Hop.list(value, family)
             case 15: route.table = value.number() ?? route.table
             default: hop.note(type, value)

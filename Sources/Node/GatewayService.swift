@@ -26,9 +26,12 @@ final class GatewayService: Sendable {
         /// Since when this host is cut off from the others, and from the agreement; monotonic nanoseconds.
         var cutOff: UInt64?
         var leaderless: UInt64?
-        /// Since when neither is so.
+        /// Since when it is not cut off, and whether that was so for a while already.
         var well: UInt64?
+        var hasBeenWell = false
         var hasStopped = false
+        /// Uplinks of this host that no daemon is to run for.
+        var idle: Set<PortPath> = []
     }
     private let running = Mutex(Running())
 
@@ -37,8 +40,6 @@ final class GatewayService: Sendable {
     private static let settling: UInt64 = 500_000_000
     /// How long a host announces that hears no leader, nanoseconds: what it knows is right for a while.
     private static let leaderless: UInt64 = 60_000_000_000
-    /// How often routes are told again, nanoseconds.
-    private static let renewal = Duration.seconds(300)
     /// Routes that are told at once.
     private static let toldAtOnce = 256
 
@@ -62,20 +63,30 @@ final class GatewayService: Sendable {
             let all = running.withLock { running in
                 running.hasStopped = true
                 defer { running.daemons = [:] }
-                return running.daemons.values.map { $0 }
+                return running.daemons
             }
-            for daemon in all { daemon.close() }
+            for (path, daemon) in all {
+                daemon.close()
+                // The others are not to send here until they see that nobody is.
+                withdraw(path)
+            }
         }
         worker.finish()
     }
 
     private func update(_ topology: Topology, _ node: Node) {
+        if running.withLock({ $0.hasStopped }) { return }
         var wanted: [PortPath: UplinkPlan] = [:]
+        var idle: Set<PortPath> = []
         for path in topology.ports.uplinks {
-            guard let port = topology.ports[path], case .exterior(node.name, let interface) = port.attachment,
-                interfaceExists(interface), let plan = UplinkPlan(port, topology)
-            else { continue }
-            wanted[path] = plan
+            guard let port = topology.ports[path], case .exterior(node.name, let interface) = port.attachment else {
+                continue
+            }
+            if interfaceExists(interface), let plan = UplinkPlan(port, topology) {
+                wanted[path] = plan
+            } else {
+                idle.insert(path)
+            }
         }
         let gone = running.withLock { running in
             let gone = running.daemons.filter { path, _ in
@@ -90,8 +101,11 @@ final class GatewayService: Sendable {
             daemon.close()
             // On another host, its daemon says what is so from then on.
             if case .exterior(let host, _)? = topology.ports[path]?.attachment, host != node.name { continue }
-            if wanted[path] == nil { withdraw(path, node) }
+            if wanted[path] == nil { withdraw(path) }
         }
+        // What an earlier run said of an uplink whose interface is not there is so no more.
+        for path in idle.subtracting(running.withLock { $0.idle }) { withdraw(path) }
+        running.withLock { $0.idle = idle }
         for (path, plan) in wanted {
             if let daemon = running.withLock({ $0.daemons[path] }) {
                 if running.withLock({ $0.plans[path] }) != plan { daemon.set(plan) }
@@ -107,11 +121,10 @@ final class GatewayService: Sendable {
     private func start(_ plan: UplinkPlan, _ node: Node) {
         let path = plan.path
         let port = Simulation.Tag.port(path)
-        let before = node.agent.state.allRoutes.filter { $0.key.port == port && !$0.route.gateways.isEmpty }
         do {
             let daemon = try UplinkDaemon(
                 plan, directory: node.configuration.directory.path + "/uplinks",
-                before: Set(before.map(\.key.prefix)),
+                known: { [weak self] in self?.known(port) ?? [] },
                 report: { [weak self] in self?.report($0, port) }, say: node.say)
             running.withLock { running in
                 (running.daemons[path], running.plans[path]) = (daemon, plan)
@@ -165,28 +178,24 @@ final class GatewayService: Sendable {
         }
     }
 
-    private func withdraw(_ path: PortPath, _ node: Node) {
-        let port = Simulation.Tag.port(path)
-        report(
-            node.agent.state.allRoutes.filter { $0.key.port == port && !$0.route.gateways.isEmpty }
-                .map { ($0.key.prefix, .withdrawn) }, port)
+    /// Destinations that are taken to be reached by an uplink.
+    private func known(_ port: Simulation.Tag) -> Set<Prefix> {
+        guard let node else { return [] }
+        return Set(
+            node.agent.state.allRoutes.lazy.filter { $0.key.port == port && !$0.route.gateways.isEmpty }
+                .map(\.key.prefix))
     }
 
-    /// What is so still is told again before others forget it.
-    private func renew(_ node: Node) {
-        for path in running.withLock({ Array($0.daemons.keys) }) {
-            let port = Simulation.Tag.port(path)
-            report(
-                node.agent.state.allRoutes.filter { $0.key.port == port && !$0.route.gateways.isEmpty }
-                    .map { ($0.key.prefix, $0.route) }, port)
-        }
+    private func withdraw(_ path: PortPath) {
+        let port = Simulation.Tag.port(path)
+        let all = known(port)
+        if !all.isEmpty { report(all.map { ($0, .withdrawn) }, port) }
     }
 
     // MARK: - Announcing
 
     /// Sees to it that what can't be reached by this host is not announced by it.
     func run() async {
-        var renewed = ContinuousClock.now
         var last: [PortPath: Bool] = [:]
         while !Task.isCancelled {
             try? await Task.sleep(for: Self.interval)
@@ -195,10 +204,6 @@ final class GatewayService: Sendable {
             let fit = assess(node)
             if fit != last { follow() }
             last = fit
-            if ContinuousClock.now - renewed > Self.renewal {
-                renewed = .now
-                worker.add { [self] in renew(node) }
-            }
         }
     }
 
@@ -213,6 +218,7 @@ final class GatewayService: Sendable {
             running.cutOff = isCutOff ? running.cutOff ?? now : nil
             running.leaderless = isLeaderless ? running.leaderless ?? now : nil
             running.well = isCutOff ? nil : running.well ?? now
+            if let well = running.well, now - well >= Self.settling { running.hasBeenWell = true }
             return Dictionary(
                 uniqueKeysWithValues: running.daemons.keys.map { path in
                     let patience = UInt64(topology.routers[path.device]?.bgp?.patience ?? 0) * 1_000_000
@@ -223,20 +229,28 @@ final class GatewayService: Sendable {
 
     private func isFit(_ running: Running, patience: UInt64, now: UInt64) -> Bool {
         if let since = running.leaderless, now - since > Self.leaderless { return false }
-        if let since = running.cutOff { return now - since < patience }
+        // Who never was connected has nothing to be patient for.
+        if let since = running.cutOff { return running.hasBeenWell && now - since < patience }
         return running.well.map { now - $0 >= Self.settling } ?? false
     }
 
     private func announce(_ topology: Topology, _ node: Node) {
         let now = monotonicNanoseconds()
         let (daemons, state) = running.withLock { ($0.daemons, $0) }
+        var announced: [DevicePath: Set<Prefix>] = [:]
         for (path, daemon) in daemons {
             guard let router = topology.routers[path.device], let speaker = router.bgp else {
                 daemon.announce([])
                 continue
             }
             let isFit = isFit(state, patience: UInt64(speaker.patience) * 1_000_000, now: now)
-            daemon.announce(isFit ? topology.announced(by: router) : [])
+            guard isFit else {
+                daemon.announce([])
+                continue
+            }
+            let all = announced[router.path] ?? topology.announced(by: router)
+            announced[router.path] = all
+            daemon.announce(all)
         }
     }
 

@@ -56,7 +56,7 @@ struct FabricTables: Sendable {
     var hops = HopTable()
     /// Where answers between neighbors are routers' to translate.
     var hairpins = HairpinTable()
-    /// Who the daemons of uplinks speak BGP with, by uplink.
+    /// Who the daemons of uplinks speak BGP with, by uplink; of one with a snippet that is not known.
     var daemonPeers: [Int32: Set<IPAddress>] = [:]
     /// What names are looked up by.
     var names = NameTable()
@@ -197,7 +197,7 @@ struct FabricTables: Sendable {
             record.companion = self.index(of: record.isDaemon ? port.path.uplink : port.path.daemon) ?? -1
         }
         if port.uplink != nil || daemonPeers[index] != nil {
-            daemonPeers[index] = port.uplink.map { Set($0.peers.map(\.address)) }
+            daemonPeers[index] = port.uplink.flatMap { $0.snippet == nil ? Set($0.peers.map(\.address)) : nil }
         }
         record.isEnabled = port.isEnabled
         record.isMirroredOut = mirrors.outward[index] != nil

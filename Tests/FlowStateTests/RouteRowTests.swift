@@ -13,7 +13,9 @@ private let second: UInt64 = 1_000_000_000
 /// What daemons of uplinks learn, as hosts tell each other.
 @Suite struct RouteRowTests {
     private func key(_ number: UInt32, _ length: Int = 24) -> RouteKey {
-        RouteKey(Prefix(IPAddress(IPv4Address(bits: 0x0a00_0000 | number << 8)).masked(length), length: length), port: uplink)
+        RouteKey(
+            Prefix(IPAddress(IPv4Address(bits: 0x0a00_0000 | number << 8)).masked(length), length: length), port: uplink
+        )
     }
 
     private let first = UplinkRoute(gateways: [IPAddress(IPv4Address(bits: 0x6440_0101))], metric: 7)
@@ -57,7 +59,10 @@ private let second: UInt64 = 1_000_000_000
         #expect(hosts.isEqual())
     }
 
-    @Test func `a route that is told again lives on, one that is not is forgotten, and who missed its end brings none back`() throws {
+    @Test
+    func `a route that is told again lives on, one that is not is forgotten, and who missed its end brings none back`()
+        throws
+    {
         let hosts = Hosts(3)
         hosts.run(for: 20_000_000)
         for number in 1...3 as ClosedRange<UInt32> { learn(hosts, 0, key(number), first) }

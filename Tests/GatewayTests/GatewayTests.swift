@@ -44,8 +44,10 @@ import Wire
     private func refusal(_ text: String) throws -> String? {
         let file = FileManager.default.temporaryDirectory.appending(path: "selvage-\(UUID().uuidString).conf").path
         try text.write(toFile: file, atomically: true, encoding: .utf8)
-        defer { try? FileManager.default.removeItem(atPath: file) }
-        return BirdProcess.check(file)
+        defer {
+            for name in [file, file + ".check"] { try? FileManager.default.removeItem(atPath: name) }
+        }
+        return BirdProcess.check(file, output: file + ".check")
     }
 
     @Test func `BIRD takes a configuration with everything that may be said of peers`() throws {
@@ -149,42 +151,47 @@ import Wire
     @Test func `routes of a namespace are those of the least metric, by what the kernel tells of each`() {
         let seed = SeededRandom.seed
         var random = SeededRandom(seed: seed)
-        var model: [Prefix: [UInt32: Set<IPAddress>]] = [:]
+        var model: [Prefix: [UInt32: NamespaceRoutes.Message]] = [:]
         var routes = NamespaceRoutes()
         var known: [Prefix: UplinkRoute] = [:]
+        func prefix(_ number: UInt32) -> Prefix { Prefix(IPAddress(IPv4Address(bits: number << 24)), length: 8) }
         for step in 0..<2000 {
-            let prefix = Prefix(IPAddress(IPv4Address(bits: UInt32.random(in: 0..<6, using: &random) << 24)), length: 8)
-            let metric = UInt32.random(in: 1...3, using: &random)
-            let gateways = (0..<Int.random(in: 1...3, using: &random)).map { _ in
-                IPAddress(IPv4Address(bits: UInt32.random(in: 1...4, using: &random)))
-            }
-            let message = NamespaceRoutes.Message(prefix: prefix, metric: metric, gateways: gateways)
+            let message = NamespaceRoutes.Message(
+                prefix: prefix(UInt32.random(in: 0..<6, using: &random)),
+                metric: UInt32.random(in: 1...3, using: &random), cost: UInt32.random(in: 1...3, using: &random),
+                gateways: Set(
+                    (0..<Int.random(in: 1...3, using: &random)).map { _ in
+                        IPAddress(IPv4Address(bits: UInt32.random(in: 1...4, using: &random)))
+                    }
+                ).sorted())
             switch Int.random(in: 0...4, using: &random) {
             case 0...2:
                 routes.add(message)
-                model[prefix, default: [:]][metric] = Set(gateways)
+                model[message.prefix, default: [:]][message.metric] = message
             case 3:
                 routes.remove(message)
-                if let left = model[prefix]?[metric]?.subtracting(gateways) {
-                    model[prefix]?[metric] = left.isEmpty ? nil : left
+                model[message.prefix]?[message.metric]?.gateways.removeAll(where: message.gateways.contains)
+                if model[message.prefix]?[message.metric]?.gateways.isEmpty == true {
+                    model[message.prefix]?[message.metric] = nil
                 }
             default:
-                // News was lost: all is looked at again.
-                if Int.random(in: 0...9, using: &random) == 0 { model[prefix] = nil }
+                // News was lost: all is looked at again, the kernel telling each router by itself or not.
+                if Int.random(in: 0...9, using: &random) == 0 { model[message.prefix] = nil }
+                let isSplit = Bool.random(using: &random)
                 routes.replace(
-                    model.flatMap { prefix, ways in
-                        ways.flatMap { metric, gateways in
-                            gateways.map { .init(prefix: prefix, metric: metric, gateways: [$0]) }
-                        }
+                    model.values.flatMap(\.values).flatMap { one in
+                        isSplit
+                            ? one.gateways.map {
+                                .init(prefix: one.prefix, metric: one.metric, cost: one.cost, gateways: [$0])
+                            } : [one]
                     })
             }
             for changed in routes.takeChanges() { known[changed] = routes[changed] }
             for number in 0..<6 as Range<UInt32> {
-                let prefix = Prefix(IPAddress(IPv4Address(bits: number << 24)), length: 8)
-                let best = model[prefix]?.min { $0.key < $1.key }
+                let best = model[prefix(number)]?.min { $0.key < $1.key }?.value
                 #expect(
-                    (known[prefix] ?? .withdrawn)
-                        == (best.map { UplinkRoute(gateways: Array($0.value), metric: $0.key) } ?? .withdrawn),
+                    (known[prefix(number)] ?? .withdrawn)
+                        == (best.map { UplinkRoute(gateways: $0.gateways, metric: $0.cost) } ?? .withdrawn),
                     "seed \(seed) step \(step)")
             }
         }
@@ -196,11 +203,11 @@ import Wire
         let text = """
             0001 BIRD 2.0.12 ready.
             2002-Name       Proto      Table      State  Since         Info
-            1002-peer1      BGP        ---        up     1796000000  Established
+            1002-peer_0_0_0_1 BGP        ---        up     1796000000  Established
             1006-  BGP state:          Established
                 Neighbor AS:      65100
                 Routes:         5 imported, 2 filtered, 3 exported, 1 preferred
-            1002-peer2      BGP        ---        start  1796000009.123  Active        Socket: Connection refused
+            1002-peer_0_0_0_2 BGP        ---        start  1796000009.123  Active        Socket: Connection refused
             1006-  BGP state:          Active
                 Last error:       Socket: Connection refused
 
@@ -236,7 +243,9 @@ import Wire
             let lines = (0..<20).map { _ in
                 String(decoding: (0..<30).map { _ in UInt8.random(in: 0x20...0x7e, using: &random) }, as: UTF8.self)
             }
-            _ = PeerStatus.read(lines + ["peer1 BGP --- up"], [BGPPeer(IPAddress(IPv4Address(bits: 1)), system: 1)])
+            _ = PeerStatus.read(
+                lines + ["peer_0_0_0_1 BGP --- up", "peer_0_0_0_1 BGP --- up "],
+                [BGPPeer(IPAddress(IPv4Address(bits: 1)), system: 1)])
         }
     }
 }

@@ -71,6 +71,15 @@ change 's/address: \["100.64.1.1"\], as: \["65100"\]/&, refuse: ["198.51.100.0\/
 told '^100.64.1.1 *65100 *established *[0-9]* s *2 *1 *0 ' "a route that is refused is taken, or what is not to be told is told"
 good; told '^100.64.1.1 *65100 *established *[0-9]* s *2 *2 *1 ' "the session is not as before"
 
+# What is preferred is compared among all uplinks, and a cost that changes leaves nothing behind.
+change 's/as: \["65100"\]/&, preference: ["50"]/'
+ways() { for port in 1 2 3 4 5 6 7 8; do "$selvage" trace acme/web/www2 "udp 10.0.1.12:$port > 198.51.100.10:9" --lab $lab | sed -n 's/.*198.51.100.0\/24 via \(100[0-9.]*\),.*/\1/p'; done | sort -u | tr '\n' ' '; }
+for _ in $(seq 100); do [ "$(ways)" = "100.64.1.5 100.64.2.5 " ] && break; sleep 0.1; done
+[ "$(ways)" = "100.64.1.5 100.64.2.5 " ] || fail "what is preferred less is gone by: $(ways)"
+good
+for _ in $(seq 100); do [ "$(ways | wc -w)" -ge 3 ] && break; sleep 0.1; done
+[ "$(ways | wc -w)" -ge 3 ] || fail "equal ways are not shared: $(ways)"
+
 # A peer that comes and goes.
 status --json >"$work/before"
 for _ in 1 2 3; do

@@ -39,7 +39,9 @@ import Wire
                 #expect(trie.count == own.count, "seed \(seed)")
                 for (prefix, value) in own { #expect(trie[prefix] == value, "seed \(seed)") }
                 func best(_ address: IPAddress, below length: Int = .max) -> (key: Prefix, value: Int32)? {
-                    own.filter { $0.key.contains(address) && $0.key.length < length }.max { $0.key.length < $1.key.length }
+                    own.filter { $0.key.contains(address) && $0.key.length < length }.max {
+                        $0.key.length < $1.key.length
+                    }
                 }
                 for _ in 0..<100 {
                     let address = IPAddress(
@@ -213,7 +215,8 @@ import Wire
     // MARK: - Daemons
 
     private func outside(
-        _ host: Host, _ protocolNumber: UInt8, _ source: String, _ destination: String, _ ports: (UInt16, UInt16) = (0, 0)
+        _ host: Host, _ protocolNumber: UInt8, _ source: String, _ destination: String,
+        _ ports: (UInt16, UInt16) = (0, 0)
     ) -> Verdict {
         let (from, to) = (address(source), address(destination))
         let mac = host.mac("t/gw/one")
@@ -255,7 +258,8 @@ import Wire
         #expect(host.outputs(own) == daemon)
         // What is not there goes nowhere: port two is elsewhere.
         let elsewhere = try Self.host([], on: "h3")
-        #expect(host.fabric.port(Self.port("one").daemon) != nil && elsewhere.fabric.port(Self.port("two").daemon) != nil)
+        #expect(
+            host.fabric.port(Self.port("one").daemon) != nil && elsewhere.fabric.port(Self.port("two").daemon) != nil)
     }
 
     @Test func `an answer to a machine that went out by the uplink's address is the machine's`() throws {
@@ -283,11 +287,13 @@ import Wire
         let host = try Self.host([])
         let index = try #require(host.fabric.port(Self.port("one").daemon))
         let mine = Frame.arp(
-            operation: 1, sender: (host.mac("t/gw/one"), IPv4Address(bits: 0x6440_0102)), target: (.zero, IPv4Address(bits: 0x6440_0101)),
+            operation: 1, sender: (host.mac("t/gw/one"), IPv4Address(bits: 0x6440_0102)),
+            target: (.zero, IPv4Address(bits: 0x6440_0101)),
             etherDestination: .broadcast)
         #expect(host.outputs(host.decide(parse(mine), at: index)) == ["t/gw/one"])
         let forged = Frame.arp(
-            operation: 1, sender: (host.mac("t/a/vm"), IPv4Address(bits: 0x6440_0102)), target: (.zero, IPv4Address(bits: 0x6440_0101)),
+            operation: 1, sender: (host.mac("t/a/vm"), IPv4Address(bits: 0x6440_0102)),
+            target: (.zero, IPv4Address(bits: 0x6440_0101)),
             etherDestination: .broadcast)
         #expect(host.decide(parse(forged), at: index).drop == .spoofedMAC)
     }

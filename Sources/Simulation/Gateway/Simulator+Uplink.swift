@@ -81,9 +81,12 @@ extension Simulator {
         if key.destinationPort != DaemonPorts.bgp {
             verdict.mask.include(.sourcePort)
             guard key.sourcePort == DaemonPorts.bgp else { return false }
-            // Machines that go out by the port's address may ask elsewhere; only peers are asked by the daemon.
+        }
+        // Machines that go out by the port's address may ask elsewhere, and strangers have no business with the daemon; who its
+        // peers are only the operator knows where the configuration is.
+        if let peers = fabric.tables.daemonPeers[index] {
             verdict.mask.includeSource(prefix: width)
-            guard fabric.tables.daemonPeers[index]?.contains(key.ipSource) == true else { return false }
+            guard peers.contains(key.ipSource) else { return false }
         }
         hand(to: port, "is BGP")
         return true

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+import Glibc
+import Linux
+import Netlink
+import Simulation
+import Topology
+import Wire
+
+/// What the thread of an uplink's daemon does and knows: a life of the namespace after the other, and in each lives of the daemon.
+struct UplinkRun {
+    /// What is wanted of it.
+    struct Orders {
+        var plan: UplinkPlan
+        var announced: Set<Prefix>
+        var hasCarrier: Bool
+    }
+
+    private let path: PortPath
+    private let files: String
+    private let known: UplinkDaemon.Known
+    private let report: UplinkDaemon.Report
+    private let say: @Sendable (String) -> Void
+
+    private var namespace: DaemonNamespace?
+    private var log: Descriptor?
+    private(set) var process: BirdProcess?
+    private(set) var routes = NamespaceRoutes()
+    private(set) var failures = 0
+    /// What is wrong.
+    var problem: String?
+    private var announced: Set<Prefix> = []
+    private var hasCarrier = true
+    /// The plan that the configuration is of; `nil`: of none. And when it is tried again.
+    private var configured: UplinkPlan?
+    private var configures: UInt64 = 0
+    private var isRecovering = false
+    private var began: UInt64 = 0
+    private var pause = UplinkRun.pauses.lowerBound
+    private var due: UInt64 = 0
+    /// When what one that ended left behind goes.
+    private var stale: UInt64?
+    private var lookAgain: UInt64 = 0
+    /// When it is told again what is so, and that all else is not.
+    private var renews: UInt64
+
+    /// The pauses before the daemon is started again, nanoseconds: the first, and the longest.
+    static let pauses: ClosedRange<UInt64> = 100_000_000...10_000_000_000
+    /// How long it has to run to be taken for well, nanoseconds.
+    private static let wellAfter: UInt64 = 5_000_000_000
+    /// How long what one that ended left behind stands, nanoseconds.
+    private static let grace: UInt64 = 10_000_000_000
+    /// How often all is looked at again, and told again before others forget it, nanoseconds.
+    private static let renewal: UInt64 = 300_000_000_000
+    /// The pause before a daemon that did not take its configuration is asked again, nanoseconds.
+    private static let again: UInt64 = 200_000_000
+    /// The longest log, bytes.
+    private static let longestLog = 4 << 20
+
+    init(
+        _ path: PortPath, files: String, known: @escaping UplinkDaemon.Known, report: @escaping UplinkDaemon.Report,
+        say: @escaping @Sendable (String) -> Void
+    ) {
+        self.path = path
+        self.files = files
+        self.known = known
+        self.report = report
+        self.say = say
+        renews = monotonicNanoseconds() + Self.grace
+    }
+
+    private var socket: String { files + ".ctl" }
+    private var configuration: String { files + ".conf" }
+
+    // MARK: - Lives
+
+    mutating func begin(_ plan: UplinkPlan) throws {
+        let number = Glibc.open(files + ".log", O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0o600)
+        if number < 0 { throw SystemError(errno, "open \(files).log") }
+        log = Descriptor(number)
+        namespace = try DaemonNamespace(plan)
+        (announced, hasCarrier, configured, stale) = ([], true, nil, nil)
+        (lookAgain, configures, due) = (0, 0, 0)
+        // Neighbors are asked to keep what they know of one that was there a moment ago.
+        isRecovering = !known().isEmpty
+    }
+
+    mutating func end() {
+        process?.stop()
+        process = nil
+        namespace?.close()
+        namespace = nil
+        routes.replace([])
+    }
+
+    mutating func step(_ orders: Orders) throws {
+        guard let namespace else { return }
+        var now = monotonicNanoseconds()
+        if let process, let status = process.end { died(status, now) }
+        if orders.hasCarrier != hasCarrier {
+            try namespace.setCarrier(orders.hasCarrier)
+            hasCarrier = orders.hasCarrier
+            say("uplink \(path) has \(hasCarrier ? "a carrier again" : "no carrier")")
+        }
+        try tellAnnounced(orders.announced, namespace)
+        if configured != orders.plan, now >= configures { try configure(orders.plan, now) }
+        now = monotonicNanoseconds()
+        if process == nil, configured != nil, now >= due {
+            process = try BirdProcess.start(
+                configuration, socket: socket, in: namespace.namespace, isRecovering: isRecovering,
+                log: log?.number ?? -1)
+            began = now
+        }
+        if process != nil, now - began > Self.wellAfter { (pause, stale) = (Self.pauses.lowerBound, nil) }
+        if let stale, now >= stale {
+            // Nobody answers for what is in the namespace any more.
+            throw GatewayError("the daemon ends again and again: its words are in \(files).log")
+        }
+        try follow(namespace, now)
+        if now >= renews { settle() }
+    }
+
+    private mutating func died(_ status: Int32, _ now: UInt64) {
+        process = nil
+        isRecovering = true
+        failures += 1
+        due = now + pause
+        pause = min(pause * 2, Self.pauses.upperBound)
+        stale = stale ?? now + Self.grace
+        say("the routing daemon of \(path) ended with status \(status), and is started again")
+    }
+
+    /// Waits until there is something to do.
+    func wait(_ alarm: Alarm) {
+        let now = monotonicNanoseconds()
+        // One that ends is seen soon, though nobody tells of it.
+        var until = min(lookAgain, renews, now + 100_000_000)
+        if process == nil { until = min(until, max(due, now + 1_000_000)) }
+        alarm.wait(until: until, or: namespace?.routes.descriptor ?? -1)
+    }
+
+    // MARK: - Configuration
+
+    /// Writes the configuration, and has a daemon that runs read it.
+    private mutating func configure(_ plan: UplinkPlan, _ now: UInt64) throws {
+        let candidate = files + ".new"
+        var trouble: String?
+        var snippet: String?
+        if let text = plan.uplink.snippet {
+            try write(text, to: files + ".snippet")
+            snippet = files + ".snippet"
+        }
+        try write(BirdConfiguration(plan, snippet: snippet).text, to: candidate)
+        if let reason = BirdProcess.check(candidate, output: files + ".check") {
+            let words = reason.replacing(files + ".snippet", with: "snippet").replacing(
+                candidate, with: "configuration")
+            trouble = words
+            // What is ours goes on without what is not a configuration.
+            if snippet != nil {
+                trouble = "the snippet is left out: \(words)"
+                try write(BirdConfiguration(plan, snippet: nil).text, to: candidate)
+            }
+            if snippet == nil || BirdProcess.check(candidate, output: files + ".check") != nil {
+                throw GatewayError("the daemon can't be configured: \(words)")
+            }
+        }
+        guard rename(candidate, configuration) == 0 else { throw SystemError(errno, "write \(configuration)") }
+        if process != nil {
+            do {
+                let answer = try BirdControl(path: socket).say("configure")
+                if answer.code >= 8000 { trouble = "the daemon keeps its configuration: \(answer.lines.last ?? "")" }
+            } catch {
+                // It has just begun, or is about to end.
+                configures = now + Self.again
+                return
+            }
+        }
+        configured = plan
+        problem = trouble
+    }
+
+    private mutating func tellAnnounced(_ wanted: Set<Prefix>, _ namespace: DaemonNamespace) throws {
+        for prefix in announced.subtracting(wanted).sorted() {
+            try namespace.setAnnounced(prefix, false)
+            announced.remove(prefix)
+        }
+        for prefix in wanted.subtracting(announced).sorted() {
+            try namespace.setAnnounced(prefix, true)
+            announced.insert(prefix)
+        }
+    }
+
+    private func write(_ text: String, to file: String) throws {
+        let descriptor = Glibc.open(file, O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, 0o600)
+        if descriptor < 0 { throw SystemError(errno, "write \(file)") }
+        defer { Glibc.close(descriptor) }
+        let bytes = Array(text.utf8)
+        guard Glibc.write(descriptor, bytes, bytes.count) == bytes.count else {
+            throw SystemError(errno, "write \(file)")
+        }
+    }
+
+    // MARK: - Routes
+
+    /// Reports what the daemon put into the kernel's table, or took out of it.
+    private mutating func follow(_ namespace: DaemonNamespace, _ now: UInt64) throws {
+        while case let events = try namespace.routes.events(), !events.isEmpty {
+            for event in events {
+                switch event {
+                case .present(let route): if let one = message(route) { routes.add(one) }
+                case .gone(let route): if let one = message(route) { routes.remove(one) }
+                case .lost: lookAgain = 0
+                }
+            }
+        }
+        if now >= lookAgain {
+            routes.replace(try namespace.routes.all().compactMap(message))
+            lookAgain = now + Self.renewal
+            var status = stat()
+            if let log, fstat(log.number, &status) == 0, status.st_size > Self.longestLog { ftruncate(log.number, 0) }
+        }
+        let changed = routes.takeChanges()
+        if !changed.isEmpty { report(changed.map { ($0, routes[$0]) }) }
+    }
+
+    /// Tells all that is so, once it is time, and that nothing else is: whoever told otherwise meanwhile is wrong.
+    mutating func settle() {
+        let now = monotonicNanoseconds()
+        guard now >= renews else { return }
+        renews = now + Self.renewal
+        let all = routes.prefixes.map { ($0, routes[$0]) }
+        let gone = known().filter { routes[$0].gateways.isEmpty }.map { ($0, UplinkRoute.withdrawn) }
+        if !all.isEmpty || !gone.isEmpty { report(all + gone) }
+    }
+
+    /// One of the main table that somebody put there: what follows from addresses the router knows itself.
+    private func message(_ route: RouteMonitor.Route) -> NamespaceRoutes.Message? {
+        let isOwn = route.owner <= 2 || route.owner == 9  // RTPROT_KERNEL and below, RTPROT_RA
+        guard route.table == 254, !isOwn else { return nil }
+        return NamespaceRoutes.Message(
+            prefix: route.prefix, metric: route.metric, cost: route.note ?? Self.unknownCost, gateways: route.gateways)
+    }
+
+    /// What routes cost of which nobody says it: more than any that BGP brings.
+    private static let unknownCost: UInt32 = 2_000_000_000
+}
