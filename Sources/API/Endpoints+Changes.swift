@@ -229,7 +229,7 @@ struct ChangeEndpoints {
             let tenant = call.query["tenant"]
             try call.mayRead(tenant)
             let state = try await ObjectEndpoints.state(call, node)
-            let text = ManifestWriter.write(state.topology, tenant: tenant)
+            let text = ManifestWriter.write(state.topology.seen(by: call.caller), tenant: tenant)
             return Reply(
                 status: 200, type: "application/yaml",
                 headers: [("Selvage-Revision", "\(state.topology.revision)")],
@@ -284,7 +284,8 @@ struct ChangeEndpoints {
                 status: 200, type: "text/event-stream",
                 body: .stream { send in
                     try await ChangeEndpoints.follow(
-                        node.replica, after: start, seconds: seconds, isStillKnown: call.isStillKnown,
+                        node.replica, caller: call.caller, after: start, seconds: seconds,
+                        isStillKnown: call.isStillKnown,
                         isWanted: { key in
                             (wanted == nil || key.kind == wanted) && (tenant == nil || key.tenant == tenant)
                         }, send)
@@ -293,7 +294,7 @@ struct ChangeEndpoints {
     }
 
     private static func follow(
-        _ replica: Replica, after start: UInt64?, seconds: Int?, isStillKnown: @Sendable () -> Bool,
+        _ replica: Replica, caller: Caller, after start: UInt64?, seconds: Int?, isStillKnown: @Sendable () -> Bool,
         isWanted: @Sendable (ObjectKey) -> Bool,
         _ send: @Sendable (ByteBuffer) async throws -> Void
     ) async throws {
@@ -328,7 +329,7 @@ struct ChangeEndpoints {
                         let event = Event(
                             action: object == nil ? "delete" : "put", kind: key.kind.rawValue, name: key.name,
                             object: object.map {
-                                Resource($0, .init(created: 0, modified: entry.revision))
+                                Resource($0.seen(by: caller), .init(created: 0, modified: entry.revision))
                             })
                         let data = String(decoding: try encoder.encode(event), as: UTF8.self)
                         text += "event: \(event.action)\nid: \(entry.revision)\ndata: \(data)\n\n"

@@ -136,7 +136,7 @@ struct ObjectEndpoints {
                 Page(
                     revision: state.topology.revision,
                     items: page.compactMap { key in
-                        state.topology[key].map { Resource($0, state.version(of: key)) }
+                        state.topology[key].map { Resource($0.seen(by: call.caller), state.version(of: key)) }
                     }, next: keys.count > limit ? page.last?.name : nil))
         }
     }
@@ -184,12 +184,12 @@ struct ObjectEndpoints {
             let key = try kind.key(call)
             try call.mayRead(key.tenant)
             let state = try await ObjectEndpoints.state(call, node)
-            return try ObjectEndpoints.reply(key, state, 200)
+            return try ObjectEndpoints.reply(key, state, 200, caller: call.caller)
         }
     }
 
     private static func reply(
-        _ key: ObjectKey, _ state: ClusterState, _ status: Int, _ wait: WaitAnswer? = nil
+        _ key: ObjectKey, _ state: ClusterState, _ status: Int, _ wait: WaitAnswer? = nil, caller: Caller
     ) throws -> Reply {
         guard let object = state.topology[key] else { throw APIError.notFound("\(key)") }
         let version = state.version(of: key)
@@ -200,7 +200,7 @@ struct ObjectEndpoints {
             headers.append(("Selvage-Lagging", wait.lagging.joined(separator: ",")))
             headers.append(("Selvage-Unreachable", wait.unreachable.joined(separator: ",")))
         }
-        return try .json(Resource(object, version), status: status, headers: headers)
+        return try .json(Resource(object.seen(by: caller), version), status: status, headers: headers)
     }
 
     // MARK: - Changing
@@ -295,7 +295,7 @@ struct ObjectEndpoints {
             throw error
         }
         let waited = try await wait(call, revision, node)
-        return try reply(key, node.replica.state, status, waited)
+        return try reply(key, node.replica.state, status, waited, caller: call.caller)
     }
 
     /// What a device can't be taken away with, in words; `nil` when it is empty.

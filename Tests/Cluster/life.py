@@ -174,9 +174,9 @@ def figures(c):
     check("another node's by asking this one", code == 200 and 'host="n2"' in other.decode())
 
 
-def curl(c, *arguments):
+def curl(c, *arguments, output=("-o", "/dev/null", "-w", "%{http_code}")):
     _, api = c.ports["n1"]
-    done = subprocess.run(["curl", "-sS", "--cacert", f"{c.data('n1')}/authorities.pem", "-o", "/dev/null", "-w", "%{http_code}",
+    done = subprocess.run(["curl", "-sS", "--cacert", f"{c.data('n1')}/authorities.pem", *output,
                            *arguments[:-1], f"https://127.0.0.1:{api}{arguments[-1]}"], capture_output=True, text=True, timeout=20)
     return done.stdout
 
@@ -202,6 +202,17 @@ def access(c):
     check("and has no host ask others for more", curl(c, *names, drawn % '"forward":["127.0.0.53"]', "/v1/bridges/acme/own") in ("403", "422"))
     check("nor ask whom it likes", curl(c, *names, drawn % '"forward":["192.0.2.1"]', "/v1/bridges/acme/own") == "403")
     check("and sees no hosts", curl(c, "-H", f"Authorization: Bearer {own}", "/v1/hosts?tenant=acme") == "403")
+    check("it has routers", curl(c, *names, "{}", "/v1/routers/acme/gw") in ("200", "201"))
+    check("that say nothing to the world", curl(c, *names, '{"bgp":{"as":["65001"]}}', "/v1/routers/acme/gw") == "403")
+    port = '{"addresses":["100.64.1.2/30"],"peers":[{"address":["100.64.1.1"],"as":["65100"],"password":["s3cret"]}]%s}'
+    check("nor run anything on hosts", curl(c, *names, port % ',"snippet":"log \\"/tmp/x\\" all;"', "/v1/ports/acme/gw/up") == "403")
+    c.ask("n1", "cluster", "certs", "--issue", "net", "--role", "operator", "--out", c.directory)
+    cert = ("--cert", f"{c.directory}/net.crt", "--key", f"{c.directory}/net.key", "-X", "PUT", "-H", "Content-Type: application/json", "-d")
+    check("an operator has routers speak BGP", curl(c, *cert, '{"bgp":{"as":["65001"]}}', "/v1/routers/acme/gw") == "200")
+    check("by uplinks", curl(c, *cert, port % ',"host":"n1","interface":"nosuch0"', "/v1/ports/acme/gw/up") in ("200", "201"))
+    for path in ("/v1/ports/acme/gw/up", "/v1/ports?tenant=acme", "/v1/export"):
+        seen = curl(c, "-H", f"Authorization: Bearer {key}", path, output=())
+        check(f"a viewer sees no password in {path}", "100.64.1.1" in seen and "s3cret" not in seen)
     c.ask("n1", "cluster", "keys", "delete", "reader")
     check("a key that was deleted is worth nothing", curl(c, "-H", f"Authorization: Bearer {key}", "/v1/ports") == "401")
     c.ask("n1", "cluster", "certs", "--issue", "ops", "--role", "operator", "--out", c.directory)
