@@ -4,24 +4,54 @@ import Wire
 
 /// What a router has that is worth announcing.
 extension Topology {
-    /// What a router's uplinks announce by what is drawn: each announcement as a whole where the router has anything of it, or
-    /// each network and address that it has there.
-    public func announced(by router: Router) -> Set<Prefix> {
+    /// What a router's uplinks on a host announce by what is drawn: each announcement as a whole where the router has anything of it,
+    /// each network and address that it has there, or what is on the host itself.
+    public func announced(by router: Router, on host: String) -> Set<Prefix> {
         guard let speaker = router.bgp, router.isEnabled, !speaker.announced.isEmpty else { return [] }
         let held = destinations(of: router)
+        var local: Set<Prefix>?
         var result: Set<Prefix> = []
         for announcement in speaker.announced {
             let prefix = announcement.prefix
-            let within = held.filter { prefix.contains($0) }
-            if announcement.isEach {
+            switch announcement.form {
+            case .whole: if held.contains(where: { $0.overlaps(prefix) }) { result.insert(prefix) }
+            case .each:
+                let within = held.filter { prefix.contains($0) }
                 result.formUnion(within)
                 // All of it belongs to a network that is larger.
                 if within.isEmpty, held.contains(where: { $0.contains(prefix) }) { result.insert(prefix) }
-            } else if held.contains(where: { $0.overlaps(prefix) }) {
-                result.insert(prefix)
+            case .local:
+                let near = local ?? floating(behind: router, on: host)
+                local = near
+                result.formUnion(near.filter { prefix.contains($0) })
             }
         }
         return result
+    }
+
+    /// Floating addresses of a router, and of those behind it, whose machines are on a host.
+    private func floating(behind router: Router, on host: String) -> Set<Prefix> {
+        // Machines of a host by bridge.
+        var machines: [DevicePath: Set<IPAddress>] = [:]
+        for path in ports.bound(to: host).values.joined() {
+            guard let port = ports[path], port.kind == .bridge, port.isEnabled else { continue }
+            machines[path.device, default: []].formUnion(port.addresses.map(\.address))
+        }
+        if machines.isEmpty { return [] }
+        var found: Set<Prefix> = []
+        var behind: Set<DevicePath> = [router.path]
+        for port in ports(of: router.path) where port.isEnabled { behind.formUnion(neighbors(of: port)) }
+        for path in behind {
+            guard let other = routers[path], other.isEnabled, !other.translation.floating.isEmpty else { continue }
+            var own: Set<IPAddress> = []
+            for port in ports(of: path) {
+                if case .peer(let link) = port.attachment { own.formUnion(machines[link.device] ?? []) }
+            }
+            for floating in other.translation.floating where own.contains(floating.target) {
+                found.insert(Prefix(floating.address, length: floating.address.family.width))
+            }
+        }
+        return found
     }
 
     /// Networks that a router leads to by itself, and single addresses that it, or a router in a network of its own, answers for.

@@ -383,8 +383,20 @@ public enum ManifestWriter {
         }
 
         private static func inQuotes(_ name: String) -> String {
-            let escaped = name.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"")
-                .replacing("\n", with: "\\n").replacing("\r", with: "\\r").replacing("\t", with: "\\t")
+            var escaped = ""
+            // By scalars: what is one character to a reader, as CR LF is, is two here.
+            for scalar in name.unicodeScalars {
+                switch scalar {
+                case "\\": escaped += "\\\\"
+                case "\"": escaped += "\\\""
+                case "\n": escaped += "\\n"
+                case "\r": escaped += "\\r"
+                case "\t": escaped += "\\t"
+                case _ where scalar.value < 0x20 || scalar.value == 0x7f:
+                    escaped += "\\x" + (scalar.value < 16 ? "0" : "") + String(scalar.value, radix: 16)
+                default: escaped.unicodeScalars.append(scalar)
+                }
+            }
             return "\"\(escaped)\""
         }
     }

@@ -40,6 +40,8 @@ final class GatewayService: Sendable {
     private static let settling: UInt64 = 500_000_000
     /// How long a host announces that hears no leader, nanoseconds: what it knows is right for a while.
     private static let leaderless: UInt64 = 60_000_000_000
+    /// How often it is looked for routes by uplinks that have no daemon.
+    private static let idleInterval = Duration.seconds(5)
     /// Routes that are told at once.
     private static let toldAtOnce = 256
 
@@ -105,7 +107,8 @@ final class GatewayService: Sendable {
         }
         // What an earlier run said of an uplink whose interface is not there is so no more.
         for path in idle.subtracting(running.withLock { $0.idle }) { withdraw(path) }
-        running.withLock { $0.idle = idle }
+        let uplinks = idle
+        running.withLock { $0.idle = uplinks }
         for (path, plan) in wanted {
             if let daemon = running.withLock({ $0.daemons[path] }) {
                 if running.withLock({ $0.plans[path] }) != plan { daemon.set(plan) }
@@ -197,9 +200,15 @@ final class GatewayService: Sendable {
     /// Sees to it that what can't be reached by this host is not announced by it.
     func run() async {
         var last: [PortPath: Bool] = [:]
+        var looked = ContinuousClock.now
         while !Task.isCancelled {
             try? await Task.sleep(for: Self.interval)
             guard let node else { return }
+            // What others tell of an uplink that has no daemon here is of an earlier run.
+            if ContinuousClock.now - looked > Self.idleInterval {
+                looked = .now
+                worker.add { [self] in for path in running.withLock({ $0.idle }) { withdraw(path) } }
+            }
             if running.withLock({ $0.daemons.isEmpty }) { continue }
             let fit = assess(node)
             if fit != last { follow() }
@@ -248,7 +257,7 @@ final class GatewayService: Sendable {
                 daemon.announce([])
                 continue
             }
-            let all = announced[router.path] ?? topology.announced(by: router)
+            let all = announced[router.path] ?? topology.announced(by: router, on: node.name)
             announced[router.path] = all
             daemon.announce(all)
         }

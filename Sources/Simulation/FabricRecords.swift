@@ -115,6 +115,8 @@ struct RouterRecord {
     var outbound: Int32
     /// What it translates; -1: nothing.
     var translation: Int32
+    /// Whether a host with uplinks of its own sends by these.
+    var prefersNear = false
     var tag: Tag
     var routesTag: Tag
 }

@@ -374,6 +374,7 @@ struct FabricTables: Sendable {
         let before = routing.size
         waste += Int(record.size)
         record.isEnabled = router.isEnabled
+        record.prefersNear = router.bgp?.prefersNear ?? false
         record.inbound = policy.chain(router.filters.inbound, of: router.path.tenant)
         record.outbound = policy.chain(router.filters.outbound, of: router.path.tenant)
         record.translation = policy.updateTranslation(

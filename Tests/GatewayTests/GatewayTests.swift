@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Foundation
+import Manifest
 import Simulation
 import TestSupport
 import Testing
@@ -132,7 +133,7 @@ import Wire
             var router = try #require(DevicePath("t/gw").flatMap { topology.routers[$0] })
             change(&topology, &router)
             topology.routers[router.path] = router
-            return topology.announced(by: router).sorted().map(\.description)
+            return topology.announced(by: router, on: "h1").sorted().map(\.description)
         }
         // A route leads to a part of the first; a floating address is one of the second; nothing is of the third.
         #expect(try announced() == ["198.51.100.7/32", "203.0.113.0/24"])
@@ -146,6 +147,52 @@ import Wire
                     topology.ports[path]?.addresses.append(more)
                 }
             } == ["198.51.100.7/32", "203.0.113.0/24", "2001:db8::/32"])
+    }
+
+    @Test
+    func `a floating address is announced besides where its machine is, and by another host when that moves there`()
+        throws
+    {
+        let drawing = """
+            hosts: { h1: { address: 192.0.2.1 }, h2: { address: 192.0.2.2 } }
+            tenants:
+              p:
+                routers:
+                  edge:
+                    bgp: { as: 65001, announce: [203.0.113.0/24, "203.0.113.0/24 local"] }
+                    links: [{ router: t/gw, address: 100.64.0.1/30, peer: 100.64.0.2/30 }]
+                    routes: [{ to: 203.0.113.0/24, via: 100.64.0.2 }]
+              t:
+                bridges:
+                  a: { ports: { vm: { host: h1, interface: vm, address: 10.0.0.9/24 }, far: { host: h2, interface: far, address: 10.0.0.10/24 } } }
+                  b: { ports: { vm: { host: h2, interface: other, address: 10.0.0.9/24 } } }
+                routers:
+                  gw:
+                    links: [{ bridge: a, address: 10.0.0.1/24 }]
+                    floating:
+                      203.0.113.7: { target: 10.0.0.9, port: a }
+                      203.0.113.8: { target: 10.0.0.10, port: a }
+            """
+        var topology = try draw(drawing)
+        let router = try #require(DevicePath("p/edge").flatMap { topology.routers[$0] })
+        func announced(_ host: String) -> [String] {
+            topology.announced(by: router, on: host).sorted().map(\.description)
+        }
+        #expect(announced("h1") == ["203.0.113.0/24", "203.0.113.7/32"])
+        #expect(announced("h2") == ["203.0.113.0/24", "203.0.113.8/32"])
+        let machine = try #require(PortPath("t/a/vm"))
+        topology.ports[machine]?.attachment = .exterior(host: "h2", interface: "vm")
+        #expect(announced("h1") == ["203.0.113.0/24"])
+        #expect(announced("h2") == ["203.0.113.0/24", "203.0.113.7/32", "203.0.113.8/32"])
+    }
+
+    @Test func `a snippet of several lines is exported as it was`() throws {
+        var topology = try draw(Self.everything)
+        let path = try #require(PortPath("t/gw/up"))
+        topology.ports[path]?.uplink?.snippet = "# one \"line\"\nprotocol static {\n\tipv4;\r\n}\n\\ end"
+        let again = try draw(ManifestWriter.write(topology, tenant: nil))
+        #expect(again.ports[path]?.uplink == topology.ports[path]?.uplink)
+        #expect(again.routers[path.device]?.bgp == topology.routers[path.device]?.bgp)
     }
 
     @Test func `routes of a namespace are those of the least metric, by what the kernel tells of each`() {

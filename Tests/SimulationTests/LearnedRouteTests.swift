@@ -117,9 +117,11 @@ import Wire
     }
 
     private static func host(
-        _ routes: [(String, String, [String], UInt32)], on name: String = "h1", _ state: TableState = TableState()
+        _ routes: [(String, String, [String], UInt32)], on name: String = "h1", _ state: TableState = TableState(),
+        near: Bool = false
     ) throws -> Host {
-        let topology = try draw(drawing)
+        var topology = try draw(drawing)
+        topology.routers[DevicePath(tenant: "t", name: "gw")]?.bgp?.prefersNear = near
         for (port, gateway, mac) in [
             ("one", "100.64.1.1", 0x11), ("two", "100.64.2.1", 0x21), ("three", "100.64.3.1", 0x31),
             ("one", "2001:db8:1::1", 0x11),
@@ -166,6 +168,16 @@ import Wire
         #expect((counts["h2 t/gw/two"] ?? 0) > 130 && (counts["h2 t/gw/three"] ?? 0) > 130, "\(counts)")
         let verdict = send(host, "8.8.8.8")
         #expect(verdict.mask.includes(.sourcePort) && verdict.mask.includes(.destinationPort))
+    }
+
+    @Test func `a host with an uplink of its own sends by that where it is to, unless another costs less`() throws {
+        let equal = [("0.0.0.0/0", "two", ["100.64.2.1"], UInt32(10)), ("0.0.0.0/0", "one", ["100.64.1.1"], 10)]
+        let host = try Self.host(equal, near: true)
+        let other = try Self.host([equal[0], (equal[1].0, equal[1].1, equal[1].2, 20)], near: true)
+        for port in 1...40 as ClosedRange<UInt16> {
+            #expect(host.outputs(send(host, "8.8.8.8", port: port)) == ["t/gw/one"])
+            #expect(other.outputs(send(other, "8.8.8.8", port: port)) == ["h2 t/gw/two"])
+        }
     }
 
     @Test func `a way by a host where nothing arrives is left out, as long as there is another`() throws {

@@ -43,6 +43,10 @@ extension Simulator {
             else { continue }
             alive.append((way, index))
         }
+        if router.prefersNear, alive.count > 1 {
+            let near = alive.filter { fabric.ports[Int($0.port)].attachment == .local }
+            if !near.isEmpty { alive = near }
+        }
         guard var best = alive.first else { return nil }
         if alive.count > 1 {
             let hash = flowHash()

@@ -11,6 +11,8 @@ public struct BGPSpeaker: Sendable, Hashable {
     public var announced: [Announcement] = []
     /// Routes of equal cost to one destination by one uplink, at most; ``pathCounts``.
     public var maxPaths: UInt8 = 8
+    /// Whether a host with uplinks of its own sends by these, as long as none elsewhere costs less; otherwise by all alike.
+    public var prefersNear = false
     /// How long an uplink that is cut off from the other hosts goes on announcing, milliseconds; ``patienceTimes``.
     public var patience: UInt32 = 100
 
@@ -32,37 +34,45 @@ public struct BGPSpeaker: Sendable, Hashable {
 
 /// Destinations that a router announces.
 public struct Announcement: Sendable, Hashable {
+    /// In what pieces.
+    public enum Form: String, Sendable, CaseIterable {
+        /// All of it as one, as long as the router has any of it.
+        case whole
+        /// Each network and each address that the router has there.
+        case each
+        /// Each floating address there of a machine on the uplink's own host: what is for it comes there straight.
+        case local
+    }
+
     /// The destinations.
     public var prefix: Prefix
-    /// Whether each network and each address that the router has there is announced by itself; otherwise all of it as one, as
-    /// long as there is any.
-    public var isEach = false
+    /// In what pieces.
+    public var form: Form
 
-    /// All of it as one.
-    public init(_ prefix: Prefix, isEach: Bool = false) {
+    /// Destinations, as one unless said.
+    public init(_ prefix: Prefix, _ form: Form = .whole) {
         self.prefix = prefix
-        self.isEach = isEach
+        self.form = form
     }
 }
 
 extension Announcement: CustomStringConvertible {
     /// As in `203.0.113.0/24` or `203.0.113.0/24 each`.
-    public var description: String { "\(prefix)" + (isEach ? " each" : "") }
+    public var description: String { "\(prefix)" + (form == .whole ? "" : " \(form.rawValue)") }
 
     /// Reads what ``description`` writes.
     public init?(_ text: String) {
-        let words = text.split(separator: " ")
-        guard let first = words.first, let prefix = try? Prefix(parsing: String(first)), words.count <= 2,
-            words.count == 1 || words[1] == "each"
-        else { return nil }
-        self.init(prefix, isEach: words.count == 2)
+        let words = text.split(separator: " ").map(String.init)
+        guard let first = words.first, let prefix = try? Prefix(parsing: first), words.count <= 2 else { return nil }
+        guard let form = words.count == 2 ? Form(rawValue: words[1]) : .whole else { return nil }
+        self.init(prefix, form)
     }
 }
 
 /// As people write and read it, the same in manifests, JSON and tables.
 extension BGPSpeaker {
     /// What may be said of it.
-    public static let fieldNames = ["as", "id", "announce", "maxPaths", "patience"]
+    public static let fieldNames = ["as", "id", "announce", "maxPaths", "near", "patience"]
 
     /// What is said, field by field.
     public var fields: [(name: String, values: [String])] {
@@ -71,6 +81,7 @@ extension BGPSpeaker {
         if !announced.isEmpty { list.append(("announce", announced.map(\.description))) }
         let usual = BGPSpeaker(system: system)
         if maxPaths != usual.maxPaths { list.append(("maxPaths", ["\(maxPaths)"])) }
+        if prefersNear { list.append(("near", ["true"])) }
         if patience != usual.patience { list.append(("patience", ["\(patience)"])) }
         return list
     }
@@ -87,8 +98,10 @@ extension BGPSpeaker {
             case "id":
                 identifier = try field.one("an IPv4 address", { IPv4Address($0).flatMap { $0.bits == 0 ? nil : $0 } })
             case "announce":
-                announced = try field.all("networks, such as 203.0.113.0/24 or 203.0.113.0/24 each", Announcement.init)
+                announced = try field.all(
+                    "networks, such as 203.0.113.0/24, 203.0.113.0/24 each or 203.0.113.0/24 local", Announcement.init)
             case "maxPaths": maxPaths = try field.number(BGPSpeaker.pathCounts)
+            case "near": prefersNear = try field.flag()
             case "patience": patience = try field.number(BGPSpeaker.patienceTimes)
             default:
                 throw RuleMistake(

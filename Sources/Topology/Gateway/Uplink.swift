@@ -56,9 +56,10 @@ extension ByteWriter {
         optional(speaker.identifier) { $0.number($1.bits) }
         list(speaker.announced) { out, one in
             out.prefix(one.prefix)
-            out.flag(one.isEach)
+            out.number(UInt8(Announcement.Form.allCases.firstIndex(of: one.form) ?? 0))
         }
         number(speaker.maxPaths)
+        flag(speaker.prefersNear)
         number(speaker.patience)
     }
 
@@ -102,9 +103,15 @@ extension ByteReader {
         var speaker = BGPSpeaker(system: try number())
         speaker.identifier = try flag() ? IPv4Address(bits: try number()) : nil
         speaker.announced = try list { reader throws(MalformedBytes) in
-            Announcement(try reader.prefix(), isEach: try reader.flag())
+            let prefix = try reader.prefix()
+            let form: UInt8 = try reader.number()
+            guard Announcement.Form.allCases.indices.contains(Int(form)) else {
+                throw MalformedBytes("an announcement of form \(form), which a later version wrote")
+            }
+            return Announcement(prefix, Announcement.Form.allCases[Int(form)])
         }
         speaker.maxPaths = try number()
+        speaker.prefersNear = try flag()
         speaker.patience = try number()
         return speaker
     }
@@ -175,9 +182,9 @@ extension Topology {
                     "announces \(speaker.announced.count) networks, \(BGPSpeaker.mostAnnounced) at most",
                     remedy: "summarize them"))
         }
-        let prefixes = speaker.announced.map(\.prefix)
-        for prefix in Set(prefixes.filter { one in prefixes.count { $0 == one } > 1 }) {
-            found.append(Problem("\(router.path) bgp", "announces \(prefix) twice", remedy: "leave one of them out"))
+        var seen: Set<Announcement> = []
+        for one in speaker.announced where !seen.insert(one).inserted {
+            found.append(Problem("\(router.path) bgp", "announces \(one) twice", remedy: "leave one of them out"))
         }
     }
 

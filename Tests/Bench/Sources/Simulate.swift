@@ -30,6 +30,7 @@ struct SimulateCommand: ParsableCommand {
         connections()
         try stateful()
         try balanced()
+        try routes()
     }
 
     /// Memory of a million connections, as the process has it.
