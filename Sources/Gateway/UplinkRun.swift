@@ -79,6 +79,9 @@ struct UplinkRun {
         log = Descriptor(number)
         namespace = try DaemonNamespace(plan)
         (announced, hasCarrier, configured, stale) = ([], true, nil, nil)
+        routes = NamespaceRoutes()
+        // What one before it told is so until this one had its time.
+        renews = min(renews, monotonicNanoseconds() + Self.grace)
         (lookAgain, configures, due) = (0, 0, 0)
         // Neighbors are asked to keep what they know of one that was there a moment ago.
         isRecovering = !known().isEmpty
@@ -89,7 +92,7 @@ struct UplinkRun {
         process = nil
         namespace?.close()
         namespace = nil
-        routes.replace([])
+        routes = NamespaceRoutes()
     }
 
     mutating func step(_ orders: Orders) throws {

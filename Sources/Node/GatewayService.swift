@@ -19,6 +19,8 @@ final class GatewayService: Sendable {
     /// The thread that follows interfaces outlives it.
     private weak let node: Node?
     private let worker: SerialThread
+    /// Asks daemons, which may take their time.
+    private let asker: SerialThread
     private struct Running {
         var daemons: [PortPath: UplinkDaemon] = [:]
         var plans: [PortPath: UplinkPlan] = [:]
@@ -48,6 +50,7 @@ final class GatewayService: Sendable {
     init(_ node: Node) throws {
         self.node = node
         worker = try SerialThread("sel-gateway")
+        asker = try SerialThread("sel-uplinks")
     }
 
     // MARK: - Daemons
@@ -75,6 +78,9 @@ final class GatewayService: Sendable {
         }
         worker.finish()
     }
+
+    /// To be called when nobody asks any more.
+    func end() { asker.finish() }
 
     private func update(_ topology: Topology, _ node: Node) {
         if running.withLock({ $0.hasStopped }) { return }
@@ -266,7 +272,13 @@ final class GatewayService: Sendable {
     // MARK: - Reports
 
     /// How the uplinks of this host are.
-    func uplinks() -> [UplinkAnswer] {
+    func uplinks() async -> [UplinkAnswer] {
+        await withCheckedContinuation { continuation in
+            asker.add { [self] in continuation.resume(returning: ask()) }
+        }
+    }
+
+    private func ask() -> [UplinkAnswer] {
         let (daemons, problems) = running.withLock { ($0.daemons, $0.problems) }
         var list = daemons.map { path, daemon in
             let status = daemon.status()

@@ -30,7 +30,7 @@ extension Node {
         writeState(&text)
         writeReplication(&text)
         writeTunnels(&text)
-        writeUplinks(&text)
+        await writeUplinks(&text)
         healthMetrics(&text)
         return text.text
     }
@@ -289,11 +289,11 @@ extension Node {
             tunnels.map { .init($0.detectionSeconds, [("host", $0.host)]) })
     }
 
-    private func writeUplinks(_ text: inout MetricsText) {
+    private func writeUplinks(_ text: inout MetricsText) async {
         text.gauge(
             "selvage_learned_routes", "Destinations that a router learned by all of its uplinks, as known here.",
             agent.learnedRoutes.sorted { $0.key < $1.key }.map { .init($0.value, ("router", $0.key.description)) })
-        let uplinks = gatewayService.value?.uplinks() ?? []
+        let uplinks = await gatewayService.value?.uplinks() ?? []
         text.gauge(
             "selvage_uplink_routes", "Destinations that the daemon of an uplink here leads to.",
             uplinks.map { .init($0.routes, ("port", $0.port)) })

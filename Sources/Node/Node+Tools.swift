@@ -22,7 +22,7 @@ extension Node {
         case .replication: .replication(flowState.report())
         case .rules(let text): .rules(rules(text))
         case .tunnels: .tunnels(tunnels)
-        case .uplinks: .uplinks(gatewayService.value?.uplinks() ?? [])
+        case .uplinks: .uplinks(await gatewayService.value?.uplinks() ?? [])
         case .members(let pool): .members(members(of: pool))
         case .metrics: .metrics(await metrics())
         case .trace(let port, let packet): Tracer(agent: agent).trace(port: port, packet: packet)

@@ -239,6 +239,7 @@ public final class Node: Sendable {
         await replica.retire()
         for task in tasks { _ = await task.value }
         await replica.stop()
+        gatewayService.value?.end()
         monitorService.value?.stop()
         names.stop()
         flowState.stop()
