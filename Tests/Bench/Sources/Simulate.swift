@@ -16,9 +16,11 @@ struct SimulateCommand: ParsableCommand {
     static let configuration = CommandConfiguration(commandName: "simulate")
     @Option var rounds = 7
     @Flag(help: "Only connections' first packets.") var statefulOnly = false
+    @Flag(help: "Only learned routes: memory is that of a process that did nothing before.") var routesOnly = false
 
     mutating func run() throws {
         if statefulOnly { return try stateful() }
+        if routesOnly { return try routes() }
         try measure("simulate.bridge", Drawings.bridge, port: "t/b/one", to: "t/b/far", destination: "10.0.1.3")
         try measure(
             "simulate.routers", Drawings.routers, port: "t/a/vm", to: "t/gw/a", destination: "10.3.200.1", known: true)
