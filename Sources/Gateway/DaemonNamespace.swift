@@ -25,7 +25,7 @@ struct DaemonNamespace {
         try host.addVeth(
             interface, mtu: Int(mtu), peer: peer, peerNamespace: namespace.descriptor.number, peerMAC: plan.mac)
         // It carries frames, and says nothing of its own.
-        DaemonNamespace.set("net/ipv6/conf/\(interface)/disable_ipv6", "1")
+        setSysctl("net/ipv6/conf/\(interface)/disable_ipv6", "1")
         try host.setUp(interface)
         (inside, routes) = try namespace.inside {
             for (name, value) in [
@@ -33,13 +33,13 @@ struct DaemonNamespace {
                 ("accept_ra", "0"), ("accept_dad", "0"), ("router_solicitations", "0"), ("autoconf", "0"),
                 // The neighbors know the MAC by which the address follows (EUI-64).
                 ("addr_gen_mode", "0"),
-            ] { DaemonNamespace.set("net/ipv6/conf/\(peer)/\(name)", value) }
+            ] { setSysctl("net/ipv6/conf/\(peer)/\(name)", value) }
             let route = try RouteNetlink()
             try route.setUp("lo")
             try route.setUp(peer)
             for address in plan.addresses {
                 // A host may have no IPv6.
-                if address.address.family == .ipv6, access("/proc/net/if_inet6", F_OK) != 0 { continue }
+                if address.address.family == .ipv6, !kernelHasIPv6 { continue }
                 try route.addAddress(address, to: peer)
             }
             return (route, try RouteMonitor(interface: try route.number(of: peer)))
@@ -49,7 +49,7 @@ struct DaemonNamespace {
     /// Puts destinations where the daemon finds what it is to announce, or takes them away.
     func setAnnounced(_ prefix: Prefix, _ isThere: Bool) throws {
         // A host may have no IPv6.
-        if prefix.family == .ipv6, access("/proc/net/if_inet6", F_OK) != 0 { return }
+        if prefix.family == .ipv6, !kernelHasIPv6 { return }
         do {
             try inside.setBlackhole(
                 prefix, table: BirdConfiguration.announcedTable, owner: UInt8(BirdConfiguration.announcedTable),
@@ -65,11 +65,4 @@ struct DaemonNamespace {
 
     /// Takes the interface away; the rest goes with the descriptor.
     func close() { try? RouteNetlink().remove(interface) }
-
-    private static func set(_ name: String, _ value: String) {
-        let file = Glibc.open("/proc/sys/\(name)", O_WRONLY | O_CLOEXEC)
-        guard file >= 0 else { return }
-        _ = write(file, value, value.utf8.count)
-        Glibc.close(file)
-    }
 }

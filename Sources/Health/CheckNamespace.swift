@@ -37,7 +37,7 @@ final class CheckNamespace: Sendable {
                 try inside.setUp("router")
                 for (own, router) in zip(Port.monitorSources, Port.monitorAddresses) {
                     // A host may have no IPv6: members that have are silent from it.
-                    if own.address.family == .ipv6, access("/proc/net/if_inet6", F_OK) != 0 { continue }
+                    if own.address.family == .ipv6, !kernelHasIPv6 { continue }
                     try inside.addAddress(own, to: "router")
                     try inside.addRoute(
                         to: Prefix(IPAddress(high: 0, low: 0, family: own.address.family), length: 0),

@@ -82,7 +82,7 @@ extension Supervisor {
         for interface in (try? RouteNetlink().links().map(\.name)) ?? [] {
             for family in ["ipv4", "ipv6"] { names.append("\(family)/conf/\(interface)/ignore_routes_with_linkdown") }
         }
-        for name in names { try? "1".write(toFile: "/proc/sys/net/\(name)", atomically: false, encoding: .utf8) }
+        for name in names { setSysctl("net/\(name)", "1") }
     }
 
     private func connect(_ namespace: NetworkNamespace, _ cable: String, _ addresses: [InterfaceAddress]) throws {

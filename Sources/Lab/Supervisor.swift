@@ -147,18 +147,13 @@ public final class Supervisor: Sendable {
     /// Addresses of the lab are unique by construction: no waiting for duplicates, no announcements of our own.
     static func quietIPv6(on interface: String) {
         for (name, value) in [("accept_dad", "0"), ("router_solicitations", "0")] {
-            setIPv6(name, value, on: interface)
+            setSysctl("net/ipv6/conf/\(interface)/\(name)", value)
         }
     }
 
     /// What only carries frames says nothing of its own.
-    static func disableIPv6(on interface: String) { setIPv6("disable_ipv6", "1", on: interface) }
-
-    private static func setIPv6(_ name: String, _ value: String, on interface: String) {
-        let file = Glibc.open("/proc/sys/net/ipv6/conf/\(interface)/\(name)", O_WRONLY | O_CLOEXEC)
-        guard file >= 0 else { return }
-        _ = write(file, value, 1)
-        close(file)
+    static func disableIPv6(on interface: String) {
+        setSysctl("net/ipv6/conf/\(interface)/disable_ipv6", "1")
     }
 
     private func addMachine(

@@ -111,8 +111,6 @@ final class GatewayService: Sendable {
             if case .exterior(let host, _)? = topology.ports[path]?.attachment, host != node.name { continue }
             if wanted[path] == nil { withdraw(path) }
         }
-        // What an earlier run said of an uplink whose interface is not there is so no more.
-        for path in idle.subtracting(running.withLock { $0.idle }) { withdraw(path) }
         let uplinks = idle
         running.withLock { $0.idle = uplinks }
         for (path, plan) in wanted {
