@@ -74,6 +74,22 @@ public struct IPAddress: Hashable, Sendable {
             : Int(truncatingIfNeeded: low >> UInt64(127 - index) & 1)
     }
 
+    /// The 8 bits that begin with bit `index`, 0 to 120.
+    @inlinable
+    public func byte(at index: Int) -> Int {
+        if index <= 56 { return Int(truncatingIfNeeded: high >> UInt64(56 - index) & 0xff) }
+        if index >= 64 { return Int(truncatingIfNeeded: low >> UInt64(120 - index) & 0xff) }
+        return Int(truncatingIfNeeded: (high << UInt64(index - 56) | low >> UInt64(120 - index)) & 0xff)
+    }
+
+    /// The address with the 8 bits that begin with bit `index`, 0 to 120, set in addition to those that are.
+    public func with(_ byte: Int, at index: Int) -> IPAddress {
+        let bits = UInt64(byte & 0xff)
+        let shifted = index <= 56 ? bits << UInt64(56 - index) : index < 64 ? bits >> UInt64(index - 56) : 0
+        return IPAddress(
+            high: high | shifted, low: low | (index > 56 ? bits << UInt64(120 - index) : 0), family: family)
+    }
+
     /// The address with all but its first `length` bits cleared.
     @inlinable
     public func masked(_ length: Int) -> IPAddress {

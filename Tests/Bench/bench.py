@@ -644,7 +644,7 @@ def main():
         for line in run(options.tool, "simulate").splitlines() if "simulate" in wanted else []:
             entry = json.loads(line)
             reach = {"simulate.bridge": "<= 0.5", "simulate.routers": "<= 1.5", "rules.ratio": "<= 1.3",
-                     "state.bytes": "<= 200", "routes.ratio": "<= 2", "simulate.stateful": "<= 2",
+                     "state.bytes": "<= 200", "routes.ratio": "<= 1.5", "simulate.stateful": "<= 2",
                      **{f"balance.{how}.ratio": "<= 2"
                         for how in ("round-robin", "least-connections", "source-hash", "maglev")}}.get(entry["name"])
             result(entry["name"], entry["value"], entry["unit"], reach=reach, allocations=entry["allocations"])

@@ -20,13 +20,14 @@ import Wire
     @Test func `the longest prefix is found, and so many bits are told that decide`() {
         let seed = SeededRandom.seed
         var random = SeededRandom(seed: seed)
-        for _ in 0..<60 {
+        for round in 0..<60 {
             var model: [Prefix: Int32] = [:]
             var tries = [AddressFamily.ipv4: PrefixTrie(), .ipv6: PrefixTrie()]
-            for step in 0..<120 {
+            // Dense ones have jumps.
+            for step in 0..<(round % 6 == 0 ? 3000 : 120) {
                 let prefix = Self.randomPrefix(&random)
                 if Int.random(in: 0..<3, using: &random) == 0 {
-                    let gone = Bool.random(using: &random) ? model.keys.sorted().first ?? prefix : prefix
+                    let gone = Bool.random(using: &random) ? model.keys.min() ?? prefix : prefix
                     model[gone] = nil
                     tries[gone.family]?.remove(gone)
                 } else {
@@ -37,7 +38,7 @@ import Wire
             for (family, trie) in tries {
                 let own = model.filter { $0.key.family == family }
                 #expect(trie.count == own.count, "seed \(seed)")
-                for (prefix, value) in own { #expect(trie[prefix] == value, "seed \(seed)") }
+                for (prefix, value) in own where trie[prefix] != value { Issue.record("\(prefix), seed \(seed)") }
                 func best(_ address: IPAddress, below length: Int = .max) -> (key: Prefix, value: Int32)? {
                     own.filter { $0.key.contains(address) && $0.key.length < length }.max {
                         $0.key.length < $1.key.length

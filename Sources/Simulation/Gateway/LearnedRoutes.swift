@@ -25,7 +25,7 @@ public struct UplinkRoute: Sendable, Hashable {
 /// Routes of routers that daemons of their uplinks learned, beside those that are drawn. A value; copies share what is the same.
 public struct LearnedRoutes: Sendable {
     /// One way to a destination.
-    struct Way: Sendable, Equatable {
+    struct Way: Sendable, Hashable {
         var metric: UInt32
         var port: Tag
         var gateway: IPAddress
@@ -36,41 +36,80 @@ public struct LearnedRoutes: Sendable {
         static func < (a: Way, b: Way) -> Bool { (a.metric, a.identity) < (b.metric, b.identity) }
     }
 
-    /// Those of one router.
+    /// Those of one router: one reference, as each packet that is decided holds it.
     struct OfRouter: Sendable {
-        private var v4 = PrefixTrie()
-        private var v6 = PrefixTrie()
-        private var lists = PagedArray<[Way]>()
-        private var free: [Int32] = []
-        var count: Int { v4.count + v6.count }
+        private var lists = Lists()
+        var count: Int { lists.v4.count + lists.v6.count }
 
         func lookup(_ address: IPAddress) -> PrefixTrie.Match {
-            address.family == .ipv4 ? v4.lookup(address) : v6.lookup(address)
+            address.family == .ipv4 ? lists.v4.lookup(address) : lists.v6.lookup(address)
         }
         func lookup(_ address: IPAddress, shorterThan length: Int) -> PrefixTrie.Match {
             address.family == .ipv4
-                ? v4.lookup(address, shorterThan: length) : v6.lookup(address, shorterThan: length)
+                ? lists.v4.lookup(address, shorterThan: length) : lists.v6.lookup(address, shorterThan: length)
         }
         /// The ways of a match, best first.
-        func ways(_ match: PrefixTrie.Match) -> [Way] { match.value < 0 ? [] : lists[Int(match.value)] }
+        func ways(_ match: PrefixTrie.Match) -> [Way] { match.value < 0 ? [] : lists.ways[Int(match.value)].list }
 
         /// Makes the ways to a destination by one uplink what its daemon says. Whether that changes anything.
         mutating func set(_ prefix: Prefix, port: Tag, _ route: UplinkRoute) -> Bool {
+            if !isKnownUniquelyReferenced(&lists) { lists = Lists(lists) }
+            return lists.set(prefix, port: port, route)
+        }
+    }
+
+    // `@unchecked`: changed only by `OfRouter.set`, while nothing else holds it.
+    private final class Lists: @unchecked Sendable {
+        var v4 = PrefixTrie()
+        var v6 = PrefixTrie()
+        /// Ways, and how many destinations have them: most of a full table have the same as many others.
+        var ways = PagedArray<(list: [Way], uses: Int32)>()
+        private var free: [Int32] = []
+        private var places: [[Way]: Int32] = [:]
+        /// Lists of which another destination may make use, at most: what a change copies.
+        private static let mostShared = 1024
+
+        init() {}
+        init(_ other: Lists) {
+            (v4, v6, ways) = (other.v4, other.v6, other.ways)
+            (free, places) = (other.free, other.places)
+        }
+
+        /// A place with these ways, which has one use more.
+        private func take(_ list: [Way]) -> Int32 {
+            if let place = places[list] {
+                ways[Int(place)].uses += 1
+                return place
+            }
+            let place = free.popLast() ?? Int32(ways.count)
+            if Int(place) == ways.count { ways.append((list, 1)) } else { ways[Int(place)] = (list, 1) }
+            if places.count < Self.mostShared { places[list] = place }
+            return place
+        }
+
+        /// Ends one use of a place.
+        private func give(back place: Int32) {
+            ways[Int(place)].uses -= 1
+            guard ways[Int(place)].uses == 0 else { return }
+            if places[ways[Int(place)].list] == place { places[ways[Int(place)].list] = nil }
+            ways[Int(place)].list = []
+            free.append(place)
+        }
+
+        /// Makes the ways to a destination by one uplink what its daemon says. Whether that changes anything.
+        func set(_ prefix: Prefix, port: Tag, _ route: UplinkRoute) -> Bool {
             let place = prefix.family == .ipv4 ? v4[prefix] : v6[prefix]
-            let before = place.map { lists[Int($0)] } ?? []
-            var ways = before.filter { $0.port != port }
-            ways += route.gateways.map { Way(metric: route.metric, port: port, gateway: $0) }
-            ways.sort(by: <)
-            if ways == before { return false }
-            if let place {
-                lists[Int(place)] = ways
-                guard ways.isEmpty else { return true }
-                free.append(place)
+            let before = place.map { ways[Int($0)].list } ?? []
+            var list = before.filter { $0.port != port }
+            list += route.gateways.map { Way(metric: route.metric, port: port, gateway: $0) }
+            list.sort(by: <)
+            if list == before { return false }
+            if let place { give(back: place) }
+            if list.isEmpty {
                 if prefix.family == .ipv4 { v4.remove(prefix) } else { v6.remove(prefix) }
                 return true
             }
-            let new = free.popLast() ?? Int32(lists.count)
-            if Int(new) == lists.count { lists.append(ways) } else { lists[Int(new)] = ways }
+            let new = take(list)
             if prefix.family == .ipv4 { v4.set(prefix, new) } else { v6.set(prefix, new) }
             return true
         }
