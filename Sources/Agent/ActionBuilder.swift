@@ -43,12 +43,12 @@ struct ActionBuilder {
                     builder.actions.append(.output(number))
                 }
             case .remote(let host, let key):
-                guard let tunnel = epoch.tunnel(to: host) else { continue }
+                guard let tunnel = epoch.tunnel(to: host, key: key, from: first.key.inPort) else { continue }
                 builder.rewrite(to: verdict.headers[Int(output.header)])
                 builder.actions.append(
                     .setTunnel(
                         TunnelHeader(
-                            id: key, source: tunnel.local, destination: tunnel.remote,
+                            id: key, source: tunnel.path.end.local, destination: tunnel.path.remote,
                             tos: verdict.headers[Int(output.header)].tunnelTOS, priority: builder.priority)))
                 builder.actions.append(.output(tunnel.port))
             }
@@ -77,11 +77,13 @@ struct ActionBuilder {
             guard let number = epoch.number(of: port) else { return }
             steps.append(.output(number))
         case .port(.remote(let host, let key)):
-            guard let tunnel = epoch.tunnel(to: host) else { return }
+            guard let tunnel = epoch.tunnel(to: host, key: key, from: original.inPort) else { return }
             // What a machine is promised is not for copies of what it sends.
             steps.append(
                 .setTunnel(
-                    TunnelHeader(id: key, source: tunnel.local, destination: tunnel.remote, tos: header.tunnelTOS)))
+                    TunnelHeader(
+                        id: key, source: tunnel.path.end.local, destination: tunnel.path.remote, tos: header.tunnelTOS))
+            )
             steps.append(.output(tunnel.port))
         case .outside(.ipfix):
             let way = RecordedWay(verdict, mirror: copy.mirror, ingress: copy.ingress, epoch.fabric)

@@ -34,7 +34,7 @@ public final class Agent: Sendable {
         /// Ports that went to another host, and until when what comes in by their interfaces here is taken: the others learn
         /// of it one after another.
         var lingering: [PortPath: UInt64] = [:]
-        var tunnels: [TunnelZone.Encapsulation: (specification: PortSpecification, number: PortNumber)] = [:]
+        var tunnels: [TunnelEnd: PortNumber] = [:]
         var tunnelProblem: String?
         var meters: [MeterUse: Meter] = [:]
         var staleMeters: [MeterNumber] = []
@@ -72,12 +72,14 @@ public final class Agent: Sendable {
     ///   - logRule: takes the lines that rules ask for; called on packet threads.
     ///   - askName: takes names that machines ask for and others know; called on packet threads. See ``deliver(_:to:)``.
     ///   - onPortsWanted: called when ``takePortDemand()`` has something to tell; on packet threads.
+    ///   - onDetours: called when ``reach()`` has something else to say of ways to hosts with several; on any thread.
     ///   - say: takes what operators are to know.
     /// - Throws: ``SystemError`` when there is no descriptor left.
     public init(
         host: String, datapath: any Datapath, logRule: @escaping @Sendable (RuleLog) -> Void = { _ in },
         askName: @escaping @Sendable (NameQuestion) -> Void = { _ in },
-        onPortsWanted: @escaping @Sendable () -> Void = {}, say: @escaping @Sendable (String) -> Void = { _ in }
+        onPortsWanted: @escaping @Sendable () -> Void = {}, onDetours: @escaping @Sendable () -> Void = {},
+        say: @escaping @Sendable (String) -> Void = { _ in }
     ) throws {
         self.host = host
         self.onPortsWanted = onPortsWanted
@@ -91,20 +93,20 @@ public final class Agent: Sendable {
         self.announcer = announcer
         prober = try PathProber(
             send: { announcer.tellFirst(.probe($0)) },
-            changed: { [state] dead, changed in
-                state.setUnreachable(Set(dead.map(Tag.host)))
-                announcer.broadcast(.invalidate(Set(changed.map { .path(host: .host($0)) })))
-                for host in changed.sorted() {
-                    let isDead = dead.contains(host)
-                    say(isDead ? "\(host) does not answer through its tunnel" : "the tunnel to \(host) works")
-                }
+            changed: { [state] news in
+                state.setUnreachable(Set(news.dead.map(Tag.host)))
+                let tags = news.changed.map { Tag.path(host: .host($0)) } + news.rerouted.map(Tag.host)
+                announcer.broadcast(.invalidate(Set(tags)))
+                for line in news.lines { say(line) }
+                if !news.rerouted.isEmpty { onDetours() }
             })
     }
 
     /// Starts the packet threads.
     public func start() throws {
         try control.withLock { [announcer, prober] control in
-            let epoch = Epoch(fabric: control.fabric, bound: [:], tunnelPorts: [:])
+            let epoch = Epoch(
+                fabric: control.fabric, bound: [:], tunnelPorts: [:], downPaths: prober.downPaths)
             var threads: [PacketThread] = []
             try datapath.start { index in
                 let thread = PacketThread(
@@ -266,7 +268,7 @@ public final class Agent: Sendable {
     /// Takes over what an earlier run left in the datapath: flows that are still right stay, ports that are no longer
     /// wanted go.
     private func inherit(_ control: borrowing Control) {
-        let wanted = Set(control.numbers.values).union(control.tunnels.values.map(\.number))
+        let wanted = Set(control.numbers.values).union(control.tunnels.values)
         for port in (try? datapath.ports()) ?? [] where !wanted.contains(port.number) {
             try? datapath.removePort(port.number)
         }
@@ -297,30 +299,32 @@ public final class Agent: Sendable {
 
     /// Opens and closes tunnel ports; true when one came or went.
     private func reconcileTunnels(_ control: inout Control) -> Bool {
-        let before = control.tunnels.mapValues(\.number)
-        var wanted: [TunnelZone.Encapsulation: PortSpecification] = [:]
+        let before = control.tunnels
+        var wanted: [TunnelEnd: PortSpecification] = [:]
         for (zone, address) in control.topology.hosts[host]?.tunnelAddresses ?? [:] {
             guard let encapsulation = control.topology.zones[zone]?.encapsulation, let local = address.v4 else {
                 continue
             }
-            switch encapsulation {
-            case .gre: wanted[.gre] = .gre(local: local)
-            case .vxlan: wanted[.vxlan] = .vxlan(local: local, port: VXLAN.port)
-            }
+            wanted[TunnelEnd(encapsulation: encapsulation, local: address)] =
+                switch encapsulation {
+                case .gre: .gre(local: local)
+                case .vxlan: .vxlan(local: local, port: VXLAN.port)
+                }
         }
         control.tunnelProblem = nil
-        for (encapsulation, tunnel) in control.tunnels where wanted[encapsulation] != tunnel.specification {
-            try? datapath.removePort(tunnel.number)
-            control.tunnels[encapsulation] = nil
-        }
-        for (encapsulation, specification) in wanted where control.tunnels[encapsulation] == nil {
+        for (end, specification) in wanted.sorted(by: { $0.key < $1.key }) where control.tunnels[end] == nil {
             do {
-                control.tunnels[encapsulation] = (specification, try datapath.addPort(specification))
+                control.tunnels[end] = try datapath.addPort(specification)
             } catch {
                 control.tunnelProblem = "\(error)"
             }
         }
-        return control.tunnels.mapValues(\.number) != before
+        for (end, number) in control.tunnels where wanted[end] == nil {
+            control.tunnels[end] = nil
+            // The kernel has one port for all ends of a kind.
+            if !control.tunnels.values.contains(number) { try? datapath.removePort(number) }
+        }
+        return control.tunnels != before
     }
 
     /// Gives the packet threads what is in force; each answers when it forwards by it.
@@ -328,13 +332,13 @@ public final class Agent: Sendable {
         let changed = changed.union(reconcileMeters(&control)).union(reconcileQueues(&control))
             .union(reconcileCollectors(&control))
         let epoch = Epoch(
-            fabric: control.fabric, bound: control.numbers, tunnelPorts: control.tunnels.mapValues(\.number),
-            meters: control.meters.mapValues(\.number), queues: control.queues,
+            fabric: control.fabric, bound: control.numbers, tunnelPorts: control.tunnels,
+            downPaths: prober.downPaths, meters: control.meters.mapValues(\.number), queues: control.queues,
             collectors: control.collectors.mapValues(\.number),
             replication: control.replication, recorder: recorder, peers: control.peers,
             after: control.epoch)
         control.epoch = epoch
-        prober.setPaths(control.topology, host: host, ports: control.tunnels.mapValues(\.number))
+        prober.setPaths(control.topology, host: host, ports: control.tunnels)
         let replies = control.threads.map { thread in
             let reply = Reply<Bool>()
             thread.post(.epoch(epoch, changed: changed, adopted: reply))
@@ -393,6 +397,9 @@ public final class Agent: Sendable {
 
     /// How the tunnels to the other hosts are, by host.
     public func tunnels() -> [TunnelReport] { prober.report().sorted { ($0.host, $0.remote) < ($1.host, $1.remote) } }
+
+    /// Hosts that do not answer by any tunnel, and how to reach those of which only some do.
+    public func reach() -> (dead: Set<String>, detours: [String: Detour]) { prober.reach() }
 
     /// Why tunnels do not work, if they do not.
     public var tunnelProblem: String? { control.withLock { $0.tunnelProblem } }

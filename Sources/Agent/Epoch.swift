@@ -9,11 +9,12 @@ import Wire
 /// A compiled topology together with where its ports are in the datapath: what a packet thread works with until it is
 /// given the next one. Immutable.
 package final class Epoch: Sendable {
-    /// How to reach a host.
+    /// A way to a host.
     struct Tunnel: Sendable {
         var port: PortNumber
-        var local: IPAddress
-        var remote: IPAddress
+        var path: TunnelPath
+        /// Tells it apart from the others.
+        var identity: UInt64
     }
     /// What comes in by a datapath port.
     enum Ingress: Sendable {
@@ -35,10 +36,11 @@ package final class Epoch: Sendable {
     /// Datapath port of each exterior port that is bound and present here.
     private let portNumbers: [PortIndex: PortNumber]
     private let ingresses: [UInt32: Ingress]
-    private let tunnels: [HostIndex: Tunnel]
+    private let tunnels: [HostIndex: [Tunnel]]
+    private let downPaths: DownPaths
     let tunnelPorts: [PortNumber]
     private let bound: [PortPath: PortNumber]
-    private let tunnelPortsByKind: [TunnelZone.Encapsulation: PortNumber]
+    private let tunnelPortsByEnd: [TunnelEnd: PortNumber]
     /// Tells other hosts what packets teach; `nil` where there are none.
     let replication: FlowReplication?
     /// Takes what packets are handed up for records of flows; `nil` where nobody is told of any.
@@ -48,7 +50,7 @@ package final class Epoch: Sendable {
 
     /// - Parameter previous: what was in force before; where ports lie as they did, its tables are taken over.
     package init(
-        fabric: Fabric, bound: [PortPath: PortNumber], tunnelPorts: [TunnelZone.Encapsulation: PortNumber],
+        fabric: Fabric, bound: [PortPath: PortNumber], tunnelPorts: [TunnelEnd: PortNumber], downPaths: DownPaths,
         meters: [MeterUse: MeterNumber] = [:], queues: [PortPath: UInt16] = [:],
         collectors: [Mirror.Target: PortNumber] = [:],
         replication: FlowReplication? = nil, recorder: FlowRecorder? = nil,
@@ -59,8 +61,10 @@ package final class Epoch: Sendable {
         self.recorder = recorder
         self.peersByName = peersByName
         self.bound = bound
-        tunnelPortsByKind = tunnelPorts
-        self.tunnelPorts = tunnelPorts.values.sorted()
+        self.downPaths = downPaths
+        tunnelPortsByEnd = tunnelPorts
+        // The kernel has one port for all ends of a kind.
+        self.tunnelPorts = Set(tunnelPorts.values).sorted()
         var byWay = [[PortIndex: MeterNumber]](repeating: [:], count: Way.allCases.count)
         var byMirror: [DevicePath: MeterNumber] = [:]
         for (use, number) in meters {
@@ -77,7 +81,7 @@ package final class Epoch: Sendable {
         self.meters = byWay
         // Hosts and zones are the same within a lineage.
         if let previous, previous.fabric.lineage == fabric.lineage, previous.bound == bound,
-            previous.tunnelPortsByKind == tunnelPorts, previous.peersByName == peersByName
+            previous.tunnelPortsByEnd == tunnelPorts, previous.peersByName == peersByName
         {
             portNumbers = previous.portNumbers
             ingresses = previous.ingresses
@@ -92,13 +96,16 @@ package final class Epoch: Sendable {
             portNumbers[index] = number
             ingresses[number.value] = .exterior(index)
         }
-        for (encapsulation, number) in tunnelPorts { ingresses[number.value] = .tunnel(encapsulation) }
-        var tunnels: [HostIndex: Tunnel] = [:]
+        for (end, number) in tunnelPorts { ingresses[number.value] = .tunnel(end.encapsulation) }
+        var tunnels: [HostIndex: [Tunnel]] = [:]
         for host in fabric.reachableHosts {
-            guard let tunnel = fabric.topology.tunnel(from: fabric.localHost, to: fabric.name(host)),
-                let port = tunnelPorts[tunnel.zone.encapsulation]
-            else { continue }
-            tunnels[host] = Tunnel(port: port, local: tunnel.local, remote: tunnel.remote)
+            for tunnel in fabric.topology.tunnels(from: fabric.localHost, to: fabric.name(host)) {
+                let end = TunnelEnd(encapsulation: tunnel.zone.encapsulation, local: tunnel.local)
+                guard let port = tunnelPorts[end] else { continue }
+                let identity = mix(tunnel.local.high ^ tunnel.local.low, tunnel.remote.high ^ tunnel.remote.low)
+                tunnels[host, default: []].append(
+                    Tunnel(port: port, path: TunnelPath(end: end, remote: tunnel.remote), identity: identity))
+            }
         }
         self.portNumbers = portNumbers
         self.ingresses = ingresses
@@ -128,7 +135,18 @@ package final class Epoch: Sendable {
     func collector(_ target: Mirror.Target) -> PortNumber? { collectors[target] }
     func number(of port: PortIndex) -> PortNumber? { portNumbers[port] }
     func ingress(_ number: UInt32) -> Ingress? { ingresses[number] }
-    func tunnel(to host: HostIndex) -> Tunnel? { tunnels[host] }
+    /// The way to a host for what comes in by a datapath port and goes by a tunnel key: of those that work a share, by what each
+    /// flow matches anyway, so that sharing makes none of them narrower.
+    func tunnel(to host: HostIndex, key: UInt32, from ingress: UInt32) -> Tunnel? {
+        guard let ways = tunnels[host] else { return nil }
+        if ways.count == 1 { return ways[0] }
+        var best: (tunnel: Tunnel, rank: UInt64)?
+        for way in ways where !downPaths.contains(way.path) {
+            let rank = mix(way.identity, UInt64(key) << 32 | UInt64(ingress) ^ 0x3c6e_f372_fe94_f82b)
+            if rank >= best?.rank ?? 0 { best = (way, rank) }
+        }
+        return best?.tunnel ?? ways.first
+    }
     /// Whether there are other nodes, and which.
     var hasPeers: Bool { !peersByName.isEmpty }
     var allPeers: [PeerID] { Array(peersByName.values) }

@@ -7,17 +7,6 @@ import Synchronization
 import Topology
 import Wire
 
-/// A way from this host to another one through a tunnel.
-struct TunnelPath: Hashable, Comparable, Sendable {
-    var encapsulation: TunnelZone.Encapsulation
-    var local: IPAddress
-    var remote: IPAddress
-
-    static func < (a: TunnelPath, b: TunnelPath) -> Bool {
-        (a.encapsulation.rawValue, a.local, a.remote) < (b.encapsulation.rawValue, b.local, b.remote)
-    }
-}
-
 /// A frame to send, and how.
 package struct Probe: Sendable {
     var frame: [UInt8]
@@ -35,6 +24,7 @@ package final class PathProber: Sendable {
         var monitor: PathMonitor<TunnelPath>
         var targets: [TunnelPath: Target] = [:]
         var dead: Set<String> = []
+        var down: Set<TunnelPath> = []
         var isStopping = false
     }
 
@@ -42,12 +32,25 @@ package final class PathProber: Sendable {
     private let alarm: Alarm
     /// Has probes sent.
     private let send: @Sendable ([Probe]) -> Void
-    /// Takes hosts that no longer answer, all of them, and those that do so otherwise than before.
-    private let changed: @Sendable (_ dead: Set<String>, _ changed: Set<String>) -> Void
+    private let changed: @Sendable (News) -> Void
+    /// Ways that do not work, as of now.
+    let downPaths = DownPaths()
+
+    /// What probes found out.
+    struct News: Sendable {
+        /// Hosts that no longer answer by any way, all of them.
+        var dead: Set<String>
+        /// Hosts that answer otherwise than before.
+        var changed: Set<String>
+        /// Hosts with several ways of which others work than before.
+        var rerouted: Set<String>
+        /// What there is to say.
+        var lines: [String]
+    }
 
     init(
         options: BFDOptions = BFDOptions(), send: @escaping @Sendable ([Probe]) -> Void,
-        changed: @escaping @Sendable (Set<String>, Set<String>) -> Void
+        changed: @escaping @Sendable (News) -> Void
     ) throws(SystemError) {
         state = Mutex(State(monitor: PathMonitor(options: options, seed: .random(in: .min ... .max))))
         alarm = try Alarm()
@@ -56,16 +59,14 @@ package final class PathProber: Sendable {
     }
 
     /// Sets which tunnels there are.
-    func setPaths(_ topology: Topology, host: String, ports: [TunnelZone.Encapsulation: PortNumber]) {
+    func setPaths(_ topology: Topology, host: String, ports: [TunnelEnd: PortNumber]) {
         var targets: [TunnelPath: Target] = [:]
         for other in topology.hosts.keys where other != host {
-            guard let tunnel = topology.tunnel(from: host, to: other), let port = ports[tunnel.zone.encapsulation]
-            else {
-                continue
+            for tunnel in topology.tunnels(from: host, to: other) {
+                let end = TunnelEnd(encapsulation: tunnel.zone.encapsulation, local: tunnel.local)
+                guard let port = ports[end] else { continue }
+                targets[TunnelPath(end: end, remote: tunnel.remote)] = Target(host: other, port: port)
             }
-            let path = TunnelPath(
-                encapsulation: tunnel.zone.encapsulation, local: tunnel.local, remote: tunnel.remote)
-            targets[path] = Target(host: other, port: port)
         }
         let settled = state.withLock { state in
             state.targets = targets
@@ -115,7 +116,8 @@ package final class PathProber: Sendable {
         guard let control = try? BFDPacket(reading: [UInt8](bytes)) else { return }
         let (local, remote) = (key.tunnelDestinationWords, key.tunnelSourceWords)
         let path = TunnelPath(
-            encapsulation: encapsulation, local: IPAddress(high: local.0, low: local.1, family: .ipv4),
+            end: TunnelEnd(
+                encapsulation: encapsulation, local: IPAddress(high: local.0, low: local.1, family: .ipv4)),
             remote: IPAddress(high: remote.0, low: remote.1, family: .ipv4))
         let now = monotonicNanoseconds()
         let (settled, isDue) = state.withLock { state in
@@ -127,22 +129,57 @@ package final class PathProber: Sendable {
         if isDue { alarm.ring() }
     }
 
-    /// Hosts of which all ways are down, if they are others than before; and which changed.
-    private func settle(_ state: inout State) -> (dead: Set<String>, changed: Set<String>)? {
-        var works: [String: Bool] = [:]
+    /// Notes which ways are down, and what that makes of the hosts; `nil` where it is as before.
+    private func settle(_ state: inout State) -> News? {
+        var ways: [String: (all: Int, down: Int)] = [:]
+        var down: Set<TunnelPath> = []
         for status in state.monitor.statuses {
             guard let host = state.targets[status.path]?.host else { continue }
-            works[host] = works[host, default: false] || status.state != .down
+            ways[host, default: (0, 0)].all += 1
+            guard status.state == .down else { continue }
+            ways[host, default: (0, 0)].down += 1
+            down.insert(status.path)
         }
-        let dead = Set(works.filter { !$0.value }.keys)
-        guard dead != state.dead else { return nil }
-        let changed = dead.symmetricDifference(state.dead)
-        state.dead = dead
-        return (dead, changed)
+        let dead = Set(ways.filter { $0.value.all == $0.value.down }.keys)
+        guard dead != state.dead || down != state.down else { return nil }
+        let others = down.symmetricDifference(state.down)
+        var news = News(dead: dead, changed: dead.symmetricDifference(state.dead), rerouted: [], lines: [])
+        (state.dead, state.down) = (dead, down)
+        downPaths.set(down)
+        for path in others.sorted() {
+            guard let host = state.targets[path]?.host, let ways = ways[host], ways.all > 1 else { continue }
+            news.rerouted.insert(host)
+            // Of a host that is gone altogether, or back from that, it is said as such.
+            if news.changed.contains(host) { continue }
+            let way = "the tunnel to \(host) by \(path.end.local)"
+            news.lines.append(down.contains(path) ? "\(way) does not work: another one carries all" : "\(way) works")
+        }
+        for host in news.changed.sorted() {
+            news.lines.append(
+                dead.contains(host) ? "\(host) does not answer through its tunnel" : "the tunnel to \(host) works")
+        }
+        return news
     }
 
-    private func tell(_ settled: (dead: Set<String>, changed: Set<String>)?) {
-        if let settled { changed(settled.dead, settled.changed) }
+    private func tell(_ news: News?) {
+        if let news { changed(news) }
+    }
+
+    /// Hosts that do not answer by any way, and of the others the address of a way that works, where there are several and not all
+    /// do.
+    func reach() -> (dead: Set<String>, detours: [String: Detour]) {
+        state.withLock { state in
+            var detours: [String: Detour] = [:]
+            for (path, target) in state.targets.sorted(by: { $0.key < $1.key }) where !state.dead.contains(target.host)
+            {
+                if state.down.contains(path) {
+                    detours[target.host, default: Detour()].down.insert(path.remote)
+                } else if detours[target.host]?.address == nil {
+                    detours[target.host, default: Detour()].address = path.remote
+                }
+            }
+            return (state.dead, detours.filter { !$0.value.down.isEmpty })
+        }
     }
 
     /// How all tunnels are.
@@ -179,7 +216,7 @@ package final class PathProber: Sendable {
                 etherDestination: PathProber.destinationMAC,
                 source: PathProber.source, destination: PathProber.destination, sourcePort: PathProber.sourcePort,
                 destinationPort: PathProber.port, ttl: 255, tos: 0xc0, data: packet.bytes)
-            var header = TunnelHeader(id: TunnelKeys.probe, source: path.local, destination: path.remote)
+            var header = TunnelHeader(id: TunnelKeys.probe, source: path.end.local, destination: path.remote)
             // Network control (RFC 2474 section 4.2.2.1): what is to tell whether the way works must not queue.
             header.tos = 0xc0
             header.priority = UnderlayQueues.clusterPriority
@@ -214,8 +251,8 @@ public struct TunnelReport: Sendable {
 
     init(host: String, _ status: PathMonitor<TunnelPath>.Status, now: UInt64) {
         self.host = host
-        encapsulation = status.path.encapsulation.rawValue
-        local = status.path.local
+        encapsulation = status.path.end.encapsulation.rawValue
+        local = status.path.end.local
         remote = status.path.remote
         state = status.state
         seconds = now > status.since ? Double(now - status.since) / 1e9 : 0

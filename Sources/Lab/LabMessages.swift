@@ -12,8 +12,8 @@ public enum LabRequest: Codable, Sendable {
     case start(host: String)
     /// End the node of a host at once, as a power cut would.
     case kill(host: String)
-    /// Hosts of different groups do not hear each other any more.
-    case partition([[String]])
+    /// Hosts of different groups do not hear each other any more, in one tunnel zone or in all.
+    case partition([[String]], zone: String?)
     /// All hosts hear each other again.
     case heal
 }

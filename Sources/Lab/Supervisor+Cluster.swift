@@ -154,7 +154,7 @@ extension Supervisor {
 
     // MARK: - Failing
 
-    private func known(_ host: String) throws {
+    func known(_ host: String) throws {
         let hosts = world.withLock { $0.manifest?.lab?.hosts ?? [] }
         guard hosts.contains(host) else {
             throw LabError("\(host): no such host", "there are \(hosts.joined(separator: ", "))")
@@ -189,40 +189,5 @@ extension Supervisor {
         guard pid > 0 else { throw LabError("the node of \(host) does not run", "selvage lab start \(host) starts it") }
         Glibc.kill(pid, SIGKILL)
         while world.withLock({ $0.nodes[host] ?? 0 }) == pid { usleep(2000) }
-    }
-
-    /// Puts hosts of different groups on different cables. What was on its way is lost, as where a switch dies.
-    func partition(_ groups: [[String]]) throws {
-        let hosts = world.withLock { $0.manifest?.lab?.hosts ?? [] }
-        for host in groups.joined() { try known(host) }
-        guard Set(groups.joined()).count == groups.joined().count else {
-            throw LabError("a host is in two groups", "name each host once")
-        }
-        var all = groups
-        let left = hosts.filter { host in !groups.contains { $0.contains(host) } }
-        if !left.isEmpty { all.append(left) }
-        guard all.count > 1 else {
-            throw LabError("one group is no partition", "write selvage lab partition h1,h2 h3")
-        }
-        let route = try RouteNetlink()
-        for (index, group) in all.enumerated() {
-            let bridge = index == 0 ? "underlay" : "underlay\(index)"
-            if !interfaceExists(bridge) {
-                try route.addBridge(bridge)
-                try route.setUp(bridge)
-            }
-            for host in group { try route.setMaster(Supervisor.cableName(host), bridge: bridge) }
-        }
-        world.withLock { $0.groups = all }
-    }
-
-    /// All hosts hear each other again.
-    func heal() throws {
-        let hosts = world.withLock { world in
-            world.groups = []
-            return world.manifest?.lab?.hosts ?? []
-        }
-        let route = try RouteNetlink()
-        for host in hosts { try route.setMaster(Supervisor.cableName(host), bridge: "underlay") }
     }
 }

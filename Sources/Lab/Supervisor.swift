@@ -94,8 +94,6 @@ public final class Supervisor: Sendable {
     private func build(_ file: String) throws {
         let route = try RouteNetlink()
         try route.setUp("lo")
-        try route.addBridge("underlay")
-        try route.setUp("underlay")
         let manifest = try ManifestReader.read(path: directory.manifest)
         try world.withLock { world in
             world.file = file
@@ -114,7 +112,13 @@ public final class Supervisor: Sendable {
         }
         for host in world.hosts.keys where !plan.hosts.contains(host) { try removeHost(host, &world) }
         world.manifest = manifest
-        for host in plan.hosts where world.hosts[host] == nil { try addHost(host, manifest.topology, &world) }
+        for host in plan.hosts {
+            if let namespace = world.hosts[host] {
+                try addCables(host, manifest.topology, namespace)
+            } else {
+                try addHost(host, manifest.topology, &world)
+            }
+        }
         for (path, machine) in plan.machines.sorted(by: { $0.key < $1.key }) where world.machines[path] == nil {
             try addMachine(path, machine, manifest.topology, &world)
         }
@@ -123,25 +127,7 @@ public final class Supervisor: Sendable {
     private func addHost(_ host: String, _ topology: Topology, _ world: inout World) throws {
         let namespace = try NetworkNamespace.create(at: directory.hostNamespace(host))
         world.hosts[host] = namespace
-        guard let address = topology.hosts[host]?.tunnelAddresses["default"] else { return }
-        let mtu = topology.zones["default"]?.underlayMTU ?? 1500
-        let cable = Supervisor.cableName(host)
-        let route = try RouteNetlink()
-        try route.addVeth(cable, mtu: mtu, peer: "eth0", peerNamespace: namespace.descriptor.number)
-        try route.setMaster(cable, bridge: "underlay")
-        try route.setUp(cable)
-        try namespace.inside {
-            Supervisor.quietIPv6(on: "eth0")
-            let route = try RouteNetlink()
-            try route.setUp("lo")
-            try route.setUp("eth0")
-            try route.addAddress(InterfaceAddress(address, length: 24), to: "eth0")
-        }
-    }
-
-    /// An interface name for a host's cable to the underlay: its own where it fits.
-    static func cableName(_ host: String) -> String {
-        host.utf8.count <= 15 ? host : String(host.prefix(10)) + String(stableHash(host) & 0xffff, radix: 16)
+        try addCables(host, topology, namespace)
     }
 
     /// Addresses of the lab are unique by construction: no waiting for duplicates, no announcements of our own.
@@ -162,7 +148,7 @@ public final class Supervisor: Sendable {
         guard let host = world.hosts[machine.host] else { return }
         let namespace = try NetworkNamespace.create(at: directory.machineNamespace(path))
         world.machines[path] = (namespace, machine)
-        let mtu = topology.zones["default"]?.overlayMTU(underlay: .ipv4) ?? 1450
+        let mtu = topology.zones.values.map { $0.overlayMTU(underlay: .ipv4) }.min() ?? 1450
         let number = namespace.descriptor.number
         try host.inside {
             let route = try RouteNetlink()
@@ -230,7 +216,7 @@ public final class Supervisor: Sendable {
     private func removeHost(_ host: String, _ world: inout World) throws {
         if let node = world.nodes.removeValue(forKey: host), node > 0 { Glibc.kill(node, SIGTERM) }
         world.hosts[host] = nil
-        try? RouteNetlink().remove(Supervisor.cableName(host))
+        removeCables(host)
         remove(directory.hostNamespace(host))
     }
 
@@ -255,7 +241,7 @@ public final class Supervisor: Sendable {
         case .apply(let text, let file): return apply(text, file)
         case .start(let host): return attempt { try start(host) }
         case .kill(let host): return attempt { try kill(host) }
-        case .partition(let groups): return attempt { try partition(groups) }
+        case .partition(let groups, let zone): return attempt { try partition(groups, zone: zone) }
         case .heal: return attempt { try heal() }
         }
     }

@@ -27,6 +27,9 @@ public struct LabPlan: Sendable, Equatable {
     /// Who reaches whom.
     public var expectations: [Expectation] = []
 
+    /// Tunnel zones of a lab, at most.
+    public static let mostZones = 3
+
     /// A lab of nothing.
     public init() {}
 

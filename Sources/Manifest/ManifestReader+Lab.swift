@@ -5,14 +5,18 @@ import Yams
 
 /// The `lab` part: hosts and machines that `selvage lab` makes, and what it expects of them.
 extension ManifestReader {
-    /// Underlay addresses of lab hosts: TEST-NET-1 (RFC 5737).
-    private static let underlay: UInt32 = 0xc000_0200
+    /// Underlay addresses of lab hosts, zone by zone: TEST-NET-1, 2 and 3 (RFC 5737).
+    private static let underlays: [UInt32] = [0xc000_0200, 0xc633_6400, 0xcb00_7100]
 
     mutating func readLab(_ node: Node) {
         var plan = LabPlan()
         let fields = Dictionary(
             yaml.entries(node, "lab", known: ["hosts", "machines", "outside", "expect"]).map { ($0.key, $0.value) },
             uniquingKeysWith: { a, _ in a })
+        let zones = ["default"] + topology.zones.keys.filter { $0 != "default" }.sorted()
+        if zones.count > LabPlan.mostZones {
+            yaml.mistake(node, "lab", "has \(zones.count) zones", "a lab has at most \(LabPlan.mostZones)")
+        }
         for item in yaml.items(fields["hosts"]) {
             guard let name = yaml.text(item, "lab", "hosts"), yaml.name(name, item, "host") else { continue }
             if plan.hosts.contains(name) {
@@ -22,8 +26,10 @@ extension ManifestReader {
             } else {
                 plan.hosts.append(name)
                 var host = topology.hosts[name] ?? Host(name: name)
-                let address = IPv4Address(bits: Self.underlay + UInt32(plan.hosts.count))
-                for zone in topology.zones.keys where zone == "default" {
+                // Who says in which zones a host is means just those.
+                let isSaid = host.tunnelAddresses.keys.contains { $0 != "default" }
+                for (zone, network) in zip(zones, Self.underlays) where zone == "default" || !isSaid {
+                    let address = IPv4Address(bits: network + UInt32(plan.hosts.count))
                     host.tunnelAddresses[zone] = IPAddress(address)
                 }
                 topology.hosts[name] = host

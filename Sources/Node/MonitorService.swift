@@ -227,8 +227,7 @@ final class MonitorService: Sendable {
 
     /// Hosts that answer: by what is said of them, and by the tunnels to them.
     private func present(_ state: ClusterState) -> Set<String> {
-        var down: Set<String> = []
-        for tunnel in node.agent.tunnels() where tunnel.state == .down { down.insert(tunnel.host) }
+        let down = node.agent.reach().dead
         var present: Set<String> = [node.name]
         for record in state.nodes.values where record.id != node.replica.id && !down.contains(record.name) {
             let heard = node.flowState.membership.withLock { $0.state(of: PeerID(record.id.value))?.state }

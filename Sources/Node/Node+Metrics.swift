@@ -280,13 +280,13 @@ extension Node {
         let tunnels = agent.tunnels()
         text.gauge(
             "selvage_tunnel_up", "1 while the way through a tunnel to a host works.",
-            tunnels.map { .init($0.state.rawValue == "up" ? 1 : 0, ("host", $0.host)) })
+            tunnels.map { .init($0.state.rawValue == "up" ? 1 : 0, ("host", $0.host), ("local", "\($0.local)")) })
         text.counter(
             "selvage_tunnel_failures_total", "Times that it stopped working.",
-            tunnels.map { .init($0.failures, ("host", $0.host)) })
+            tunnels.map { .init($0.failures, ("host", $0.host), ("local", "\($0.local)")) })
         text.gauge(
             "selvage_tunnel_detection_seconds", "Seconds without an answer after which it is down.",
-            tunnels.map { .init($0.detectionSeconds, [("host", $0.host)]) })
+            tunnels.map { .init($0.detectionSeconds, [("host", $0.host), ("local", "\($0.local)")]) })
     }
 
     private func writeUplinks(_ text: inout MetricsText) async {

@@ -94,7 +94,8 @@ public final class Node: Sendable {
             try Node.replicaConfiguration(configuration, identity, certificates), say: say)
         let leaser = Late<PortLeaser>()
         self.leaser = leaser
-        stateService = Late<StateService>()
+        let states = Late<StateService>()
+        stateService = states
         monitorService = Late<MonitorService>()
         serviceWatch = Late<ServiceWatch>()
         gatewayService = Late<GatewayService>()
@@ -103,7 +104,8 @@ public final class Node: Sendable {
         let forwarder = Late<NameForwarder>()
         let agent = try Agent(
             host: identity.name, datapath: try Node.openDatapath(configuration, say), logRule: { rules.write($0) },
-            askName: { forwarder.value?.ask($0) }, onPortsWanted: { leaser.value?.notice() }, say: say)
+            askName: { forwarder.value?.ask($0) }, onPortsWanted: { leaser.value?.notice() },
+            onDetours: { states.value?.followDetours() }, say: say)
         self.agent = agent
         names = NameForwarder(deliver: { [agent] in agent.deliver($0, to: $1) })
         forwarder.value = names

@@ -8,6 +8,7 @@ import Simulation
 import Store
 import Synchronization
 import TLS
+import Topology
 import Wire
 
 /// Connects this node's flow state with that of the others: who they are and where, by what is sealed, and what is compared.
@@ -136,7 +137,16 @@ final class StateService: Sendable {
     /// Makes what is known of the other nodes what the state says, on a thread of its own: names may have to be looked up.
     func followSoon() { worker.add { [self] in follow(node.replica.state) } }
 
+    /// Ways to hosts with several are others: what nodes tell each other is to take those that work, too.
+    func followDetours() {
+        worker.add { [self] in
+            node.replica.setDetours(node.agent.reach().detours)
+            follow(node.replica.state)
+        }
+    }
+
     private func follow(_ state: ClusterState) {
+        let detours = node.agent.reach().detours
         let starts = node.replica.starts
         var peers: [PeerID: StatePort.Peer] = [:]
         var names: [String: PeerID] = [:]
@@ -144,7 +154,8 @@ final class StateService: Sendable {
             guard let address = splitAddress(record.peerAddress) else { continue }
             let id = PeerID(record.id.value)
             peers[id] = StatePort.Peer(
-                host: address.host, port: address.port, epoch: max(record.epoch, starts[record.id] ?? 0))
+                host: detours[record.name]?.replacing(address.host) ?? address.host, port: address.port,
+                epoch: max(record.epoch, starts[record.id] ?? 0))
             names[record.name] = id
         }
         let (before, isOther) = progress.withLock { progress in

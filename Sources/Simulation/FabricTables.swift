@@ -112,9 +112,10 @@ struct FabricTables: Sendable {
         hostNames = topology.hosts.keys.sorted()
         for (index, name) in hostNames.enumerated() {
             indexOfHost[name] = Int32(index)
-            let tunnel = name == localHost ? nil : topology.tunnel(from: localHost, to: name)
-            let mtu = tunnel.map { $0.zone.overlayMTU(underlay: $0.remote.family) } ?? 0
-            hosts.append(HostRecord(isReachable: tunnel != nil, mtu: Int32(mtu), tag: .host(name)))
+            let tunnels = name == localHost ? [] : topology.tunnels(from: localHost, to: name)
+            // Whichever way a packet takes, it is to fit.
+            let mtu = tunnels.map { $0.zone.overlayMTU(underlay: $0.remote.family) }.min()
+            hosts.append(HostRecord(isReachable: mtu != nil, mtu: Int32(mtu ?? 0), tag: .host(name)))
         }
     }
 

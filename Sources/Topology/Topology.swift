@@ -56,18 +56,16 @@ public struct Topology: Sendable, Equatable {
         ports.ports(of: device).sorted { $0.path < $1.path }
     }
 
-    /// The zone and both addresses that two hosts share; the alphabetically first zone where there are several.
-    public func tunnel(from local: String, to remote: String) -> (
+    /// The ways from a host to another one: each zone that both are in is one, in order of the zones' names.
+    public func tunnels(from local: String, to remote: String) -> [(
         zone: TunnelZone, local: IPAddress, remote: IPAddress
-    )? {
-        guard let here = hosts[local], let there = hosts[remote] else { return nil }
-        for name in here.tunnelAddresses.keys.sorted() {
-            if let zone = zones[name], let mine = here.tunnelAddresses[name], let theirs = there.tunnelAddresses[name],
-                mine.family == theirs.family
-            {
-                return (zone, mine, theirs)
-            }
+    )] {
+        guard let here = hosts[local], let there = hosts[remote] else { return [] }
+        return here.tunnelAddresses.keys.sorted().compactMap { name in
+            guard let zone = zones[name], let mine = here.tunnelAddresses[name],
+                let theirs = there.tunnelAddresses[name], mine.family == theirs.family
+            else { return nil }
+            return (zone, mine, theirs)
         }
-        return nil
     }
 }

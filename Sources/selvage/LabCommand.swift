@@ -211,19 +211,22 @@ struct LabCommand: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             commandName: "partition", abstract: "Cut the underlay: hosts of different groups do not hear each other.",
             discussion: """
-                Hosts that are not named form a group of their own. selvage lab heal ends it.
+                Hosts that are not named form a group of their own. With --zone it is cut in one tunnel zone only, as where one of
+                several switches or cables dies. selvage lab heal ends it.
 
                   selvage lab partition h1,h2 h3
                   selvage lab partition 'h1,h2 | h3'
+                  selvage lab partition --zone second h1 h2 h3
                 """)
         @OptionGroup var options: Options
+        @Option(help: "The tunnel zone that is cut; all unless said.") var zone: String?
         @Argument(help: "Groups of hosts: names with commas between them.") var groups: [String]
 
         mutating func run() throws {
             let groups = groups.flatMap { $0.split(whereSeparator: { $0 == "|" || $0 == " " }) }
                 .map { $0.split(separator: ",").map(String.init) }.filter { !$0.isEmpty }
-            _ = try Lab.running(options.name).ask(.partition(groups))
-            print("the underlay is cut; selvage lab heal\(options.again) ends it")
+            _ = try Lab.running(options.name).ask(.partition(groups, zone: zone))
+            print("the underlay\(zone.map { " of zone \($0)" } ?? "") is cut; selvage lab heal\(options.again) ends it")
         }
     }
 

@@ -71,6 +71,9 @@ final class Scene {
         wake()
     }
 
+    /// Ways to other hosts that do not work.
+    static let downPaths = DownPaths()
+
     private static func epoch(
         _ topology: Topology, _ replication: FlowReplication? = nil, bound: [PortPath: PortNumber]? = nil
     ) -> Epoch {
@@ -79,7 +82,12 @@ final class Scene {
         let numbers = paths.enumerated().map { ($0.element, PortNumber(UInt32($0.offset + 1))) }
         return Epoch(
             fabric: fabric, bound: bound ?? Dictionary(uniqueKeysWithValues: numbers),
-            tunnelPorts: topology.hosts.count > 1 ? [.vxlan: PortNumber(100)] : [:], replication: replication,
+            tunnelPorts: Dictionary(
+                uniqueKeysWithValues: (topology.hosts["h1"]?.tunnelAddresses ?? [:]).filter { _ in
+                    topology.hosts.count > 1
+                }.map {
+                    (TunnelEnd(encapsulation: .vxlan, local: $0.value), PortNumber(100))
+                }), downPaths: downPaths, replication: replication,
             peers: replication == nil ? [:] : ["h2": PeerID(2), "h3": PeerID(3)])
     }
 

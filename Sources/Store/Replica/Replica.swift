@@ -5,6 +5,7 @@ import NIOCore
 import NIOPosix
 import Synchronization
 import TLS
+import Topology
 import Wire
 
 /// A member of the cluster for real: ``Raft`` with disks, clock and network.
@@ -80,6 +81,8 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
     var alarms: [String: String] = [:]
     /// Nodes that are to vote, as of the last change of the cluster.
     var voters: Set<NodeID> = []
+    /// How to reach hosts of whose addresses some can't be reached.
+    private var detours: [String: Detour] = [:]
     private var ticker: RepeatedTask?
     private var announced: Status?
 
@@ -348,12 +351,24 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
         if let last = applied.last { answerBarriers(last.position.index) }
     }
 
+    /// Says which addresses of hosts can't be reached just now, and which can: links to the others are made anew there.
+    public func setDetours(_ detours: [String: Detour]) {
+        loop.execute { [self] in
+            guard detours != self.detours else { return }
+            self.detours = detours
+            follow(keeper.state)
+        }
+    }
+
     /// Makes what the transport knows of the nodes what the state says.
     func follow(_ state: ClusterState) {
         var addresses = configuration.peers
         var names: [NodeID: String] = [:]
         for node in state.nodes.values {
-            if let address = splitAddress(node.peerAddress) { addresses[node.id] = address }
+            if let address = splitAddress(node.peerAddress) {
+                let host = detours[node.name]?.replacing(address.host) ?? address.host
+                addresses[node.id] = (host, address.port)
+            }
             names[node.id] = node.name
         }
         addresses[raft.id] = nil

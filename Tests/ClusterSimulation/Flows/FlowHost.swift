@@ -69,7 +69,9 @@ final class FlowNode {
         return Epoch(
             fabric: fabric,
             bound: Dictionary(uniqueKeysWithValues: bound.map { ($0, PortNumber(host.portNumber($0))) }),
-            tunnelPorts: [.gre: PortNumber(MemoryDatapath.tunnelPort)], replication: replication, peers: others)
+            tunnelPorts: topology.hosts[host.name]?.tunnelAddresses["default"].map {
+                [TunnelEnd(encapsulation: .gre, local: $0): PortNumber(MemoryDatapath.tunnelPort)]
+            } ?? [:], downPaths: DownPaths(), replication: replication, peers: others)
     }
 }
 

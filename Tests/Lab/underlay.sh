@@ -1,0 +1,93 @@
+#!/bin/bash
+# Hosts on two underlays: flows are shared among both, and a card, a switch, or one after the other may die while connections go
+# on, translated ones included; nodes agree by what is left, too.
+#   underlay.sh BINARY        MOST=1000 (milliseconds) CONNECTIONS=8
+lab=test-underlay; . "$(dirname "$0")/lib.sh"
+most=${MOST:-1000} connections=${CONNECTIONS:-8}
+cp "$here/../../cluster-examples/two-underlays.yaml" "$work/net.yaml"
+up
+
+# tunnels STATE COUNT HOST: waits until so many of a host's tunnels are so.
+tunnels() {
+    local _
+    for _ in $(seq 100); do
+        "$selvage" tunnels --host "$3" --lab $lab >"$work/out" 2>&1
+        [ "$(grep -c " $1 " "$work/out")" = "$2" ] && return
+        sleep 0.1
+    done
+    fail "not $2 tunnels of $3 are $1"
+}
+for host in h1 h2 h3; do tunnels up 4 $host; done
+
+for db in db1 db2 db3; do at acme/db/$db python3 "$here/talkers.py" serve 9000 >"$work/$db" 2>&1 & done
+for db in db1 db2 db3; do says "$work/$db" ready || fail "nobody listens at $db"; done
+pairs="app1:12 app1:13 app2:11 app2:13 app3:11 app3:12"
+for pair in $pairs; do
+    mkfifo "$work/in.$pair"
+    at acme/app/${pair%:*} python3 "$here/talkers.py" talk 10.0.2.${pair#*:} 9000 "$connections" <"$work/in.$pair" >"$work/talk.$pair" 2>&1 &
+done
+exec {a}>"$work/in.app1:12" {b}>"$work/in.app1:13" {c}>"$work/in.app2:11" {d}>"$work/in.app2:13" {e}>"$work/in.app3:11" {f}>"$work/in.app3:12"
+for pair in $pairs; do says "$work/talk.$pair" connected || fail "$pair is not connected"; done
+
+# stretch WORDS: the longest silence of any connection since the last one.
+stretches=0
+stretch() {
+    stretches=$((stretches + 1))
+    local worst=0 dead=0 gap lost pair
+    for out in $a $b $c $d $e $f; do echo >&"$out"; done
+    for pair in $pairs; do
+        local _; for _ in $(seq 100); do [ "$(grep -c stretch "$work/talk.$pair")" -ge $stretches ] && break; sleep 0.05; done
+        read -r _ _ _ _ lost _ gap < <(grep stretch "$work/talk.$pair" | tail -1)
+        [ "${gap:-99999}" -gt $worst ] && worst=${gap:-99999}
+        [ "${lost:-all}" = 0 ] || dead=${lost:-all}
+    done
+    echo "$1: longest silence $worst ms"
+    [ "$dead" = 0 ] || fail "$1: connections died: $dead"
+    [ $worst -le $most ] || fail "$1: that is too long"
+}
+carried() { at "$1" awk -v card="$2:" '$1 == card { print $10 }' /proc/net/dev; }
+share() {
+    local first second; first=$(carried h1 eth0) second=$(carried h1 eth1); sleep 1
+    echo "$(($(carried h1 eth0) - first)) $(($(carried h1 eth1) - second))"
+}
+stretch "as it is"
+read -r one two < <(share)
+echo "h1 sent $one and $two bytes in a second by its two cards"
+[ "$one" -gt 5000 ] && [ "$two" -gt 5000 ] || fail "flows are not shared among both"
+
+quietly at h1 ip link set eth1 down
+tunnels down 2 h1
+stretch "a card of h1 is dead"
+"$selvage" status --lab $lab >"$work/out" 2>&1
+quietly at h1 ip link set eth1 up
+tunnels up 4 h1
+stretch "it is back"
+
+{ "$selvage" export --lab $lab | sed 's/^tenants:/&\n  other: { bridges: { new: {} } }/'; } >"$work/more.yaml"
+quietly "$selvage" lab partition --zone default h1 h2 h3 --lab $lab || fail "the switch can't be cut"
+began=$(now)
+tunnels down 2 h1
+stretch "the first switch is dead"
+# What was agreed on goes on: by the second one.
+until "$selvage" apply "$work/more.yaml" --lab $lab >"$work/out" 2>&1; do
+    [ $(($(now) - began)) -lt 15000 ] || fail "nothing can be changed"
+    sleep 0.1
+done
+echo "changes can be made $(($(now) - began)) ms after that"
+at acme/app/app2 python3 - >"$work/out" 2>&1 <<'P' || fail "new connections do not come about"
+import socket
+for host in 11, 13:
+    s = socket.create_connection((f"10.0.2.{host}", 9000), timeout=2); s.send(b"x"); s.settimeout(2); assert s.recv(1) == b"x"
+P
+quietly at h2 ip link set eth0 down
+stretch "so is a card that nobody needed"
+quietly at h2 ip link set eth0 up
+quietly "$selvage" lab heal --lab $lab || fail "the switch can't be healed"
+for host in h1 h2 h3; do tunnels up 4 $host; done
+stretch "all is well again"
+"$selvage" get bridges --lab $lab >"$work/out" 2>&1
+grep -q other/new "$work/out" || fail "the change is not there"
+"$selvage" lab partition h1 h2,h3 --lab $lab >"$work/out" 2>&1
+tunnels down 4 h1
+grep -q "h2 does not answer" /run/selvage-labs/$lab/h1.log || fail "h1 does not say that h2 is gone"
+echo passed
