@@ -177,6 +177,11 @@ extension PortResource {
         for (place, service) in (services ?? []).enumerated() {
             port.services.append(try service.hop("\(reader.object) services \(place + 1)", path.device.tenant))
         }
+        if let segment {
+            port.segment = EthernetSegment(name: try reader.name(segment, "segment"), preference: preference ?? 100)
+        } else if preference != nil {
+            throw .invalid(reader.object, "has a preference, but no segment", "say which segment it is about")
+        }
         if peers != nil || snippet != nil {
             var uplink = Uplink()
             uplink.snippet = snippet

@@ -110,6 +110,10 @@ public struct PortResource: Codable, Sendable, Equatable {
     public var qos: [String: [String]]?
     /// What its traffic goes through, from the machine on.
     public var services: [ServiceResource]?
+    /// The network outside that it leads to as other ports of its bridge do: one of them carries.
+    public var segment: String?
+    /// The higher, the rather it carries; 100 unless said.
+    public var preference: UInt16?
     /// Routers outside that the daemon of an uplink speaks BGP with, as in a manifest.
     public var peers: [[String: [String]]]?
     /// What is to be in the daemon's configuration besides.
@@ -278,6 +282,7 @@ extension PortResource {
             allowed: port.allowed.isEmpty ? nil : port.allowed.sorted().map(\.description),
             qos: port.quality.isEmpty ? nil : byName(port.quality.fields),
             services: port.services.isEmpty ? nil : port.services.map(ServiceResource.init),
+            segment: port.segment?.name, preference: port.segment?.preference,
             peers: port.uplink.map { $0.peers.map { byName($0.fields) } }, snippet: port.uplink?.snippet,
             tunnelKey: port.tunnelKey,
             created: version?.created, revision: version?.modified)

@@ -90,6 +90,11 @@ enum Schemas {
                     Property(
                         "services", .array(service), "What its traffic goes through, from the machine on."),
                     Property(
+                        "segment", .name(1),
+                        "The network outside that it leads to as other ports of its bridge do: one of them carries, the one that works and has the highest preference."
+                    ),
+                    Property("preference", .integer(0...65_535), "The higher, the rather it carries; 100 unless said."),
+                    Property(
                         "peers", .array(.map(.array(.string()))),
                         "Routers outside that it speaks BGP with, as in a manifest: \(BGPPeer.fieldNames.joined(separator: ", "))."
                     ),

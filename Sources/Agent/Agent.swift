@@ -147,6 +147,9 @@ public final class Agent: Sendable {
         announcer.tellFirst(.deliver(question.frame(answer), port: question.port))
     }
 
+    /// Sends a frame out of a port that is bound here, as what the bridge itself says.
+    func deliver(_ frame: [UInt8], by port: Tag) { announcer.tellFirst(.deliver(frame, port: port)) }
+
     /// Tells the other hosts that this one stops, and ends the packet threads.
     public func stop() {
         state.onRouteNews(nil)

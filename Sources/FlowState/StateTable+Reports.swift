@@ -55,6 +55,13 @@ extension StateTable {
         )
     }
 
+    /// Stations of a bridge that were learned, in no order: each one's VLAN and MAC, and the port that it is at.
+    public func stations(of bridge: Tag) -> [(vlan: UInt16, mac: MACAddress, port: Tag)] {
+        var list: [(vlan: UInt16, mac: MACAddress, port: Tag)] = []
+        stations.forEach { key, port, _ in if key.bridge == bridge { list.append((key.vlan, key.mac, port)) } }
+        return list
+    }
+
     /// How long connections in a zone are known.
     public func lifetimes(in zone: Tag) -> ConnectionLifetimes {
         connections.state.withLock { $0.table.lifetimesByZone[zone] ?? $0.table.lifetimes }

@@ -165,10 +165,10 @@ public struct Lab: Sendable {
         let path: String
         if let port = PortPath(place), plan.machines[port] != nil {
             path = directory.machineNamespace(port)
-        } else if plan.hosts.contains(place) || plan.outside?.names.contains(place) == true {
+        } else if plan.hosts.contains(place) || plan.places.contains(place) {
             path = directory.hostNamespace(place)
         } else {
-            let known = plan.machines.keys.sorted().map(\.description) + plan.hosts + (plan.outside?.names ?? [])
+            let known = plan.machines.keys.sorted().map(\.description) + plan.hosts + plan.places
             throw LabError("\(place): no such machine or host", "there are \(known.joined(separator: ", "))")
         }
         let world = "/proc/\(pid)"

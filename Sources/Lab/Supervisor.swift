@@ -99,6 +99,7 @@ public final class Supervisor: Sendable {
             world.file = file
             try conform(&world, to: manifest)
             try addOutside(&world, manifest)
+            try addLANs(&world, manifest)
         }
         try growCluster(manifest)
         try putInForce(manifest)
@@ -162,16 +163,19 @@ public final class Supervisor: Sendable {
                 try route.setUp(interface)
             }
         }
-        try namespace.inside {
-            Supervisor.quietIPv6(on: "eth0")
-            let route = try RouteNetlink()
-            try route.setUp("lo")
-            try route.setUp("eth0")
-            for address in machine.addresses { try route.addAddress(address, to: "eth0") }
-            try Supervisor.addVLANs(machine, mtu: mtu)
-            if machine.wire != nil { try Supervisor.join("eth0", "eth1") }
-            for gateway in machine.gateways { try route.addRoute(to: .all(gateway.family), via: gateway) }
-        }
+        try namespace.inside { try Supervisor.setUp(machine, mtu: mtu) }
+    }
+
+    /// Gives a machine, whose namespace this thread is in, what it has besides its cables.
+    static func setUp(_ machine: LabPlan.Machine, mtu: Int) throws {
+        quietIPv6(on: "eth0")
+        let route = try RouteNetlink()
+        try route.setUp("lo")
+        try route.setUp("eth0")
+        for address in machine.addresses { try route.addAddress(address, to: "eth0") }
+        try addVLANs(machine, mtu: mtu)
+        if machine.wire != nil { try join("eth0", "eth1") }
+        for gateway in machine.gateways { try route.addRoute(to: .all(gateway.family), via: gateway) }
     }
 
     /// The interfaces of a machine behind a trunk: the kernel's where it has 802.1Q, cables and a splitter of ours elsewhere.
@@ -306,6 +310,9 @@ public final class Supervisor: Sendable {
         let (manifest, machines) = world.withLock { world in
             var machines = world.machines.mapValues(\.namespace)
             machines[LabPlan.outside] = world.outside[Supervisor.outside]
+            for name in (world.manifest?.lab?.stations ?? [:]).keys {
+                machines[LabPlan.station(name)] = world.outside[name]
+            }
             return (world.manifest, machines)
         }
         guard let plan = manifest?.lab else { return [] }
@@ -337,7 +344,7 @@ public final class Supervisor: Sendable {
         _ expectation: Expectation, _ plan: LabPlan, _ machines: [PortPath: NetworkNamespace]
     ) -> CheckResult {
         var result = CheckResult(
-            from: expectation.from.description, to: expectation.to.description,
+            from: LabPlan.name(of: expectation.from), to: expectation.to.description,
             probe: expectation.probe.description + (expectation.family == .ipv6 ? " ipv6" : ""),
             expected: expectation.reaches, reached: false, milliseconds: nil, note: "")
         guard let source = machines[expectation.from] else {

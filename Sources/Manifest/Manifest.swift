@@ -24,6 +24,8 @@ public struct LabPlan: Sendable, Equatable {
     public var machines: [PortPath: Machine] = [:]
     /// The world beyond uplinks; `nil`: there is none.
     public var outside: Outside?
+    /// Networks outside that ports of bridges lead to.
+    public var lans: [String: LAN] = [:]
     /// Who reaches whom.
     public var expectations: [Expectation] = []
 
@@ -129,11 +131,11 @@ public struct Expectation: Sendable, Hashable, CustomStringConvertible {
 
     /// As in a manifest.
     public var description: String {
-        let from = from == LabPlan.outside ? "outside" : from.description
+        let from = LabPlan.name(of: from)
         return "\(from) \(reaches ? "reaches" : "cannot reach") \(to)"
             + (probe == .icmp ? "" : " \(probe)") + (family.map { $0 == .ipv4 ? " ipv4" : " ipv6" } ?? "")
             + (answerer.map {
-                " at \($0 == LabPlan.outside ? "outside" : $0.description)" + (listening.map { " \($0)" } ?? "")
+                " at \(LabPlan.name(of: $0))" + (listening.map { " \($0)" } ?? "")
             } ?? "")
             + (seenAs.map { " as \($0)" } ?? "")
     }

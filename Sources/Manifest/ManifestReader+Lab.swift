@@ -11,7 +11,7 @@ extension ManifestReader {
     mutating func readLab(_ node: Node) {
         var plan = LabPlan()
         let fields = Dictionary(
-            yaml.entries(node, "lab", known: ["hosts", "machines", "outside", "expect"]).map { ($0.key, $0.value) },
+            yaml.entries(node, "lab", known: ["hosts", "machines", "outside", "lans", "expect"]).map { ($0.key, $0.value) },
             uniquingKeysWith: { a, _ in a })
         let zones = ["default"] + topology.zones.keys.filter { $0 != "default" }.sorted()
         if zones.count > LabPlan.mostZones {
@@ -39,9 +39,9 @@ extension ManifestReader {
         if plan.hosts.isEmpty { yaml.mistake(node, "lab", "has no hosts", "write hosts: [h1, h2]") }
         for entry in yaml.entries(fields["machines"], "lab") { readMachine(entry.key, entry.node, entry.value, &plan) }
         if let node = fields["outside"] { readOutside(node, &plan) }
-        for path in Array(plan.machines.keys) {
-            let found = gateways(of: path, plan)
-            plan.machines[path]?.gateways = found
+        if let node = fields["lans"] { readLANs(node, &plan) }
+        for (path, machine) in plan.machines {
+            plan.machines[path]?.gateways = gateways(of: machine, on: path.device)
         }
         for item in yaml.items(fields["expect"]) {
             if let expectation = readExpectation(item, plan) { plan.expectations.append(expectation) }
@@ -70,11 +70,7 @@ extension ManifestReader {
             case "address": addresses = self.addresses(field.value, name)
             case "declared": isDeclared = yaml.bool(field.value, name, "declared") ?? true
             case "wire": wire = readWire(field.value, of: path)
-            default:
-                for vlan in yaml.entries(field.value, name) {
-                    guard let id = yaml.number(vlan.node, name, "vlans", 1...4094) else { continue }
-                    vlans[UInt16(id)] = self.addresses(vlan.value, name)
-                }
+            default: vlans = readVLANAddresses(field.value, name)
             }
         }
         guard let host, plan.hosts.contains(host) else {
@@ -96,6 +92,16 @@ extension ManifestReader {
         plan.machines[path] = LabPlan.Machine(
             host: host, interface: interface, mac: mac, addresses: addresses, vlans: vlans, isDeclared: isDeclared,
             wire: wire)
+    }
+
+    /// Addresses by VLAN.
+    mutating func readVLANAddresses(_ node: Node, _ name: String) -> [UInt16: [InterfaceAddress]] {
+        var vlans: [UInt16: [InterfaceAddress]] = [:]
+        for vlan in yaml.entries(node, name) {
+            guard let id = yaml.number(vlan.node, name, "vlans", 1...4094) else { continue }
+            vlans[UInt16(id)] = addresses(vlan.value, name)
+        }
+        return vlans
     }
 
     /// The other end of a machine that is a wire.
@@ -123,13 +129,12 @@ extension ManifestReader {
     }
 
     /// The router addresses that a machine finds in its own networks.
-    private func gateways(of path: PortPath, _ plan: LabPlan) -> [IPAddress] {
-        guard let machine = plan.machines[path] else { return [] }
+    func gateways(of machine: LabPlan.Machine, on device: DevicePath) -> [IPAddress] {
         var result: [IPAddress] = []
         for family in [AddressFamily.ipv4, .ipv6] {
             let networks = machine.addresses.map(\.network).filter { $0.family == family }
             let candidates = topology.ports.values.filter { port in
-                guard port.path.device == path.device, case .peer(let other) = port.attachment else { return false }
+                guard port.path.device == device, case .peer(let other) = port.attachment else { return false }
                 return topology.ports[other]?.kind == .router
             }
             .sorted { $0.path < $1.path }
@@ -147,6 +152,7 @@ extension ManifestReader {
     /// A machine, or the server outside.
     private func place(_ name: String, _ plan: LabPlan) -> PortPath? {
         if name == "outside", plan.outside != nil { return LabPlan.outside }
+        if plan.stations[name] != nil { return LabPlan.station(name) }
         return PortPath(name).flatMap { plan.machines[$0] == nil ? nil : $0 }
     }
 
@@ -183,6 +189,8 @@ extension ManifestReader {
             target = .machine(path)
         } else if let address = IPAddress(toText) {
             target = .address(address)
+        } else if let address = plan.stations[toText]?.addresses.first {
+            target = .address(address.address)
         } else {
             return wrong(
                 "there is no machine \(toText)", yaml.suggestion(toText, plan.machines.keys.sorted().map(\.description))

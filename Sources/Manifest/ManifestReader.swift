@@ -248,16 +248,21 @@ public struct ManifestReader {
         return path
     }
 
+    private static let bridgePortFields = [
+        "vlan", "trunk", "native", "security", "allowed", "qos", "services", "segment", "preference",
+    ]
+
     private mutating func readPort(_ port: inout Port, _ node: Node) {
         let object = port.path.description
         var known = ["mac", "address", "enabled", "host", "interface", "peer", "inbound", "outbound", "groups"]
-        if port.kind == .bridge { known += ["vlan", "trunk", "native", "security", "allowed", "qos", "services"] }
+        if port.kind == .bridge { known += Self.bridgePortFields }
         if port.kind == .router { known += ["peers", "snippet"] }
         var host: String?
         var interface: String?
         var trunk: Node?
         var native: Node?
         var peer: Node?
+        var preference: Node?
         for field in yaml.entries(node, object, known: known) {
             switch field.key {
             case "mac": if let mac = yaml.mac(field.value, object) { port.mac = mac }
@@ -272,6 +277,8 @@ public struct ManifestReader {
             case "allowed": port.allowed = readAllowed(field.value, object)
             case "qos": port.quality = readQuality(field.value, object)
             case "services": port.services = readServices(field.value, port.path)
+            case "segment": port.segment = yaml.text(field.value, object, "segment").map { EthernetSegment(name: $0) }
+            case "preference": preference = field.value
             case "peers": port.uplink = (port.uplink ?? Uplink()).with(peers: readPeers(field.value, port.path))
             case "snippet":
                 guard let text = yaml.text(field.value, object, "snippet") else { continue }
@@ -296,6 +303,14 @@ public struct ManifestReader {
         case (nil, nil): break
         default:
             yaml.mistake(node, object, "a binding needs a host and an interface", "write host: h1, interface: tap0")
+        }
+        if let preference {
+            let value = yaml.number(preference, object, "preference", 0...65_535)
+            if port.segment == nil {
+                yaml.mistake(preference, object, "has a preference, but no segment", "say which segment it is about")
+            } else if let value {
+                port.segment?.preference = UInt16(value)
+            }
         }
         if let peer { readPeer(&port, peer) }
     }

@@ -321,6 +321,10 @@ public enum ManifestWriter {
             if !port.services.isEmpty {
                 parts.append("services: [\(port.services.map(service).joined(separator: ", "))]")
             }
+            if let segment = port.segment {
+                parts.append("segment: \(quoted(segment.name))")
+                if segment.preference != 100 { parts.append("preference: \(segment.preference)") }
+            }
             if let peers = port.uplink?.peers, !peers.isEmpty {
                 parts.append("peers: [\(peers.map { inBraces($0.fields) }.joined(separator: ", "))]")
             }

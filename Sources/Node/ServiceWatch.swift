@@ -9,15 +9,36 @@ import Store
 import Synchronization
 import Topology
 
-/// Tells all hosts whether the machines that traffic goes through are there, as far as this host sees: that their interfaces
-/// are here, are up and have a carrier. That a service's host is not there the others see by themselves.
+/// Tells all hosts whether the machines that traffic goes through, and the networks outside that several ports lead to, are there,
+/// as far as this host sees: that their interfaces are here, are up and have a carrier. That a host is not there the others see by
+/// themselves.
 final class ServiceWatch: Sendable {
     /// The thread that follows interfaces outlives it.
     private weak let node: Node?
     /// When what is down was told last, monotonic nanoseconds.
     private let told = Mutex<[PortPath: UInt64]>([:])
 
+    /// Ports here that carry for their segments, and since when.
+    private let carrying = Mutex<[PortPath: Carrying]>([:])
+    private struct Carrying {
+        /// Ports of the segment that work. Where others come back they may have carried meanwhile, as far as they knew.
+        var working: Set<PortPath>
+        var since: ContinuousClock.Instant
+        var told = 0
+    }
+    /// Since when interfaces of segments have a carrier that had none, monotonic nanoseconds.
+    private let wellSince = Mutex<[PortPath: UInt64]>([:])
+
     private static let interval = Duration.seconds(1)
+    /// How often it is looked at which port of a segment carries, where there is one here: switches outside are to learn of it soon.
+    private static let segmentInterval = Duration.milliseconds(50)
+    /// When stations are told of to the network outside, after the port began to carry: its switch may not listen yet.
+    private static let announcements: [Duration] = [
+        .zero, .milliseconds(100), .milliseconds(300), .seconds(1), .seconds(3), .seconds(10), .seconds(30),
+    ]
+    /// A port that is well again stands by so long while another one carries, as its switch may not forward yet, nanoseconds (RFC
+    /// 7432 section 8.5 has as much).
+    private static let settling: UInt64 = 3_000_000_000
     /// What is not told again is forgotten (``StateLimits/healthLifetimeNanoseconds``).
     private static let renewal: UInt64 = 15_000_000_000
     /// `IFF_UP` and `IFF_LOWER_UP`.
@@ -26,10 +47,43 @@ final class ServiceWatch: Sendable {
     init(_ node: Node) { self.node = node }
 
     func run() async {
+        var due = ContinuousClock.now
         while !Task.isCancelled {
-            look()
-            try? await Task.sleep(for: ServiceWatch.interval)
+            if .now >= due {
+                look()
+                due = .now + ServiceWatch.interval
+            }
+            let hasSegments = lookAtSegments()
+            try? await Task.sleep(for: hasSegments ? ServiceWatch.segmentInterval : ServiceWatch.interval)
         }
+    }
+
+    /// Tells networks outside of stations that are reached by a port here from now on. Whether there are such ports.
+    private func lookAtSegments() -> Bool {
+        guard let node, !node.agent.topology.ports.shared.isEmpty else {
+            carrying.withLock { $0.removeAll() }
+            return false
+        }
+        let now = node.agent.carryingPorts()
+        let (came, went, due) = carrying.withLock { carrying in
+            let came = now.keys.filter { carrying[$0] == nil }
+            let went = carrying.keys.filter { now[$0] == nil }
+            for (path, working) in now where carrying[path]?.working != working {
+                carrying[path] = Carrying(working: working, since: .now)
+            }
+            for path in went { carrying[path] = nil }
+            var due: [PortPath] = []
+            for (path, one) in carrying
+            where one.told < Self.announcements.count && .now - one.since >= Self.announcements[one.told] {
+                carrying[path]?.told += 1
+                due.append(path)
+            }
+            return (came, went, due)
+        }
+        for path in came.sorted() { node.say("\(path) carries for its segment") }
+        for path in went.sorted() { node.say("\(path) carries no more for its segment") }
+        for path in due { node.agent.announceStations(at: path) }
+        return true
     }
 
     /// Looks at the interfaces of this host that services are behind.
@@ -44,6 +98,11 @@ final class ServiceWatch: Sendable {
                 }
             }
         }
+        for path in topology.ports.shared {
+            if case .exterior(node.agent.host, let interface)? = topology.ports[path]?.attachment {
+                local[path] = interface
+            }
+        }
         told.withLock { told in
             for path in told.keys where local[path] == nil { told[path] = nil }
             if local.isEmpty {
@@ -55,11 +114,29 @@ final class ServiceWatch: Sendable {
             var trouble: String?
             for (path, interface) in local.sorted(by: { $0.key < $1.key }) {
                 let problem = ServiceWatch.problem(interface, flags[interface])
+                if problem == nil, !isReady(path, node) { continue }
                 note(path, isUp: problem == nil, node, &told)
+                if problem != nil { wellSince.withLock { $0[path] = nil } }
                 if let problem, trouble == nil { trouble = "nothing goes through \(path): \(problem)" }
             }
             node.replica.alarm("services", trouble)
         }
+    }
+
+    /// Whether a port whose interface is well may carry, if it is in a segment.
+    private func isReady(_ path: PortPath, _ node: Node) -> Bool {
+        guard node.agent.topology.ports.shared.contains(path),
+            node.agent.state.health(of: Simulation.Tag.serviceMember, pool: .port(path))?.isUp == false
+        else {
+            wellSince.withLock { $0[path] = nil }
+            return true
+        }
+        let now = monotonicNanoseconds()
+        let since = wellSince.withLock { wellSince in
+            wellSince[path] = wellSince[path] ?? now
+            return wellSince[path] ?? now
+        }
+        return now - since >= Self.settling || !node.agent.isCarried(segmentOf: path)
     }
 
     private static func problem(_ interface: String, _ flags: UInt32?) -> String? {
@@ -89,6 +166,7 @@ final class ServiceWatch: Sendable {
         node.flowState.replication.tell(entries, first: isNews ? node.flowState.peers : [], now: now)
         guard isNews else { return }
         node.agent.stateChanged([.service(at: port)])
-        node.say("the service at \(path) is \(isUp ? "up" : "down")")
+        let what = node.agent.topology.ports.shared.contains(path) ? "network outside" : "service"
+        node.say("the \(what) at \(path) is \(isUp ? "up" : "down")")
     }
 }

@@ -65,12 +65,14 @@ struct PortRecord {
     var mac: MACAddress
     /// The DSCP of what its machine sends; 0xff: the machine's own.
     var dscp: UInt8 = 0xff
+    /// Whether it is in a segment.
+    var isShared = false
     var tag: Tag
     /// The tenant's tag.
     var tenant: Tag
 
-    /// Whether what leaves by it is filtered, copied, or sent through services, for it alone: then it takes no part in floods.
-    var isFilteredOut: Bool { outbound >= 0 || gets >= 0 || isMirroredOut || isServed || isService }
+    /// Whether what leaves by it is filtered, copied, sent through services, or shared with others, for it alone: then it takes no part in floods.
+    var isFilteredOut: Bool { outbound >= 0 || gets >= 0 || isMirroredOut || isServed || isService || isShared }
 
     /// A place where no port is.
     static let none = PortRecord(

@@ -142,6 +142,7 @@ extension FabricTables {
         if !standIns.isEmpty { noteStandIn(index, []) }
         if record.tunnelKey != 0 { portOfKey.remove(UInt64(record.tunnelKey), index) }
         daemonPeers[index] = nil
+        segments.remove(index)
         ports[Int(index)] = .none
         freePorts.append(index)
     }

@@ -102,6 +102,28 @@ extension FabricTables {
         return ports[Int(port.peer)].isRouter ? port.peer : nil
     }
 
+    /// Who is declared on a bridge, and on those that links join to it, as seen from the bridge: VLAN and MAC. Ports of segments, which
+    /// nobody is at, are left out.
+    func stations(seenFrom bridge: Int32) -> [(vlan: UInt16, mac: MACAddress)] {
+        var found: [(vlan: UInt16, mac: MACAddress)] = []
+        var near: Set<Int32> = [bridge]
+        var queue = [bridge]
+        while let next = queue.popLast() {
+            for index in portsOfBridge[Int(next)] where !ports[Int(index)].isShared {
+                if let owner = owner(at: index) {
+                    for (place, _) in places(of: index) where place.bridge == bridge {
+                        found.append((place.vlan, ports[Int(owner)].mac))
+                    }
+                }
+            }
+            for link in linksOfBridge[next] ?? [] {
+                let far = ports[Int(ports[Int(link)].peer)].device
+                if far >= 0, near.insert(far).inserted { queue.append(far) }
+            }
+        }
+        return found
+    }
+
     private func addresses(of owner: Int32) -> [IPAddress] {
         let port = ports[Int(owner)]
         var list = (0..<Int(port.addressCount)).map { addresses[Int(port.addressStart) + $0].address }

@@ -56,6 +56,8 @@ struct FabricTables: Sendable {
     var hops = HopTable()
     /// Where answers between neighbors are routers' to translate.
     var hairpins = HairpinTable()
+    /// Ports of segments.
+    var segments = SegmentTable()
     /// Who the daemons of uplinks speak BGP with, by uplink; of one with a snippet that is not known.
     var daemonPeers: [Int32: Set<IPAddress>] = [:]
     /// What names are looked up by.
@@ -204,6 +206,8 @@ struct FabricTables: Sendable {
         record.isMirroredOut = mirrors.outward[index] != nil
         record.isServed = !port.services.isEmpty
         record.isService = hops.ends[index] != nil
+        record.isShared = port.segment != nil
+        if segments.segments[index] != port.segment { segments.segments[index] = port.segment }
         record.mac = port.mac
         record.dscp = port.quality.dscp ?? 0xff
         record.tunnelKey = port.tunnelKey
@@ -307,6 +311,7 @@ struct FabricTables: Sendable {
             case .remote, .none: break
             }
         }
+        segments.update(portsOfBridge[Int(index)])
         if linksOfBridge[index] != links { linksOfBridge[index] = links.isEmpty ? nil : links }
         remote.sort { ($0.host, $0.vlan) < ($1.host, $1.vlan) }
         var far: [FloodHost] = []

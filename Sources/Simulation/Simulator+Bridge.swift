@@ -10,6 +10,7 @@ extension Simulator {
         verdict.mask.include(.etherSource)
         // Whether the bridge minds tags at all is a matter of its ports.
         verdict.tags.append(bridge.stationsTag)
+        guard carries(index, port) else { return drop(.standby, at: index) }
         let source = key.etherSource
         if source.isGroup || source == .zero { return drop(.badSource, at: index) }
         guard let vlan = classify(port, bridge) else { return drop(.vlanNotAllowed, at: index) }
@@ -68,7 +69,12 @@ extension Simulator {
             }
             return flood(bridge, port.device, vlan, from: index, packet)
         }
-        if out == index { return drop(.sameSegment, at: index) }
+        if out == index || shareSegment(out, index) { return drop(.sameSegment, at: index) }
+        if fabric.ports[Int(out)].isShared {
+            guard let carrier = carrier(of: out) else { return drop(.noCarrier, at: out) }
+            if isTracing, carrier != out { note("segment", Int(out), "\(fabric.portPaths[Int(carrier)]) carries") }
+            out = carrier
+        }
         guard setTag(for: fabric.ports[Int(out)], vlan) else { return drop(.vlanNotAllowed, at: out) }
         let way = FilterPlace(inPort: index, outPort: out, device: bridge.tag)
         guard passes(bridge.outbound, way, at: index, packet) else { return }
@@ -215,7 +221,12 @@ extension Simulator {
                 if wanted == nil, isBare(bridge), !bridge.isVLANAware || port.vlan == vlan { overhear(port.peer) }
                 continue
             }
-            if let wanted, port.attachment != .peer, !wanted.contains(out) { continue }
+            if let wanted, port.attachment != .peer,
+                !wanted.contains(where: { $0 == out || port.isShared && shareSegment($0, out) })
+            {
+                continue
+            }
+            if port.isShared, shareSegment(out, ingress) || !carries(out, port) { continue }
             guard setTag(for: port, vlan) else { continue }
             let place = FilterPlace(inPort: ingress, outPort: out, device: bridge.tag)
             if passes(bridge.outbound, place, at: out, packet) { leave(out, from: ingress, packet) }

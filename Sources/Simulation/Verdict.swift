@@ -245,6 +245,10 @@ public enum DropReason: String, Sendable, CaseIterable {
     case vlanNotAllowed = "VLAN not allowed on port"
     /// The destination is behind the port that the frame came from.
     case sameSegment = "destination on the port it came from"
+    /// The port is in a segment of which another one carries.
+    case standby = "another port of its segment carries"
+    /// The destination is in a segment no port of which works.
+    case noCarrier = "no port of its segment works"
     /// A flood reached nobody.
     case nobodyElse = "no other port in the network"
     /// Nobody joined the multicast group.

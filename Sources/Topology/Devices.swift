@@ -141,6 +141,8 @@ public struct Port: Sendable, Equatable {
     public var quality = PortQuality()
     /// What its traffic goes through on its way, from the machine on.
     public var services: [ServiceHop] = []
+    /// Whether it leads to a network outside that other ports of its bridge lead to as well; `nil`: it does not.
+    public var segment: EthernetSegment?
     /// What its host's routing daemon does by it, where it is a router's port to the outside; `nil`: it has none.
     public var uplink: Uplink?
 

@@ -6,7 +6,7 @@ import Wire
 extension TopologyObject {
     /// Formats that are read, the last being written where it is needed: an object without what the later one adds is
     /// written as before, and a cluster of two versions goes on until somebody uses what only the newer one knows.
-    static let formats = UInt8(1)...9
+    static let formats = UInt8(1)...10
 
     private var format: UInt8 {
         switch self {
@@ -21,7 +21,9 @@ extension TopologyObject {
                 : router.translation.isEmpty
                     ? router.filters.isEmpty ? 1 : 2 : router.translation.virtual.isEmpty ? 3 : 4
         case .port(let port):
-            port.uplink != nil
+            port.segment != nil
+                ? 10
+                : port.uplink != nil
                 ? 9
                 : port.quality.guarantee != nil
                     ? 8
@@ -80,6 +82,12 @@ extension TopologyObject {
             if format > 6 { out.services(port.services) }
             if format > 7 { out.optional(port.quality.guarantee) { $0.number($1) } }
             if format > 8 { out.optional(port.uplink) { $0.uplink($1) } }
+            if format > 9 {
+                out.optional(port.segment) { out, segment in
+                    out.text(segment.name)
+                    out.number(segment.preference)
+                }
+            }
         case .host(let host):
             out.text(host.name)
             out.list(host.tunnelAddresses.sorted { $0.key < $1.key }) { out, entry in
@@ -154,6 +162,9 @@ extension TopologyObject {
             if format > 6 { port.services = try reader.services() }
             if format > 7 { port.quality.guarantee = try reader.flag() ? try reader.number() : nil }
             if format > 8 { port.uplink = try reader.flag() ? try reader.uplink() : nil }
+            if format > 9, try reader.flag() {
+                port.segment = EthernetSegment(name: try reader.name(), preference: try reader.number())
+            }
             self = .port(port)
         case .host:
             var host = Host(name: try reader.name())

@@ -22,6 +22,8 @@ public struct PortTable: Sendable, Equatable {
     private var serviceEnds = TreeDictionary<PortPath, Int>()
     /// Ports to the outside that have a daemon.
     public private(set) var uplinks: Set<PortPath> = []
+    /// Ports in segments that are bound.
+    public private(set) var shared: Set<PortPath> = []
     /// How many ports there are.
     public private(set) var count = 0
 
@@ -210,6 +212,7 @@ public struct PortTable: Sendable, Equatable {
     private mutating func bind(_ port: Port) {
         guard case .exterior(let host, let interface) = port.attachment else { return }
         bindings[host, default: [:]][interface, default: []].append(port.path)
+        if port.segment != nil { shared.insert(port.path) }
         if let daemon = port.daemon {
             bindings[host, default: [:]][port.path.daemonInterface, default: []].append(daemon.path)
             uplinks.insert(port.path)
@@ -224,6 +227,7 @@ public struct PortTable: Sendable, Equatable {
             if bindings[host]?[interface]?.isEmpty == true { bindings[host]?[interface] = nil }
         }
         uplinks.remove(port.path)
+        shared.remove(port.path)
         if bindings[host]?.isEmpty == true { bindings[host] = nil }
     }
 

@@ -202,6 +202,7 @@ extension Topology {
         if !port.quality.isEmpty { check(port.quality, of: port, &found) }
         if !port.services.isEmpty { checkServices(of: port, &found) }
         if port.uplink != nil { checkUplink(of: port, &found) }
+        if port.segment != nil { checkSegment(of: port, &found) }
         if port.addresses.count > Topology.addressesPerPort {
             found.append(
                 Problem(

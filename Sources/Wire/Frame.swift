@@ -36,6 +36,29 @@ public enum Frame {
         return ethernet(from: sender.mac, to: etherDestination ?? target.mac, type: EtherType.arp, payload: body)
     }
 
+    /// A reverse ARP request (RFC 903) of a station that asks for nothing but to be noticed by switches.
+    ///
+    /// - Parameter vlan: the tag that it has; 0: none.
+    public static func reverseARP(for station: MACAddress, vlan: UInt16 = 0) -> [UInt8] {
+        var body: [UInt8] = []
+        if vlan != 0 {
+            body.append(network: vlan)
+            body.append(network: EtherType.reverseARP)
+        }
+        body.append(network: UInt16(1))
+        body.append(network: EtherType.ipv4)
+        body.append(network: UInt16(0x0604))
+        body.append(network: UInt16(3))
+        for _ in 0..<2 {
+            body.append(mac: station)
+            body.append(network: UInt32(0))
+        }
+        // The shortest frame that Ethernet has, less its checksum.
+        body += [UInt8](repeating: 0, count: max(0, 46 - body.count))
+        return ethernet(
+            from: station, to: .broadcast, type: vlan == 0 ? EtherType.reverseARP : EtherType.vlan, payload: body)
+    }
+
     /// An IPv4 or IPv6 packet in an Ethernet frame, header checksum filled in, "don't fragment" clear.
     public static func ip(
         etherSource: MACAddress, etherDestination: MACAddress, source: IPAddress, destination: IPAddress,

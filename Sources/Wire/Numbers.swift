@@ -6,6 +6,8 @@ public enum EtherType {
     public static let ipv4: UInt16 = 0x0800
     /// ARP.
     public static let arp: UInt16 = 0x0806
+    /// Reverse ARP.
+    public static let reverseARP: UInt16 = 0x8035
     /// 802.1Q customer tag.
     public static let vlan: UInt16 = 0x8100
     /// IPv6.

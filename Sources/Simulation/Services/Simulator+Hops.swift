@@ -214,8 +214,8 @@ extension Simulator {
         isUsable(hop.near) && (hop.far == hop.near || isUsable(hop.far))
     }
 
-    /// Whether a service's port is there, and its machine behind it.
-    private mutating func isUsable(_ index: Int32) -> Bool {
+    /// Whether a port of a service or a segment is there, and what is behind it.
+    mutating func isUsable(_ index: Int32) -> Bool {
         guard index >= 0 else { return false }
         let port = fabric.ports[Int(index)]
         verdict.tags.append(port.tag)
