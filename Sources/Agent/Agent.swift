@@ -94,11 +94,11 @@ public final class Agent: Sendable {
         prober = try PathProber(
             send: { announcer.tellFirst(.probe($0)) },
             changed: { [state] news in
-                state.setUnreachable(Set(news.dead.map(Tag.host)))
+                if news.isLatest { state.setUnreachable(Set(news.dead.map(Tag.host))) }
                 let tags = news.changed.map { Tag.path(host: .host($0)) } + news.rerouted.map(Tag.host)
                 announcer.broadcast(.invalidate(Set(tags)))
                 for line in news.lines { say(line) }
-                if !news.rerouted.isEmpty { onDetours() }
+                if news.hasDetours { onDetours() }
             })
     }
 
@@ -106,7 +106,7 @@ public final class Agent: Sendable {
     public func start() throws {
         try control.withLock { [announcer, prober] control in
             let epoch = Epoch(
-                fabric: control.fabric, bound: [:], tunnelPorts: [:], downPaths: prober.downPaths)
+                fabric: control.fabric, bound: [:], tunnelPorts: [:], avoided: prober.avoided)
             var threads: [PacketThread] = []
             try datapath.start { index in
                 let thread = PacketThread(
@@ -336,7 +336,7 @@ public final class Agent: Sendable {
             .union(reconcileCollectors(&control))
         let epoch = Epoch(
             fabric: control.fabric, bound: control.numbers, tunnelPorts: control.tunnels,
-            downPaths: prober.downPaths, meters: control.meters.mapValues(\.number), queues: control.queues,
+            avoided: prober.avoided, meters: control.meters.mapValues(\.number), queues: control.queues,
             collectors: control.collectors.mapValues(\.number),
             replication: control.replication, recorder: recorder, peers: control.peers,
             after: control.epoch)

@@ -37,7 +37,7 @@ package final class Epoch: Sendable {
     private let portNumbers: [PortIndex: PortNumber]
     private let ingresses: [UInt32: Ingress]
     private let tunnels: [HostIndex: [Tunnel]]
-    private let downPaths: DownPaths
+    private let avoided: AvoidedPaths
     let tunnelPorts: [PortNumber]
     private let bound: [PortPath: PortNumber]
     private let tunnelPortsByEnd: [TunnelEnd: PortNumber]
@@ -50,7 +50,7 @@ package final class Epoch: Sendable {
 
     /// - Parameter previous: what was in force before; where ports lie as they did, its tables are taken over.
     package init(
-        fabric: Fabric, bound: [PortPath: PortNumber], tunnelPorts: [TunnelEnd: PortNumber], downPaths: DownPaths,
+        fabric: Fabric, bound: [PortPath: PortNumber], tunnelPorts: [TunnelEnd: PortNumber], avoided: AvoidedPaths,
         meters: [MeterUse: MeterNumber] = [:], queues: [PortPath: UInt16] = [:],
         collectors: [Mirror.Target: PortNumber] = [:],
         replication: FlowReplication? = nil, recorder: FlowRecorder? = nil,
@@ -61,7 +61,7 @@ package final class Epoch: Sendable {
         self.recorder = recorder
         self.peersByName = peersByName
         self.bound = bound
-        self.downPaths = downPaths
+        self.avoided = avoided
         tunnelPortsByEnd = tunnelPorts
         // The kernel has one port for all ends of a kind.
         self.tunnelPorts = Set(tunnelPorts.values).sorted()
@@ -141,7 +141,7 @@ package final class Epoch: Sendable {
         guard let ways = tunnels[host] else { return nil }
         if ways.count == 1 { return ways[0] }
         var best: (tunnel: Tunnel, rank: UInt64)?
-        for way in ways where !downPaths.contains(way.path) {
+        for way in ways where !avoided.contains(way.path) {
             let rank = mix(way.identity, UInt64(key) << 32 | UInt64(ingress) ^ 0x3c6e_f372_fe94_f82b)
             if rank >= best?.rank ?? 0 { best = (way, rank) }
         }

@@ -23,29 +23,39 @@ package final class PathProber: Sendable {
     private struct State {
         var monitor: PathMonitor<TunnelPath>
         var targets: [TunnelPath: Target] = [:]
-        var dead: Set<String> = []
+        var choice = PathChoice()
         var down: Set<TunnelPath> = []
+        /// Numbers what was found out.
+        var settled: UInt64 = 0
         var isStopping = false
     }
 
     private let state: Mutex<State>
+    /// Number of the latest news that were told.
+    private let told = Mutex<UInt64>(0)
     private let alarm: Alarm
     /// Has probes sent.
     private let send: @Sendable ([Probe]) -> Void
     private let changed: @Sendable (News) -> Void
-    /// Ways that do not work, as of now.
-    let downPaths = DownPaths()
+    /// Ways that packets do not take, as of now.
+    let avoided = AvoidedPaths()
 
     /// What probes found out.
     struct News: Sendable {
+        /// The later, the higher: two threads may tell at once.
+        var number: UInt64
+        /// Whether nothing later was told: what was found earlier changes flows, and no more than that.
+        var isLatest = true
         /// Hosts that no longer answer by any way, all of them.
         var dead: Set<String>
         /// Hosts that answer otherwise than before.
-        var changed: Set<String>
-        /// Hosts with several ways of which others work than before.
-        var rerouted: Set<String>
+        var changed: Set<String> = []
+        /// Hosts with several ways of which packets take others than before.
+        var rerouted: Set<String> = []
+        /// Whether addresses of hosts are to be reached otherwise than before.
+        var hasDetours = false
         /// What there is to say.
-        var lines: [String]
+        var lines: [String] = []
     }
 
     init(
@@ -129,57 +139,52 @@ package final class PathProber: Sendable {
         if isDue { alarm.ring() }
     }
 
-    /// Notes which ways are down, and what that makes of the hosts; `nil` where it is as before.
+    /// Notes which ways there are to go by; `nil` where it is as before.
     private func settle(_ state: inout State) -> News? {
-        var ways: [String: (all: Int, down: Int)] = [:]
-        var down: Set<TunnelPath> = []
-        for status in state.monitor.statuses {
-            guard let host = state.targets[status.path]?.host else { continue }
-            ways[host, default: (0, 0)].all += 1
-            guard status.state == .down else { continue }
-            ways[host, default: (0, 0)].down += 1
-            down.insert(status.path)
+        let statuses = state.monitor.statuses
+        let choice = PathChoice(
+            statuses.compactMap { status in
+                state.targets[status.path].map { ($0.host, status.path, status.state, status.since) }
+            })
+        let down = Set(statuses.filter { $0.state == .down && state.targets[$0.path] != nil }.map(\.path))
+        guard choice != state.choice || down != state.down else { return nil }
+        state.settled += 1
+        var news = News(number: state.settled, dead: choice.dead)
+        news.changed = choice.dead.symmetricDifference(state.choice.dead)
+        for path in choice.avoided.symmetricDifference(state.choice.avoided) {
+            if let host = state.targets[path]?.host { news.rerouted.insert(host) }
         }
-        let dead = Set(ways.filter { $0.value.all == $0.value.down }.keys)
-        guard dead != state.dead || down != state.down else { return nil }
-        let others = down.symmetricDifference(state.down)
-        var news = News(dead: dead, changed: dead.symmetricDifference(state.dead), rerouted: [], lines: [])
-        (state.dead, state.down) = (dead, down)
-        downPaths.set(down)
-        for path in others.sorted() {
-            guard let host = state.targets[path]?.host, let ways = ways[host], ways.all > 1 else { continue }
-            news.rerouted.insert(host)
+        news.hasDetours = choice.detours != state.choice.detours
+        for path in down.symmetricDifference(state.down).sorted() {
             // Of a host that is gone altogether, or back from that, it is said as such.
-            if news.changed.contains(host) { continue }
+            guard let host = state.targets[path]?.host, !news.changed.contains(host), !choice.dead.contains(host),
+                state.targets.values.filter({ $0.host == host }).count > 1
+            else { continue }
             let way = "the tunnel to \(host) by \(path.end.local)"
             news.lines.append(down.contains(path) ? "\(way) does not work: another one carries all" : "\(way) works")
         }
         for host in news.changed.sorted() {
             news.lines.append(
-                dead.contains(host) ? "\(host) does not answer through its tunnel" : "the tunnel to \(host) works")
+                choice.dead.contains(host)
+                    ? "\(host) does not answer through its tunnel" : "the tunnel to \(host) works")
         }
+        (state.choice, state.down) = (choice, down)
+        avoided.set(choice.avoided)
         return news
     }
 
     private func tell(_ news: News?) {
-        if let news { changed(news) }
+        guard var news else { return }
+        told.withLock { told in
+            news.isLatest = news.number > told
+            told = max(told, news.number)
+            changed(news)
+        }
     }
 
-    /// Hosts that do not answer by any way, and of the others the address of a way that works, where there are several and not all
-    /// do.
+    /// Hosts that do not answer by any way, and how to reach those of which some addresses are down.
     func reach() -> (dead: Set<String>, detours: [String: Detour]) {
-        state.withLock { state in
-            var detours: [String: Detour] = [:]
-            for (path, target) in state.targets.sorted(by: { $0.key < $1.key }) where !state.dead.contains(target.host)
-            {
-                if state.down.contains(path) {
-                    detours[target.host, default: Detour()].down.insert(path.remote)
-                } else if detours[target.host]?.address == nil {
-                    detours[target.host, default: Detour()].address = path.remote
-                }
-            }
-            return (state.dead, detours.filter { !$0.value.down.isEmpty })
-        }
+        state.withLock { ($0.choice.dead, $0.choice.detours) }
     }
 
     /// How all tunnels are.

@@ -25,19 +25,19 @@ struct TunnelPath: Hashable, Comparable, Sendable {
     static func < (a: TunnelPath, b: TunnelPath) -> Bool { (a.end, a.remote) < (b.end, b.remote) }
 }
 
-/// Which ways to other hosts do not work: what probes found, for those who send. Shared by all threads.
-package final class DownPaths: Sendable {
+/// Ways to other hosts that packets do not take, as probes found. Shared by all threads.
+package final class AvoidedPaths: Sendable {
     private let paths = Mutex<Set<TunnelPath>>([])
     /// Whether there are any: hardly ever.
     private let isAny = Atomic<Bool>(false)
 
-    /// All work.
+    /// None.
     package init() {}
 
-    func set(_ down: Set<TunnelPath>) {
+    func set(_ avoided: Set<TunnelPath>) {
         paths.withLock {
-            $0 = down
-            isAny.store(!down.isEmpty, ordering: .releasing)
+            $0 = avoided
+            isAny.store(!avoided.isEmpty, ordering: .releasing)
         }
     }
 

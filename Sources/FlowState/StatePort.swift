@@ -158,8 +158,14 @@ public final class StatePort: StateTransport {
         let known = receiving.withLock { $0.peers }
         // Names that could not be looked up are looked up again.
         guard known != peers || sending.withLock({ $0.addresses.count }) < peers.count else { return }
+        // What is known stays, also where its name can't be looked up again: only others are asked for.
+        let before = sending.withLock { $0.addresses }
         var addresses: [PeerID: (bytes: [UInt8], besides: [UInt8])] = [:]
         for (id, peer) in peers {
+            if let old = known[id], old.host == peer.host, old.port == peer.port, let bytes = before[id]?.bytes {
+                addresses[id] = (bytes, StatePort.besides(id, epoch: peer.epoch))
+                continue
+            }
             var storage = [UInt8](repeating: 0, count: Int(CL_ADDRESS_SIZE))
             let length = cl_resolve(peer.host, UInt16(truncatingIfNeeded: peer.port), family, &storage)
             if length > 0 {

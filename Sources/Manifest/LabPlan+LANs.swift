@@ -44,7 +44,8 @@ extension ManifestReader {
                 if field.key == "ports" {
                     for item in yaml.items(field.value) {
                         guard let text = yaml.text(item, entry.key, "ports") else { continue }
-                        guard let path = PortPath(text), let port = topology.ports[path], case .exterior = port.attachment
+                        guard let path = PortPath(text), let port = topology.ports[path],
+                            case .exterior = port.attachment
                         else {
                             yaml.mistake(
                                 item, entry.key, "\(text) is no port that is bound", "name one with host and interface")

@@ -11,7 +11,9 @@ extension ManifestReader {
     mutating func readLab(_ node: Node) {
         var plan = LabPlan()
         let fields = Dictionary(
-            yaml.entries(node, "lab", known: ["hosts", "machines", "outside", "lans", "expect"]).map { ($0.key, $0.value) },
+            yaml.entries(node, "lab", known: ["hosts", "machines", "outside", "lans", "expect"]).map {
+                ($0.key, $0.value)
+            },
             uniquingKeysWith: { a, _ in a })
         let zones = ["default"] + topology.zones.keys.filter { $0 != "default" }.sorted()
         if zones.count > LabPlan.mostZones {

@@ -56,8 +56,11 @@ public final class UnderlayShaper: Sendable {
             let own = UnderlayQueues.major << 16
             let roots = try Self.roots(socket)
             var failure: (any Error)?
+            // An address that has no interface just now is told of, and takes nothing from the others.
             var interfaces: Set<Int32> = []
-            do { interfaces = try Self.interfaces(of: wanted?.locals ?? [], socket) } catch { failure = error }
+            for local in (wanted?.locals ?? []).sorted(by: { $0.bits < $1.bits }) {
+                do { interfaces.formUnion(try Self.interfaces(of: [local], socket)) } catch { failure = error }
+            }
             for (index, handle) in roots where handle == own && (!interfaces.contains(index) || made[index] == nil) {
                 do {
                     try Self.request(

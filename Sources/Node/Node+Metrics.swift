@@ -277,16 +277,22 @@ extension Node {
     }
 
     private func writeTunnels(_ text: inout MetricsText) {
-        let tunnels = agent.tunnels()
+        let tunnels = agent.tunnels().map { tunnel in
+            let labels = [
+                ("host", tunnel.host), ("encapsulation", tunnel.encapsulation), ("local", "\(tunnel.local)"),
+                ("remote", "\(tunnel.remote)"),
+            ]
+            return (tunnel, labels)
+        }
         text.gauge(
             "selvage_tunnel_up", "1 while the way through a tunnel to a host works.",
-            tunnels.map { .init($0.state.rawValue == "up" ? 1 : 0, ("host", $0.host), ("local", "\($0.local)")) })
+            tunnels.map { .init($0.0.state.rawValue == "up" ? 1 : 0, $0.1) })
         text.counter(
             "selvage_tunnel_failures_total", "Times that it stopped working.",
-            tunnels.map { .init($0.failures, ("host", $0.host), ("local", "\($0.local)")) })
+            tunnels.map { .init(Double($0.0.failures), $0.1) })
         text.gauge(
             "selvage_tunnel_detection_seconds", "Seconds without an answer after which it is down.",
-            tunnels.map { .init($0.detectionSeconds, [("host", $0.host), ("local", "\($0.local)")]) })
+            tunnels.map { .init($0.0.detectionSeconds, $0.1) })
     }
 
     private func writeUplinks(_ text: inout MetricsText) async {

@@ -24,15 +24,15 @@ extension TopologyObject {
             port.segment != nil
                 ? 10
                 : port.uplink != nil
-                ? 9
-                : port.quality.guarantee != nil
-                    ? 8
-                    : !port.services.isEmpty
-                        ? 7
-                        : !port.quality.isEmpty
-                            ? 5
-                            : port.security.isEmpty && port.allowed.isEmpty
-                                ? port.filters.isEmpty && port.groups.isEmpty ? 1 : 2 : 3
+                    ? 9
+                    : port.quality.guarantee != nil
+                        ? 8
+                        : !port.services.isEmpty
+                            ? 7
+                            : !port.quality.isEmpty
+                                ? 5
+                                : port.security.isEmpty && port.allowed.isEmpty
+                                    ? port.filters.isEmpty && port.groups.isEmpty ? 1 : 2 : 3
         case .host(let host): host.rate == nil ? 1 : 2
         case .portGroup(let group): group.isStateful ? 4 : 1
         case .pool(let pool): pool.monitor == nil ? 1 : 2

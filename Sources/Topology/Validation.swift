@@ -449,7 +449,8 @@ extension Topology {
                     found.append(
                         Problem(host.name, "tunnel zone \(zone) does not exist", remedy: "list it under zones"))
                 }
-                if let other = taken.updateValue(host.name, forKey: "\(zone) \(address)") {
+                // A host may have one address in several zones; two hosts that share it could not be told apart.
+                if let other = taken.updateValue(host.name, forKey: "\(address)"), other != host.name {
                     found.append(
                         Problem(
                             host.name, "\(address) is already the address of host \(other)",

@@ -72,7 +72,7 @@ final class Scene {
     }
 
     /// Ways to other hosts that do not work.
-    static let downPaths = DownPaths()
+    static let avoided = AvoidedPaths()
 
     private static func epoch(
         _ topology: Topology, _ replication: FlowReplication? = nil, bound: [PortPath: PortNumber]? = nil
@@ -87,7 +87,7 @@ final class Scene {
                     topology.hosts.count > 1
                 }.map {
                     (TunnelEnd(encapsulation: .vxlan, local: $0.value), PortNumber(100))
-                }), downPaths: downPaths, replication: replication,
+                }), avoided: avoided, replication: replication,
             peers: replication == nil ? [:] : ["h2": PeerID(2), "h3": PeerID(3)])
     }
 

@@ -23,6 +23,8 @@ import Wire
         for round in 0..<60 {
             var model: [Prefix: Int32] = [:]
             var tries = [AddressFamily.ipv4: PrefixTrie(), .ipv6: PrefixTrie()]
+            // A copy stays what it was.
+            var before: (model: [Prefix: Int32], tries: [AddressFamily: PrefixTrie])?
             // Dense ones have jumps.
             for step in 0..<(round % 6 == 0 ? 3000 : 120) {
                 let prefix = Self.randomPrefix(&random)
@@ -34,8 +36,12 @@ import Wire
                     model[prefix] = Int32(step)
                     tries[prefix.family]?.set(prefix, Int32(step))
                 }
+                if step == 60 || step == 1500 { before = (model, tries) }
             }
-            for (family, trie) in tries {
+            if round % 6 == 0 { #expect(tries.values.allSatisfy { $0.jumpCount > 0 }, "seed \(seed)") }
+            let all =
+                tries.map { (model, $0, $1) } + (before.map { (model, tries) in tries.map { (model, $0, $1) } } ?? [])
+            for (model, family, trie) in all {
                 let own = model.filter { $0.key.family == family }
                 #expect(trie.count == own.count, "seed \(seed)")
                 for (prefix, value) in own where trie[prefix] != value { Issue.record("\(prefix), seed \(seed)") }

@@ -221,6 +221,10 @@ final class TableState: FlowStateView {
         }
     }
 
+    func set(_ mac: MACAddress, vlan: UInt16, bridge: Tag, at port: Tag) {
+        macs.withLock { $0[.mac(mac, vlan: vlan, bridge: bridge)] = port }
+    }
+
     func set(_ neighbor: NeighborState, _ address: IPAddress, port: Tag) {
         neighbors.withLock { $0[.neighbor(address, port: port)] = neighbor }
     }

@@ -40,7 +40,7 @@ public struct TopologyChanges {
             }
             (topology.ports[one.path], topology.ports[two.path]) = (one, two)
         }
-        switch Int.random(in: 0...35, using: &random) {
+        switch Int.random(in: 0...37, using: &random) {
         case 0: topology.ports[path]?.isEnabled.toggle()
         case 1: topology.ports[path]?.mac = MACAddress(bits: 0x0e77_0000_0000 | UInt64(serial))
         case 2, 3:
@@ -320,6 +320,21 @@ public struct TopologyChanges {
                 translation.floating.sort { $0.address < $1.address }
             }
             topology.routers[router]?.translation = translation
+        case 36, 37:
+            // Some port of the bridge joins others that lead to one network, leaves them, or is preferred otherwise.
+            guard let port = topology.ports(of: bridge).randomElement(using: &random) else { return }
+            guard case .exterior = port.attachment, port.services.isEmpty, !topology.ports.isService(port.path) else {
+                return
+            }
+            let first = topology.ports(of: bridge).first { $0.segment != nil }
+            if port.segment != nil, Bool.random(using: &random) {
+                topology.ports[port.path]?.segment = nil
+            } else {
+                topology.ports[port.path]?.segment = EthernetSegment(
+                    name: "s", preference: UInt16.random(in: 99...101, using: &random))
+                topology.ports[port.path]?.addresses = []
+                if let first { topology.ports[port.path]?.vlan = first.vlan }
+            }
         case 10:
             if topology.ports[path]?.addresses.popLast() == nil { topology.ports[path]?.addresses = [subnet(serial)] }
         case 11:

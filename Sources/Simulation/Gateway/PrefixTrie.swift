@@ -55,6 +55,8 @@ struct PrefixTrie: Sendable {
     private var freeJumps: [Int32] = []
     /// How many prefixes there are.
     private(set) var count = 0
+    /// How many jumps there are.
+    var jumpCount: Int { (steps.count >> Self.stride) - freeJumps.count }
 
     /// Finds the longest prefix that holds `address`.
     @inline(__always)
@@ -195,7 +197,10 @@ struct PrefixTrie: Sendable {
         while at >= 0 {
             let node = nodes[Int(at)]
             let length = Int(node.length)
-            if node.jump >= 0, changed - length < Self.stride {
+            if node.jump >= 0, node.child0 < 0, node.child1 < 0 {
+                freeJumps.append(node.jump)
+                nodes[Int(at)].jump = -1
+            } else if node.jump >= 0, changed - length < Self.stride {
                 // All values that agree with the prefix up to where the parent forks; if it does not, all below it.
                 let free = Self.stride - (changed + (isFork ? 1 : 0) - length)
                 let first = (prefix.address.byte(at: length) >> free) << free
@@ -223,7 +228,7 @@ struct PrefixTrie: Sendable {
             let after = path[start...].firstIndex { nodes[Int($0)].length >= end } ?? path.count
             if node.jump < 0 {
                 guard after - start > Self.densest, end <= prefix.family.width,
-                    ((steps.count >> Self.stride) - freeJumps.count) * Self.prefixesPerJump <= count
+                    jumpCount * Self.prefixesPerJump <= count
                 else {
                     start += 1
                     continue

@@ -82,7 +82,9 @@ extension Fabric {
         case .trunk:
             if port.vlan == vlan { return 0 }
             if vlan == 0 { return nil }
-            if port.trunkSet >= 0, trunkSets[Int(port.trunkSet) + Int(vlan) / 64] >> UInt64(vlan % 64) & 1 == 0 { return nil }
+            if port.trunkSet >= 0, trunkSets[Int(port.trunkSet) + Int(vlan) / 64] >> UInt64(vlan % 64) & 1 == 0 {
+                return nil
+            }
             return vlan
         }
     }

@@ -12,6 +12,7 @@ final class InboundPeer: ChannelInboundHandler {
     private let source: String
     private var identity: PeerIdentity?
     private var isKnown = false
+    private var isSuperseded = false
     private var timer: Scheduled<Void>?
     private(set) var context: ChannelHandlerContext?
     private(set) var hello: Frame.Hello?
@@ -87,12 +88,18 @@ final class InboundPeer: ChannelInboundHandler {
 
     func close() { context?.close(promise: nil) }
 
+    /// Ends it because the node has another one in its place: the node is not lost.
+    func supersede() {
+        isSuperseded = true
+        close()
+    }
+
     func errorCaught(context: ChannelHandlerContext, error: any Error) { end(context, "\(error)") }
 
     func channelInactive(context: ChannelHandlerContext) {
         timer?.cancel()
         answerProbes(false)
-        transport.ended(self, wasKnown: isKnown)
+        transport.ended(self, wasKnown: isKnown && !isSuperseded)
     }
 
     private func end(_ context: ChannelHandlerContext, _ reason: String) {

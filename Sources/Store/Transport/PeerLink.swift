@@ -88,7 +88,7 @@ final class PeerLink {
 
     private func connect(_ index: Int) {
         guard !lanes[index].isConnecting, lanes[index].retry == nil, !lanes[index].isReady else { return }
-        guard let target = transport.address(of: id) else {
+        guard let target = transport.address(of: id, attempt: lanes[index].failures) else {
             return fail(index, lanes[index].generation, "its address is not known")
         }
         lanes[index].isConnecting = true
@@ -183,6 +183,7 @@ final class PeerLink {
             lanes[index].isReady = false
             lanes[index].queue.removeAll()
         }
+        transport.failQuestions(to: id, "the connection to it is made anew")
     }
 }
 

@@ -34,6 +34,7 @@ final class PeerTransport: @unchecked Sendable {  // what varies is touched on `
     /// Where nodes are.
     private var addresses: [NodeID: (host: String, port: Int)] = [:]
     /// Where nodes say that they are, for those that nothing else is known of.
+    private var detours: [NodeID: String] = [:]
     private var claimed: [NodeID: (host: String, port: Int)] = [:]
     private var names: [NodeID: String] = [:]
     private var removed: Set<NodeID> = []
@@ -84,17 +85,22 @@ final class PeerTransport: @unchecked Sendable {  // what varies is touched on `
 
     /// What is known of the nodes of the cluster.
     ///
-    /// - Parameter epochs: the latest start of each node that the cluster agreed on.
+    /// - Parameters:
+    ///   - detours: other addresses of nodes that can't be reached at theirs just now.
+    ///   - epochs: the latest start of each node that the cluster agreed on.
     func update(
-        addresses: [NodeID: (host: String, port: Int)], names: [NodeID: String], removed: Set<NodeID>,
-        epochs: [NodeID: UInt64]
+        addresses: [NodeID: (host: String, port: Int)], detours: [NodeID: String], names: [NodeID: String],
+        removed: Set<NodeID>, epochs: [NodeID: UInt64]
     ) {
         self.epochs = epochs
         for (id, address) in addresses {
-            guard let old = self.addresses[id], old != address else { continue }
-            links.removeValue(forKey: id)?.close()
+            let isElsewhere = self.addresses[id].map { $0 != address } ?? false
+            // Who is reached by a detour stays so when it is needed no more: links that work are not broken for a better way.
+            let needsDetour = detours[id] != nil && detours[id] != self.detours[id]
+            if isElsewhere || needsDetour { links.removeValue(forKey: id)?.close() }
         }
         self.addresses = addresses
+        self.detours = detours
         self.names = names
         let gone = removed.subtracting(self.removed)
         self.removed = removed
@@ -105,7 +111,13 @@ final class PeerTransport: @unchecked Sendable {  // what varies is touched on `
         }
     }
 
-    func address(of id: NodeID) -> (host: String, port: Int)? { addresses[id] ?? claimed[id] }
+    /// Where to try to reach a node: by the detour first, where there is one, and every other time at its own address, since what stops
+    /// probes need not stop us.
+    func address(of id: NodeID, attempt: Int) -> (host: String, port: Int)? {
+        guard let own = addresses[id] ?? claimed[id] else { return nil }
+        guard attempt % 2 == 0, let detour = detours[id] else { return own }
+        return (detour, own.port)
+    }
     func name(of id: NodeID) -> String { names[id] ?? "node \(id)" }
     func isConnected(_ id: NodeID) -> Bool { links[id]?.isConnected ?? false }
     func problem(of id: NodeID) -> String? { links[id]?.problem }
@@ -382,6 +394,13 @@ final class PeerTransport: @unchecked Sendable {  // what varies is touched on `
     func accepted(_ peer: InboundPeer) {
         if let source = sources[ObjectIdentifier(peer)] { forgetStranger(peer, source) }
         guard let hello = peer.hello else { return }
+        // What it had before was cut, on a way that does not work: its end may never be heard.
+        for old in inbound.values
+        where old !== peer && old.hello?.from == hello.from && old.hello?.run == hello.run
+            && old.hello?.lane == hello.lane
+        {
+            old.supersede()
+        }
         if let address = splitAddress(hello.address) { claimed[hello.from] = address }
         links[hello.from]?.encourage()
     }

@@ -40,7 +40,8 @@ extension Topology {
         }
         if case .peer = port.attachment {
             problem(
-                "is a link in segment \(segment.name)", "only ports that are bound to an interface lead to a network outside")
+                "is a link in segment \(segment.name)",
+                "only ports that are bound to an interface lead to a network outside")
         }
         if !port.addresses.isEmpty {
             problem("is in segment \(segment.name) and has addresses", "a network has no address: remove them")

@@ -71,7 +71,7 @@ final class FlowNode {
             bound: Dictionary(uniqueKeysWithValues: bound.map { ($0, PortNumber(host.portNumber($0))) }),
             tunnelPorts: topology.hosts[host.name]?.tunnelAddresses["default"].map {
                 [TunnelEnd(encapsulation: .gre, local: $0): PortNumber(MemoryDatapath.tunnelPort)]
-            } ?? [:], downPaths: DownPaths(), replication: replication, peers: others)
+            } ?? [:], avoided: AvoidedPaths(), replication: replication, peers: others)
     }
 }
 
