@@ -62,6 +62,7 @@ run "a tunnel whose other end is BIRD" bash "$here/Tests/Lab/bfd.sh" "$work/selv
 run "a machine that goes elsewhere by itself" bash "$here/Tests/Lab/wander.sh" "$work/selvage"
 run "nodes that die with 100,000 connections, and one after another" bash "$here/Tests/Lab/restarts.sh" "$work/selvage"
 run "hosts in two parts that meet again" bash "$here/Tests/Lab/partition.sh" "$work/selvage"
+run "networks outside that two hosts reach" bash "$here/Tests/Lab/segments.sh" "$work/selvage"
 run "uplinks to two providers, each of which may fail" bash "$here/Tests/Lab/gateways.sh" "$work/selvage"
 run "sessions that go wrong, and 10,000 routes" bash "$here/Tests/Lab/sessions.sh" "$work/selvage"
 echo "$passed passed, $failed failed"
