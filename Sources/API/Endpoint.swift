@@ -92,6 +92,10 @@ struct Call: Sendable {
                     "change services of \(port.path) at ports of other tenants: that is the operator's, leave them as they are"
                 )
             }
+            if port.vxlan != known?.vxlan {
+                throw refusal(
+                    "change vxlan of \(port.path): end points outside are the operator's, leave them as they are")
+            }
             // It is a program on the host, and what it says is said to the world.
             if port.uplink != known?.uplink {
                 throw refusal(

@@ -182,6 +182,12 @@ extension PortResource {
         } else if preference != nil {
             throw .invalid(reader.object, "has a preference, but no segment", "say which segment it is about")
         }
+        if let vxlan {
+            port.vxlan = try readFields(vxlan, of: "\(reader.object) vxlan") { fields throws(RuleMistake) in
+                try VXLANEnd(reading: fields)
+            }
+        }
+        let interface = vxlan != nil && host != nil && interface == nil ? path.vxlanInterface : interface
         if peers != nil || snippet != nil {
             var uplink = Uplink()
             uplink.snippet = snippet

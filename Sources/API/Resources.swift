@@ -114,6 +114,8 @@ public struct PortResource: Codable, Sendable, Equatable {
     public var segment: String?
     /// The higher, the rather it carries; 100 unless said.
     public var preference: UInt16?
+    /// VXLAN end points of others that it leads to, as in a manifest.
+    public var vxlan: [String: [String]]?
     /// Routers outside that the daemon of an uplink speaks BGP with, as in a manifest.
     public var peers: [[String: [String]]]?
     /// What is to be in the daemon's configuration besides.
@@ -283,6 +285,7 @@ extension PortResource {
             qos: port.quality.isEmpty ? nil : byName(port.quality.fields),
             services: port.services.isEmpty ? nil : port.services.map(ServiceResource.init),
             segment: port.segment?.name, preference: port.segment?.preference,
+            vxlan: port.vxlan.map { byName($0.fields) },
             peers: port.uplink.map { $0.peers.map { byName($0.fields) } }, snippet: port.uplink?.snippet,
             tunnelKey: port.tunnelKey,
             created: version?.created, revision: version?.modified)

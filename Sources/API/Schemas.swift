@@ -90,6 +90,10 @@ enum Schemas {
                     Property(
                         "services", .array(service), "What its traffic goes through, from the machine on."),
                     Property(
+                        "vxlan", .map(.array(.string())),
+                        "VXLAN end points of others that it leads to, as in a manifest: \(VXLANEnd.fieldNames.joined(separator: ", "))."
+                    ),
+                    Property(
                         "segment", .name(1),
                         "The network outside that it leads to as other ports of its bridge do: one of them carries, the one that works and has the highest preference."
                     ),

@@ -15,6 +15,17 @@ extension ManifestReader {
         }
     }
 
+    /// `vxlan` of a port.
+    mutating func readVXLAN(_ node: Node, _ port: String) -> VXLANEnd? {
+        let object = "\(port) vxlan"
+        let (fields, nodes) = readFields(node, object, VXLANEnd.fieldNames)
+        yaml.note(object, at: node)
+        do throws(RuleMistake) { return try VXLANEnd(reading: fields) } catch {
+            yaml.mistake(nodes[error.field] ?? node, object, "\(error.field) \(error.reason)", error.remedy)
+            return nil
+        }
+    }
+
     /// `peers` of a port.
     mutating func readPeers(_ node: Node, _ port: PortPath) -> [BGPPeer] {
         var peers: [BGPPeer] = []

@@ -249,7 +249,7 @@ public struct ManifestReader {
     }
 
     private static let bridgePortFields = [
-        "vlan", "trunk", "native", "security", "allowed", "qos", "services", "segment", "preference",
+        "vlan", "trunk", "native", "security", "allowed", "qos", "services", "segment", "preference", "vxlan",
     ]
 
     private mutating func readPort(_ port: inout Port, _ node: Node) {
@@ -279,6 +279,7 @@ public struct ManifestReader {
             case "services": port.services = readServices(field.value, port.path)
             case "segment": port.segment = yaml.text(field.value, object, "segment").map { EthernetSegment(name: $0) }
             case "preference": preference = field.value
+            case "vxlan": port.vxlan = readVXLAN(field.value, object)
             case "peers": port.uplink = (port.uplink ?? Uplink()).with(peers: readPeers(field.value, port.path))
             case "snippet":
                 guard let text = yaml.text(field.value, object, "snippet") else { continue }
@@ -298,6 +299,8 @@ public struct ManifestReader {
         } else if let native {
             yaml.mistake(native, object, "has native, but no trunk", "write trunk: [N, ...] or trunk: all with it")
         }
+        // The node makes the interface to end points of others itself.
+        if port.vxlan != nil, host != nil, interface == nil { interface = port.path.vxlanInterface }
         switch (host, interface) {
         case (let host?, let interface?): port.attachment = .exterior(host: host, interface: interface)
         case (nil, nil): break

@@ -136,6 +136,8 @@ public enum ManifestWriter {
             }
             switch port.attachment {
             case .none: break
+            case .exterior(let host, let interface) where port.vxlan != nil && interface == port.path.vxlanInterface:
+                parts.append("host: \(quoted(host))")
             case .exterior(let host, let interface):
                 parts.append("host: \(quoted(host)), interface: \(quoted(interface))")
             case .peer(let other): parts.append("peer: \(other)")
@@ -321,6 +323,7 @@ public enum ManifestWriter {
             if !port.services.isEmpty {
                 parts.append("services: [\(port.services.map(service).joined(separator: ", "))]")
             }
+            if let end = port.vxlan { parts.append("vxlan: \(inBraces(end.fields))") }
             if let segment = port.segment {
                 parts.append("segment: \(quoted(segment.name))")
                 if segment.preference != 100 { parts.append("preference: \(segment.preference)") }

@@ -21,6 +21,8 @@ public struct RouteNetlink: Sendable {
         public var flags: UInt32
         /// MTU, bytes.
         public var mtu: UInt32
+        /// What somebody wrote to it.
+        public var alias = ""
     }
 
     private static let create: UInt16 = 0x400
@@ -150,6 +152,37 @@ public struct RouteNetlink: Sendable {
         try socket.request(&message, "make the VXLAN interface \(name)")
     }
 
+    /// Makes a VXLAN interface of one network (RFC 7348), which learns where stations are.
+    public func addVXLAN(_ name: String, identifier: UInt32, local: IPv4Address, port: UInt16) throws {
+        var message = linkMessage(16, RouteNetlink.create | RouteNetlink.exclusive)
+        message.attribute(3, name)
+        message.nest(18) { info in
+            info.attribute(1, "vxlan")
+            info.nest(2) { data in
+                data.attribute(1, identifier)  // IFLA_VXLAN_ID
+                data.attribute(4, local.bits.bigEndian)  // IFLA_VXLAN_LOCAL
+                data.attribute(5, UInt8(64))  // IFLA_VXLAN_TTL
+                data.attribute(7, UInt8(1))  // IFLA_VXLAN_LEARNING
+                data.attribute(15, port.bigEndian)  // IFLA_VXLAN_PORT
+            }
+        }
+        try socket.request(&message, "make the VXLAN interface \(name)")
+    }
+
+    /// Says whether a VXLAN interface sends to an end point what is for all, and what is for stations that it does not know.
+    public func setFlood(of name: String, to remote: IPv4Address, isThere: Bool) throws {
+        // RTM_NEWNEIGH, which adds to what there is (NLM_F_APPEND), or RTM_DELNEIGH.
+        var message = NetlinkMessage(type: isThere ? 28 : 29, flags: isThere ? RouteNetlink.create | 0x800 : 0)
+        message.append(
+            ndmsg(
+                ndm_family: UInt8(AF_BRIDGE), ndm_pad1: 0, ndm_pad2: 0, ndm_ifindex: try index(of: name),
+                // NUD_PERMANENT and NUD_NOARP; NTF_SELF
+                ndm_state: 0xc0, ndm_flags: 0x02, ndm_type: 0))
+        message.attribute(2, bytes: [UInt8](repeating: 0, count: 6))  // NDA_LLADDR
+        message.attribute(1, remote.bits.bigEndian)  // NDA_DST
+        try socket.request(&message, "have \(name) send to \(remote)")
+    }
+
     /// Brings a link up.
     public func setUp(_ name: String) throws {
         var message = linkMessage(16, index: try index(of: name), flags: 1, change: 1)
@@ -167,6 +200,13 @@ public struct RouteNetlink: Sendable {
         var message = linkMessage(16, index: try index(of: name))
         message.attribute(10, UInt32(bitPattern: try index(of: bridge)))
         try socket.request(&message, "put \(name) under \(bridge)")
+    }
+
+    /// Writes something to a link, at most 255 bytes.
+    public func setAlias(_ name: String, _ alias: String) throws {
+        var message = linkMessage(16, index: try index(of: name))
+        message.attribute(20, alias)
+        try socket.request(&message, "write to \(name)")
     }
 
     /// Sets a link's MTU, bytes.
@@ -264,6 +304,7 @@ public struct RouteNetlink: Sendable {
         reader.forEachAttribute(from: 16) { type, value in
             if type == 3 { link.name = value.text }
             if type == 4 { link.mtu = value.number() ?? 0 }
+            if type == 20 { link.alias = value.text }
         }
         return link
     }

@@ -57,6 +57,7 @@ public final class Node: Sendable {
     /// Checks members of pools; set at once as well.
     private let monitorService: Late<MonitorService>
     private let serviceWatch: Late<ServiceWatch>
+    private let vxlanService: Late<VXLANService>
     /// Runs the daemons of uplinks; set at once as well.
     let gatewayService: Late<GatewayService>
     let flowExporter: Late<FlowExporter>
@@ -98,6 +99,7 @@ public final class Node: Sendable {
         stateService = states
         monitorService = Late<MonitorService>()
         serviceWatch = Late<ServiceWatch>()
+        vxlanService = Late<VXLANService>()
         gatewayService = Late<GatewayService>()
         flowExporter = Late<FlowExporter>()
         let rules = RuleLogger(identity.name, try SerialThread("sel-rules"), say)
@@ -114,6 +116,7 @@ public final class Node: Sendable {
         stateService.value = try StateService(self, identity, configuration.directory, agent)
         monitorService.value = try MonitorService(self)
         serviceWatch.value = ServiceWatch(self)
+        vxlanService.value = try VXLANService(self)
         gatewayService.value = try GatewayService(self)
         flowExporter.value = FlowExporter(self)
     }
@@ -185,6 +188,7 @@ public final class Node: Sendable {
     public func start() async throws {
         // Forwarding comes first: it needs nobody. It begins with what was known when the last run ended.
         let (leaser, monitors, gateway) = (leaser.value, monitorService.value, gatewayService.value)
+        let vxlan = vxlanService.value
         agent.applySettings(of: replica.state.topology)
         leaser?.follow(replica.state)
         try flowState.load(configuration.directory)
@@ -197,6 +201,7 @@ public final class Node: Sendable {
                 follower.follow { [self] in replica.state }
                 monitors?.follow()
                 gateway?.follow()
+                vxlan?.follow()
             }
             if applied.isEmpty || applied.contains(where: \.changesLeases) { leaser?.follow(replica.state) }
             if applied.isEmpty || applied.contains(where: \.changesCluster) { flowState.followSoon() }
@@ -207,6 +212,7 @@ public final class Node: Sendable {
         try flowState.start()
         monitors?.follow()
         gateway?.follow()
+        vxlan?.follow()
         let server = APIServer(self, tls: try certificates.apiContext())
         guard let address = splitAddress(identity.apiAddress) else {
             throw NodeError("\(identity.apiAddress): not an address with a port", "correct node.json")
@@ -242,6 +248,7 @@ public final class Node: Sendable {
         for task in tasks { _ = await task.value }
         await replica.stop()
         gatewayService.value?.end()
+        vxlanService.value?.finish()
         monitorService.value?.stop()
         names.stop()
         flowState.stop()
@@ -258,7 +265,7 @@ public final class Node: Sendable {
     /// Bindings follow interfaces that come and go.
     private func followInterfaces() throws {
         let monitor = try LinkMonitor()
-        _ = try NamedThread("sel-links") { [agent, serviceWatch, gatewayService] in
+        _ = try NamedThread("sel-links") { [agent, serviceWatch, gatewayService, vxlanService] in
             while true {
                 waitReadable(monitor.descriptor)
                 guard let events = try? monitor.events() else { return }
@@ -269,6 +276,7 @@ public final class Node: Sendable {
                 agent.interfacesChanged(gone: gone)
                 serviceWatch.value?.look()
                 gatewayService.value?.look()
+                vxlanService.value?.follow()
             }
         }
         // What came between reading the state and listening.

@@ -143,6 +143,8 @@ public struct Port: Sendable, Equatable {
     public var services: [ServiceHop] = []
     /// Whether it leads to a network outside that other ports of its bridge lead to as well; `nil`: it does not.
     public var segment: EthernetSegment?
+    /// VXLAN end points of others that it leads to; `nil`: none.
+    public var vxlan: VXLANEnd?
     /// What its host's routing daemon does by it, where it is a router's port to the outside; `nil`: it has none.
     public var uplink: Uplink?
 

@@ -21,7 +21,7 @@ extension TopologyObject {
                 : router.translation.isEmpty
                     ? router.filters.isEmpty ? 1 : 2 : router.translation.virtual.isEmpty ? 3 : 4
         case .port(let port):
-            port.segment != nil
+            port.segment != nil || port.vxlan != nil
                 ? 10
                 : port.uplink != nil
                     ? 9
@@ -86,6 +86,12 @@ extension TopologyObject {
                 out.optional(port.segment) { out, segment in
                     out.text(segment.name)
                     out.number(segment.preference)
+                }
+                out.optional(port.vxlan) { out, end in
+                    out.number(end.identifier)
+                    out.list(end.remotes) { $0.number($1.bits) }
+                    out.optional(end.local) { $0.number($1.bits) }
+                    out.number(end.port)
                 }
             }
         case .host(let host):
@@ -162,8 +168,21 @@ extension TopologyObject {
             if format > 6 { port.services = try reader.services() }
             if format > 7 { port.quality.guarantee = try reader.flag() ? try reader.number() : nil }
             if format > 8 { port.uplink = try reader.flag() ? try reader.uplink() : nil }
-            if format > 9, try reader.flag() {
-                port.segment = EthernetSegment(name: try reader.name(), preference: try reader.number())
+            if format > 9 {
+                if try reader.flag() {
+                    port.segment = EthernetSegment(name: try reader.name(), preference: try reader.number())
+                }
+                if try reader.flag() {
+                    let identifier: UInt32 = try reader.number()
+                    var end = VXLANEnd(
+                        identifier: identifier,
+                        remotes: try reader.list { reader throws(MalformedBytes) in
+                            IPv4Address(bits: try reader.number())
+                        })
+                    end.local = try reader.flag() ? IPv4Address(bits: try reader.number()) : nil
+                    end.port = try reader.number()
+                    port.vxlan = end
+                }
             }
             self = .port(port)
         case .host:

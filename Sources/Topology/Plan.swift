@@ -156,6 +156,11 @@ extension TopologyObject {
                     port.quality.fields.map { "\($0.name) \($0.values.joined(separator: ", "))" }.joined(
                         separator: "; ")
                 ), ("segment", port.segment.map { "\($0.name), preference \($0.preference)" } ?? ""),
+                (
+                    "vxlan",
+                    (port.vxlan?.fields ?? []).map { "\($0.name) \($0.values.joined(separator: ", "))" }.joined(
+                        separator: "; ")
+                ),
             ] + port.services.enumerated().map { ("service \($0.offset + 1)", $0.element.text) }
                 + (port.uplink?.peers ?? []).map { ("peer \($0.address)", $0.text) }
                 + (port.uplink?.snippet.map { [("snippet", "\($0.utf8.count) bytes, no. \(stableHash($0) % 4096)")] }

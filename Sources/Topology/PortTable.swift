@@ -24,6 +24,8 @@ public struct PortTable: Sendable, Equatable {
     public private(set) var uplinks: Set<PortPath> = []
     /// Ports in segments that are bound.
     public private(set) var shared: Set<PortPath> = []
+    /// Ports that lead to VXLAN end points of others.
+    public private(set) var vxlans: Set<PortPath> = []
     /// How many ports there are.
     public private(set) var count = 0
 
@@ -213,6 +215,7 @@ public struct PortTable: Sendable, Equatable {
         guard case .exterior(let host, let interface) = port.attachment else { return }
         bindings[host, default: [:]][interface, default: []].append(port.path)
         if port.segment != nil { shared.insert(port.path) }
+        if port.vxlan != nil { vxlans.insert(port.path) }
         if let daemon = port.daemon {
             bindings[host, default: [:]][port.path.daemonInterface, default: []].append(daemon.path)
             uplinks.insert(port.path)
@@ -228,6 +231,7 @@ public struct PortTable: Sendable, Equatable {
         }
         uplinks.remove(port.path)
         shared.remove(port.path)
+        vxlans.remove(port.path)
         if bindings[host]?.isEmpty == true { bindings[host] = nil }
     }
 

@@ -203,6 +203,7 @@ extension Topology {
         if !port.services.isEmpty { checkServices(of: port, &found) }
         if port.uplink != nil { checkUplink(of: port, &found) }
         if port.segment != nil { checkSegment(of: port, &found) }
+        if port.vxlan != nil { checkVXLAN(of: port, &found) }
         if port.addresses.count > Topology.addressesPerPort {
             found.append(
                 Problem(

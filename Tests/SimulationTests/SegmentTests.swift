@@ -137,3 +137,42 @@ import Wire
         }
     }
 }
+
+/// VXLAN end points of others, as they are said.
+@Suite struct VXLANEndTests {
+    private func drawing(_ port: String, tunnel: String = "gre") -> String {
+        """
+        hosts: { h1: { address: 192.0.2.1 } }
+        tunnel: \(tunnel)
+        tenants: { t: { bridges: { a: { ports: { rack: { \(port) }, more: {} } } } } }
+        """
+    }
+
+    @Test func `the interface follows from the port, and what is not said from the host`() throws {
+        let topology = try draw(drawing("host: h1, vxlan: { vni: 5000, vteps: [192.0.2.51, 192.0.2.50, 192.0.2.51] }"))
+        let port = try #require(topology.ports.values.first { $0.path.name == "rack" })
+        #expect(port.vxlan?.remotes.map(\.description) == ["192.0.2.50", "192.0.2.51"])
+        #expect(port.attachment == .exterior(host: "h1", interface: port.path.vxlanInterface))
+        #expect(port.path.vxlanInterface.utf8.count < 16)
+        var bytes = ByteWriter()
+        TopologyObject.port(port).encode(&bytes)
+        var reader = ByteReader(bytes.bytes)
+        #expect(try TopologyObject(from: &reader) == .port(port))
+    }
+
+    @Test(arguments: [
+        ("host: h1, vxlan: { vteps: [192.0.2.50] }", "gre", "vni is not said"),
+        ("host: h1, vxlan: { vni: 16777216, vteps: [192.0.2.50] }", "gre", "1 to 16777215"),
+        ("host: h1, vxlan: { vni: 1, vteps: [here] }", "gre", "names here"),
+        ("host: h1, vxlan: { vni: 1, vteps: [224.0.0.1] }", "gre", "which is no host"),
+        ("host: h1, vxlan: { vni: 1 }", "gre", "names no end points"),
+        ("host: h1, interface: eth1, vxlan: { vni: 1, vteps: [192.0.2.50] }", "gre", "bound otherwise"),
+        ("vxlan: { vni: 1, vteps: [192.0.2.50] }", "gre", "bound otherwise"),
+        ("host: h1, address: 10.0.0.1/24, vxlan: { vni: 1, vteps: [192.0.2.50] }", "gre", "with addresses"),
+        ("host: h1, vxlan: { vni: 1, vteps: [192.0.2.50] }", "vxlan", "whose tunnels have it"),
+    ])
+    func `what can't be is told with its reason`(_ port: String, _ tunnel: String, _ reason: String) {
+        let error = #expect(throws: (any Error).self) { try draw(drawing(port, tunnel: tunnel)) }
+        #expect("\(error.map { "\($0)" } ?? "")".contains(reason), "\(error.map { "\($0)" } ?? "")")
+    }
+}

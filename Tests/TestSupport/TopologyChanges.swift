@@ -334,6 +334,11 @@ public struct TopologyChanges {
                     name: "s", preference: UInt16.random(in: 99...101, using: &random))
                 topology.ports[port.path]?.addresses = []
                 if let first { topology.ports[port.path]?.vlan = first.vlan }
+                if case .exterior(let host, _) = port.attachment, Bool.random(using: &random) {
+                    let remotes = (0..<3 as Range<UInt32>).map { IPv4Address(bits: 0xc000_0240 + $0 + serial % 7) }
+                    topology.ports[port.path]?.vxlan = VXLANEnd(identifier: 1 + serial % 9000, remotes: remotes)
+                    topology.ports[port.path]?.attachment = .exterior(host: host, interface: port.path.vxlanInterface)
+                }
             }
         case 10:
             if topology.ports[path]?.addresses.popLast() == nil { topology.ports[path]?.addresses = [subnet(serial)] }

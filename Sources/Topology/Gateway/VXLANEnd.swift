@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+import Wire
+
+/// That a bridge's port leads to VXLAN end points of others (RFC 7348): switches or hosts whose addresses are known, each of which
+/// knows this host's. What is for all goes to each of them; where a station is they learn from what it sends, as this host does.
+public struct VXLANEnd: Sendable, Hashable {
+    /// The network's identifier, 24 bits.
+    public var identifier: UInt32
+    /// The other end points. They reach each other without us.
+    public var remotes: [IPv4Address]
+    /// This host's address for them; `nil`: its own for tunnels.
+    public var local: IPv4Address?
+    /// UDP port, here and there.
+    public var port: UInt16 = VXLAN.port
+
+    /// End points of a network.
+    public init(identifier: UInt32, remotes: [IPv4Address]) {
+        (self.identifier, self.remotes) = (identifier, remotes.sorted { $0.bits < $1.bits })
+    }
+
+    /// Other end points of a network, at most.
+    public static let mostRemotes = 256
+}
+
+/// As people write and read it, the same in manifests, JSON and tables.
+extension VXLANEnd {
+    /// What may be said of it.
+    public static let fieldNames = ["vni", "vteps", "local", "udp"]
+
+    /// What is said, field by field.
+    public var fields: [(name: String, values: [String])] {
+        var list = [("vni", ["\(identifier)"]), ("vteps", remotes.map(\.description))]
+        if let local { list.append(("local", ["\(local)"])) }
+        if port != VXLAN.port { list.append(("udp", ["\(port)"])) }
+        return list.map { (name: $0.0, values: $0.1) }
+    }
+
+    /// Reads what ``fields`` writes.
+    public init(reading fields: [(name: String, values: [String])]) throws(RuleMistake) {
+        self.init(identifier: 0, remotes: [])
+        for (name, values) in fields {
+            let field = FieldValues(name: name, values: values)
+            switch name {
+            case "vni":
+                identifier = try field.one("1 to 16777215") { UInt32($0).flatMap { 1...0xff_ffff ~= $0 ? $0 : nil } }
+            case "vteps":
+                var found: Set<IPv4Address> = []
+                for value in values {
+                    guard let address = IPv4Address(value) else {
+                        throw RuleMistake(field: name, reason: "names \(value)", remedy: "use IPv4 addresses")
+                    }
+                    found.insert(address)
+                }
+                remotes = found.sorted { $0.bits < $1.bits }
+            case "local": local = try field.one("an IPv4 address") { IPv4Address($0) }
+            case "udp": port = try field.one("1 to 65535") { UInt16($0).flatMap { $0 > 0 ? $0 : nil } }
+            default:
+                throw RuleMistake(
+                    field: name, reason: "is not known of VXLAN end points",
+                    remedy: "use \(VXLANEnd.fieldNames.joined(separator: ", "))")
+            }
+        }
+        if identifier == 0 {
+            throw RuleMistake(field: "vni", reason: "is not said", remedy: "say the network's identifier: vni: 5000")
+        }
+    }
+}
+
+extension PortPath {
+    /// The interface on the host that leads to VXLAN end points of others.
+    public var vxlanInterface: String {
+        let digits = String(stableHash("vxlan \(self)") & 0xff_ffff_ffff, radix: 16)
+        return "selx" + String(repeating: "0", count: 10 - digits.count) + digits
+    }
+}
+
+/// What can be wrong with it.
+extension Topology {
+    func checkVXLAN(of port: Port, _ found: inout [Problem]) {
+        guard let end = port.vxlan else { return }
+        func problem(_ reason: String, _ remedy: String) {
+            found.append(Problem("\(port.path) vxlan", reason, remedy: remedy))
+        }
+        guard port.kind == .bridge else { return problem("is of a router's port", "put it at a port of a bridge") }
+        guard case .exterior(let host, let interface) = port.attachment, interface == port.path.vxlanInterface else {
+            return problem("is of a port that is bound otherwise", "say host, and leave interface and peer out")
+        }
+        if end.remotes.isEmpty { problem("names no end points", "say vteps: [192.0.2.50]") }
+        if end.remotes.count > VXLANEnd.mostRemotes {
+            problem("names \(end.remotes.count) end points", "use \(VXLANEnd.mostRemotes) at most")
+        }
+        for remote in end.remotes where !remote.isHost { problem("names \(remote), which is no host", "correct it") }
+        if let local = end.local, !local.isHost { problem("has local \(local), which is no host", "correct it") }
+        if !port.addresses.isEmpty { problem("is of a port with addresses", "a network has no address: remove them") }
+        // One port of the host's is for one of the two: who reads it can't tell them apart.
+        let own = hosts[host]?.tunnelAddresses.keys.contains { zones[$0]?.encapsulation == .vxlan } ?? false
+        if own, end.port == VXLAN.port {
+            problem(
+                "needs UDP port \(end.port) of host \(host), whose tunnels have it",
+                "use tunnel: gre, or udp: with another port that the others know")
+        }
+        if end.local == nil, !(hosts[host]?.tunnelAddresses.values.contains { $0.v4 != nil } ?? false) {
+            problem("has no address on host \(host)", "say local, or give the host one for tunnels")
+        }
+        for other in ports.bound(to: host).values.joined() where other < port.path {
+            guard let theirs = ports[other]?.vxlan else { continue }
+            if theirs.identifier == end.identifier, theirs.port == end.port {
+                problem(
+                    "has vni \(end.identifier) on host \(host), as \(other) has", "use another, or one port for both")
+            }
+        }
+    }
+}
+
+extension IPv4Address {
+    /// Whether it can be the address of one host.
+    fileprivate var isHost: Bool { !isMulticast && bits >> 24 != 127 && bits >> 24 != 0 && !isBroadcast }
+}
