@@ -92,6 +92,11 @@ struct Call: Sendable {
                     "change services of \(port.path) at ports of other tenants: that is the operator's, leave them as they are"
                 )
             }
+            if port.segment != known?.segment || known?.segment != nil && port.vlan != known?.vlan {
+                throw refusal(
+                    "change segment and VLANs of \(port.path): what leads outside is the operator's, leave them as they are"
+                )
+            }
             if port.vxlan != known?.vxlan {
                 throw refusal(
                     "change vxlan of \(port.path): end points outside are the operator's, leave them as they are")

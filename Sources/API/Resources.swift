@@ -284,7 +284,8 @@ extension PortResource {
             allowed: port.allowed.isEmpty ? nil : port.allowed.sorted().map(\.description),
             qos: port.quality.isEmpty ? nil : byName(port.quality.fields),
             services: port.services.isEmpty ? nil : port.services.map(ServiceResource.init),
-            segment: port.segment?.name, preference: port.segment?.preference,
+            segment: port.segment?.name,
+            preference: port.segment.flatMap { $0.preference == 100 ? nil : $0.preference },
             vxlan: port.vxlan.map { byName($0.fields) },
             peers: port.uplink.map { $0.peers.map { byName($0.fields) } }, snippet: port.uplink?.snippet,
             tunnelKey: port.tunnelKey,
@@ -299,7 +300,8 @@ extension PortResource {
         case .none: break
         case .exterior(let host, let interface):
             self.host = host
-            self.interface = interface
+            // What follows from the port need not be said, and goes with what it follows from.
+            if port.vxlan == nil || interface != port.path.vxlanInterface { self.interface = interface }
         case .peer(let other): peer = other.description
         }
     }

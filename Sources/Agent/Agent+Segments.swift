@@ -19,21 +19,27 @@ extension Agent {
         return fabric.isCarried(segmentOf: path, state)
     }
 
-    /// Stations that are told of at once, at most: a switch outside learns the rest as they speak.
+    /// Stations that are told of, at most: a switch outside learns the rest as they speak.
     private static let mostAnnounced = 4096
+    /// Frames that are sent at once, and the pause between: packets have their turn meanwhile.
+    private static let announcedAtOnce = 64
+    private static let pause = Duration.milliseconds(10)
 
-    /// Tells the network behind a port that its bridge's stations are to be reached by it now: switches there send to where they
-    /// heard a station last. As hypervisors do it for a machine that moved, by RARP requests (RFC 903) in the stations' names.
-    public func announceStations(at path: PortPath) {
+    /// Tells the network behind a port that the stations of its bridge which can be reached from here are to be reached by it now:
+    /// switches there send to where they heard a station last. As hypervisors do it for a machine that moved, by RARP requests (RFC 903)
+    /// in the stations' names.
+    public func announceStations(at path: PortPath) async {
         let fabric = control.withLock { $0.fabric }
-        let own = Set(fabric.topology.members(ofSegmentAt: path).map(Tag.port))
-        var stations = fabric.stations(beyond: path)
-        for station in state.stations(of: .bridge(path.device)) where !own.contains(station.port) {
-            stations.append((station.vlan, station.mac))
-        }
-        for (vlan, mac) in stations.prefix(Self.mostAnnounced) {
+        let learned = state.stations(of: .bridge(path.device))
+        var frames: [[UInt8]] = []
+        for (vlan, mac) in fabric.stations(beyond: path, learned: learned, state).prefix(Self.mostAnnounced) {
             guard let tag = fabric.tag(of: vlan, at: path) else { continue }
-            deliver(Frame.reverseARP(for: mac, vlan: tag), by: .port(path))
+            frames.append(Frame.reverseARP(for: mac, vlan: tag))
+        }
+        for start in stride(from: 0, to: frames.count, by: Self.announcedAtOnce) {
+            if start > 0 { try? await Task.sleep(for: Self.pause) }
+            if Task.isCancelled { return }
+            deliver(Array(frames[start..<min(frames.count, start + Self.announcedAtOnce)]), by: .port(path))
         }
     }
 }

@@ -147,8 +147,19 @@ public final class Agent: Sendable {
         announcer.tellFirst(.deliver(question.frame(answer), port: question.port))
     }
 
-    /// Sends a frame out of a port that is bound here, as what the bridge itself says.
-    func deliver(_ frame: [UInt8], by port: Tag) { announcer.tellFirst(.deliver(frame, port: port)) }
+    /// Sends frames out of a port that is bound here, as what the bridge itself says.
+    func deliver(_ frames: [[UInt8]], by port: Tag) { announcer.tellFirst(.deliverAll(frames, port: port)) }
+
+    /// Ends what comes and goes by ports of segments here: this host stops, and others carry from now on.
+    public func closeSegments() {
+        let numbers = control.withLock { control in
+            control.topology.ports.shared.compactMap { control.numbers[$0] }
+        }
+        for number in numbers { try? datapath.removePort(number) }
+    }
+
+    /// Why a port of this host is not bound, where it is to be; `nil`: it is.
+    public func problem(of path: PortPath) -> String? { control.withLock { $0.problems[path] } }
 
     /// Tells the other hosts that this one stops, and ends the packet threads.
     public func stop() {

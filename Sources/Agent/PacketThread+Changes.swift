@@ -40,6 +40,9 @@ extension PacketThread {
             case .deliver(let frame, let port):
                 guard let index = epoch.fabric.port(port) else { continue }
                 send(frame, leaving: index, isService: true, thread, generation: 1)
+            case .deliverAll(let frames, let port):
+                guard let index = epoch.fabric.port(port) else { continue }
+                for frame in frames { send(frame, leaving: index, isService: true, thread, generation: 1) }
             case .rules(let reply):
                 readStatistics(thread)
                 reply.put(

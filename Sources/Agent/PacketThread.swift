@@ -38,6 +38,8 @@ package final class PacketThread: UpcallHandler, @unchecked Sendable {  // only 
         case probe([Probe])
         /// Give a machine the answer to its question, at the port where it asked.
         case deliver([UInt8], port: Tag)
+        /// Send these frames out of a port of this host, as what its bridge says.
+        case deliverAll([[UInt8]], port: Tag)
     }
 
     /// What a standing flow was installed for.

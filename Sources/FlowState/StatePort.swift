@@ -162,14 +162,15 @@ public final class StatePort: StateTransport {
         let before = sending.withLock { $0.addresses }
         var addresses: [PeerID: (bytes: [UInt8], besides: [UInt8])] = [:]
         for (id, peer) in peers {
-            if let old = known[id], old.host == peer.host, old.port == peer.port, let bytes = before[id]?.bytes {
+            if known[id] == peer, let bytes = before[id]?.bytes {
                 addresses[id] = (bytes, StatePort.besides(id, epoch: peer.epoch))
                 continue
             }
             var storage = [UInt8](repeating: 0, count: Int(CL_ADDRESS_SIZE))
             let length = cl_resolve(peer.host, UInt16(truncatingIfNeeded: peer.port), family, &storage)
-            if length > 0 {
-                addresses[id] = (Array(storage.prefix(Int(length))), StatePort.besides(id, epoch: peer.epoch))
+            let isSame = known[id]?.host == peer.host && known[id]?.port == peer.port
+            if let bytes = length > 0 ? Array(storage.prefix(Int(length))) : isSame ? before[id]?.bytes : nil {
+                addresses[id] = (bytes, StatePort.besides(id, epoch: peer.epoch))
             }
         }
         let found = addresses

@@ -57,6 +57,12 @@ struct DaemonNamespace {
         } catch let error as SystemError where !isThere && error.code == ESRCH {}
     }
 
+    /// The daemon's interface takes packets as large as the uplink's does, bytes of layer 3.
+    func setMTU(_ mtu: Int) throws {
+        try RouteNetlink().setMTU(interface, mtu)
+        try inside.setMTU(BirdConfiguration.interface, mtu)
+    }
+
     /// The daemon's interface has a carrier, or none.
     func setCarrier(_ isThere: Bool) throws {
         let host = try RouteNetlink()

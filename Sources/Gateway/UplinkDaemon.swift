@@ -36,13 +36,14 @@ public final class UplinkDaemon: Sendable {
         var plan: UplinkPlan
         var announced: Set<Prefix> = []
         var hasCarrier = true
+        var mtu: UInt32?
         var isEnding = false
         // Told by the thread.
         var isRunning = false
         var failures = 0
         var routes = 0
         var problem: String?
-        var orders: UplinkRun.Orders { .init(plan: plan, announced: announced, hasCarrier: hasCarrier) }
+        var orders: UplinkRun.Orders { .init(plan: plan, announced: announced, hasCarrier: hasCarrier, mtu: mtu) }
     }
     private let state: Mutex<State>
     private let alarm: Alarm
@@ -96,11 +97,12 @@ public final class UplinkDaemon: Sendable {
         if isNew { alarm.ring() }
     }
 
-    /// Says whether the uplink's interface has a carrier: to the daemon its own has one or none as well.
-    public func setCarrier(_ isThere: Bool) {
+    /// Says whether the uplink's interface has a carrier, and its MTU, `nil` where it is not there: to the daemon its own has the same.
+    public func setLink(hasCarrier: Bool, mtu: UInt32?) {
         let isNew = state.withLock { state in
-            defer { state.hasCarrier = isThere }
-            return state.hasCarrier != isThere
+            let before = (state.hasCarrier, state.mtu)
+            (state.hasCarrier, state.mtu) = (hasCarrier, mtu ?? state.mtu)
+            return before != (state.hasCarrier, state.mtu)
         }
         if isNew { alarm.ring() }
     }

@@ -13,6 +13,7 @@ struct UplinkRun {
         var plan: UplinkPlan
         var announced: Set<Prefix>
         var hasCarrier: Bool
+        var mtu: UInt32?
     }
 
     private let path: PortPath
@@ -30,6 +31,7 @@ struct UplinkRun {
     var problem: String?
     private var announced: Set<Prefix> = []
     private var hasCarrier = true
+    private var mtu: UInt32?
     /// The plan that the configuration is of; `nil`: of none. And when it is tried again.
     private var configured: UplinkPlan?
     private var configures: UInt64 = 0
@@ -78,7 +80,7 @@ struct UplinkRun {
         if number < 0 { throw SystemError(errno, "open \(files).log") }
         log = Descriptor(number)
         namespace = try DaemonNamespace(plan)
-        (announced, hasCarrier, configured, stale) = ([], true, nil, nil)
+        (announced, hasCarrier, mtu, configured, stale) = ([], true, nil, nil, nil)
         routes = NamespaceRoutes()
         // What one before it told is so until this one had its time.
         renews = min(renews, monotonicNanoseconds() + Self.grace)
@@ -99,6 +101,10 @@ struct UplinkRun {
         guard let namespace else { return }
         var now = monotonicNanoseconds()
         if let process, let status = process.end { died(status, now) }
+        if let wanted = orders.mtu, wanted != mtu {
+            try namespace.setMTU(Int(wanted))
+            mtu = wanted
+        }
         if orders.hasCarrier != hasCarrier {
             try namespace.setCarrier(orders.hasCarrier)
             hasCarrier = orders.hasCarrier

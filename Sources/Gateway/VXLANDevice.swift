@@ -16,14 +16,10 @@ public struct VXLANDevices {
 
         /// What a port of a host is to have; `nil`: nothing.
         public init?(_ port: Port, _ topology: Topology) {
-            guard let end = port.vxlan, case .exterior(let host, _) = port.attachment else { return nil }
-            let own = topology.hosts[host]?.tunnelAddresses ?? [:]
-            let zone = own.keys.sorted().first { own[$0]?.v4 != nil }
-            guard let local = end.local ?? zone.flatMap({ own[$0]?.v4 }) else { return nil }
-            self.end = end
-            self.local = local
-            let underlay = zone.flatMap { topology.zones[$0]?.underlayMTU } ?? 1500
-            mtu = underlay - 20 - 8 - VXLAN.headerLength - 14
+            guard let end = port.vxlan, let local = topology.vxlanLocal(of: port),
+                let mtu = topology.vxlanMTU(of: port)
+            else { return nil }
+            (self.end, self.local, self.mtu) = (end, local, mtu)
         }
     }
 
@@ -54,7 +50,12 @@ public struct VXLANDevices {
             }
             made = made.filter { wanted[$0.key] != nil && present.contains($0.key) }
             for (name, plan) in wanted.sorted(by: { $0.key < $1.key }) where made[name] != plan {
-                do { try make(name, plan, route) } catch { problems[name] = "\(error)" }
+                do { try make(name, plan, route) } catch {
+                    problems[name] = "\(error)"
+                    // Half of it is none.
+                    try? route.remove(name)
+                    made[name] = nil
+                }
             }
         } catch { for name in wanted.keys { problems[name] = "\(error)" } }
         return problems

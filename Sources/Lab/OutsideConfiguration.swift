@@ -97,17 +97,19 @@ struct OutsideConfiguration {
                         isUplink: false)
                 ))
         }
-        for (path, own) in router.links.sorted(by: { $0.key < $1.key }) {
+        for (path, links) in router.links.sorted(by: { $0.key < $1.key }) {
             guard let port = topology.ports[path], let speaker = topology.routers[path.device]?.bgp else { continue }
-            let peer = port.uplink?.peers.first { $0.address == own.address }
-            for address in port.addresses where own.network.contains(address.address) {
-                list.append(
-                    (
-                        own.address,
-                        Neighbor(
-                            address: address.address, system: speaker.system, password: peer?.password,
-                            isWatched: peer?.liveness != nil, isUplink: true)
-                    ))
+            for own in links {
+                let peer = port.uplink?.peers.first { $0.address == own.address }
+                for address in port.addresses where own.network.contains(address.address) {
+                    list.append(
+                        (
+                            own.address,
+                            Neighbor(
+                                address: address.address, system: speaker.system, password: peer?.password,
+                                isWatched: peer?.liveness != nil, isUplink: true)
+                        ))
+                }
             }
         }
         return list

@@ -38,7 +38,7 @@ extension Supervisor {
             let namespace = try NetworkNamespace.create(at: directory.hostNamespace(name))
             world.outside[name] = namespace
             try connect(namespace, "out\(place)", outside.exchangeAddresses(place))
-            for (number, (path, address)) in router.links.sorted(by: { $0.key < $1.key }).enumerated() {
+            for (number, (path, addresses)) in router.links.sorted(by: { $0.key < $1.key }).enumerated() {
                 guard case .exterior(let host, let interface)? = manifest.topology.ports[path]?.attachment,
                     let there = world.hosts[host]
                 else { continue }
@@ -53,7 +53,7 @@ extension Supervisor {
                     let route = try RouteNetlink()
                     Supervisor.quietIPv6(on: "link\(number)")
                     try route.setUp("link\(number)")
-                    try route.addAddress(address, to: "link\(number)")
+                    for address in addresses { try route.addAddress(address, to: "link\(number)") }
                 }
             }
             try namespace.inside { Self.forward() }

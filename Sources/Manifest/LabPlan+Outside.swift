@@ -44,7 +44,7 @@ extension LabPlan {
         /// Its autonomous system.
         public var system: UInt32
         /// Its addresses by the uplink on the other end of each cable.
-        public var links: [PortPath: InterfaceAddress] = [:]
+        public var links: [PortPath: [InterfaceAddress]] = [:]
 
         /// A router without cables.
         public init(system: UInt32) { self.system = system }
@@ -92,7 +92,7 @@ extension ManifestReader {
 
     private mutating func readOutsideRouter(_ name: String, _ node: Node) -> LabPlan.Router? {
         var (daemon, system): (LabPlan.Router.Daemon?, UInt32?) = (.bird, nil)
-        var links: [PortPath: InterfaceAddress] = [:]
+        var links: [PortPath: [InterfaceAddress]] = [:]
         for field in yaml.entries(node, name, known: ["daemon", "as", "links"]) {
             switch field.key {
             case "daemon":
@@ -110,7 +110,7 @@ extension ManifestReader {
                         yaml.mistake(link.node, name, "\(link.key) is no uplink", "name a router's port that is bound")
                         continue
                     }
-                    links[path] = yaml.interfaceAddress(link.value, name, link.key)
+                    links[path] = addresses(link.value, name)
                 }
             }
         }

@@ -95,7 +95,7 @@ public struct NetlinkReader {
 
     /// Walks the messages in what one read gave.
     static func forEachMessage(
-        _ bytes: UnsafeRawBufferPointer, _ body: (UInt16, UInt32, UnsafeRawBufferPointer) -> Void
+        _ bytes: UnsafeRawBufferPointer, _ body: (UInt16, UInt16, UInt32, UnsafeRawBufferPointer) -> Void
     ) {
         var at = 0
         while at + 16 <= bytes.count {
@@ -103,6 +103,7 @@ public struct NetlinkReader {
             guard length >= 16, at + length <= bytes.count else { return }
             body(
                 bytes.loadUnaligned(fromByteOffset: at + 4, as: UInt16.self),
+                bytes.loadUnaligned(fromByteOffset: at + 6, as: UInt16.self),
                 bytes.loadUnaligned(fromByteOffset: at + 8, as: UInt32.self),
                 UnsafeRawBufferPointer(rebasing: bytes[at + 16..<at + length]))
             at += (length + 3) & ~3

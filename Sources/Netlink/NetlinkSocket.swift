@@ -13,6 +13,8 @@ public final class NetlinkSocket: @unchecked Sendable {  // one thread at a time
     /// The port id that the kernel knows the socket by.
     public let portID: UInt32
     private var sequence: UInt32 = 1
+    /// Whether what the last request listed changed meanwhile: something may be missing.
+    private(set) var wasInterrupted = false
     private var buffer: UnsafeMutableRawBufferPointer
 
     /// Largest answer that is read at once, bytes; dumps come in pieces of at most 32 KiB.
@@ -97,6 +99,7 @@ public final class NetlinkSocket: @unchecked Sendable {  // one thread at a time
         _ message: inout NetlinkMessage, _ action: @autoclosure () -> String, _ body: (NetlinkReader) -> Void = { _ in }
     ) throws {
         sequence &+= 1
+        wasInterrupted = false
         message.finish(flags: message.flags | 0x1 | (message.isDump ? 0x300 : 0x4), sequence: sequence)
         try send(message.bytes, action())
         try collect(sequence, action(), body)
@@ -132,8 +135,9 @@ public final class NetlinkSocket: @unchecked Sendable {  // one thread at a time
             var isDone = false
             var failure: SystemError?
             NetlinkReader.forEachMessage(UnsafeRawBufferPointer(rebasing: buffer[..<count])) {
-                type, sequence, payload in
+                type, flags, sequence, payload in
                 guard sequence == expected else { return }
+                if flags & 0x10 != 0 { wasInterrupted = true }  // NLM_F_DUMP_INTR
                 switch type {
                 case 2:  // NLMSG_ERROR: an acknowledgement when the code is zero
                     isDone = true
@@ -157,7 +161,7 @@ public final class NetlinkSocket: @unchecked Sendable {  // one thread at a time
             if errno == ENOBUFS { return false }
             throw SystemError(errno, "read a netlink socket")
         }
-        NetlinkReader.forEachMessage(UnsafeRawBufferPointer(rebasing: buffer[..<count])) { type, sequence, payload in
+        NetlinkReader.forEachMessage(UnsafeRawBufferPointer(rebasing: buffer[..<count])) { type, _, sequence, payload in
             body(NetlinkReader(payload, type: type, sequence: sequence))
         }
         return true

@@ -62,19 +62,31 @@ public struct RouteMonitor: Sendable {
         return events
     }
 
+    /// How often a list is asked for that changed while it was told.
+    private static let attempts = 10
+
     /// All routes by the interface.
     public func all() throws -> [Route] {
-        var list: [Route] = []
-        for family in [UInt8(AF_INET), UInt8(AF_INET6)] {
-            var message = NetlinkMessage(type: 26, flags: 0)  // RTM_GETROUTE
-            message.append(
-                rtmsg(
-                    rtm_family: family, rtm_dst_len: 0, rtm_src_len: 0, rtm_tos: 0, rtm_table: 0, rtm_protocol: 0,
-                    rtm_scope: 0, rtm_type: 0, rtm_flags: 0))
-            message.isDump = true
-            try asking.request(&message, "list routes") { reader in
-                if reader.type == 24, let route = read(reader) { list.append(route) }
+        try [UInt8(AF_INET), UInt8(AF_INET6)].flatMap { family in
+            for _ in 1..<Self.attempts {
+                let routes = try list(family)
+                if !asking.wasInterrupted { return routes }
             }
+            // What changes all the time: news says what is wrong in it.
+            return try list(family)
+        }
+    }
+
+    private func list(_ family: UInt8) throws -> [Route] {
+        var list: [Route] = []
+        var message = NetlinkMessage(type: 26, flags: 0)  // RTM_GETROUTE
+        message.append(
+            rtmsg(
+                rtm_family: family, rtm_dst_len: 0, rtm_src_len: 0, rtm_tos: 0, rtm_table: 0, rtm_protocol: 0,
+                rtm_scope: 0, rtm_type: 0, rtm_flags: 0))
+        message.isDump = true
+        try asking.request(&message, "list routes") { reader in
+            if reader.type == 24, let route = read(reader) { list.append(route) }
         }
         return list
     }

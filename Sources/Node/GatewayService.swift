@@ -152,12 +152,14 @@ final class GatewayService: Sendable {
     func look() {
         guard let node, let links = try? RouteNetlink().links() else { return }
         let flags = Dictionary(links.map { ($0.name, $0.flags) }, uniquingKeysWith: { a, _ in a })
+        let mtus = Dictionary(links.map { ($0.name, $0.mtu) }, uniquingKeysWith: { a, _ in a })
         let (daemons, plans) = running.withLock { ($0.daemons, $0.plans) }
         for (path, daemon) in daemons {
             guard let plan = plans[path] else { continue }
             // `IFF_UP` and `IFF_LOWER_UP`.
             let running: UInt32 = 1 | 1 << 16
-            daemon.setCarrier((flags[plan.interface] ?? 0) & running == running)
+            daemon.setLink(
+                hasCarrier: (flags[plan.interface] ?? 0) & running == running, mtu: mtus[plan.interface])
         }
         let uplinks = node.replica.state.topology.ports.uplinks
         let isMissing = uplinks.contains { path in

@@ -242,6 +242,7 @@ public final class Node: Sendable {
         flowState.endComparing()
         // What this host does not forward any more nobody is to send here: that comes first.
         gatewayService.value?.stop()
+        serviceWatch.value?.retire()
         let server = self.server.withLock { $0 }
         await server?.stop()
         await replica.retire()

@@ -26,6 +26,9 @@ final class ServiceWatch: Sendable {
         var since: ContinuousClock.Instant
         var told = 0
     }
+    /// Ports by which stations are being told of.
+    private let announcing = Mutex<Set<PortPath>>([])
+    private let hasRetired = Mutex(false)
     /// Since when interfaces of segments have a carrier that had none, monotonic nanoseconds.
     private let wellSince = Mutex<[PortPath: UInt64]>([:])
 
@@ -68,27 +71,52 @@ final class ServiceWatch: Sendable {
         let (came, went, due) = carrying.withLock { carrying in
             let came = now.keys.filter { carrying[$0] == nil }
             let went = carrying.keys.filter { now[$0] == nil }
-            for (path, working) in now where carrying[path]?.working != working {
-                carrying[path] = Carrying(working: working, since: .now)
+            for (path, working) in now {
+                // Who comes back may have carried meanwhile; who goes has told nobody anything.
+                if let old = carrying[path], working.isSubset(of: old.working) {
+                    carrying[path]?.working = working
+                } else {
+                    carrying[path] = Carrying(working: working, since: .now)
+                }
             }
             for path in went { carrying[path] = nil }
             var due: [PortPath] = []
             for (path, one) in carrying
             where one.told < Self.announcements.count && .now - one.since >= Self.announcements[one.told] {
                 carrying[path]?.told += 1
-                due.append(path)
+                if announcing.withLock({ $0.insert(path).inserted }) { due.append(path) }
             }
             return (came, went, due)
         }
         for path in came.sorted() { node.say("\(path) carries for its segment") }
         for path in went.sorted() { node.say("\(path) carries no more for its segment") }
-        for path in due { node.agent.announceStations(at: path) }
+        for path in due {
+            Task { [agent = node.agent] in
+                await agent.announceStations(at: path)
+                announcing.withLock { _ = $0.remove(path) }
+            }
+        }
         return true
+    }
+
+    /// Tells that ports of segments here carry no more: this host stops.
+    func retire() {
+        guard let node else { return }
+        hasRetired.withLock { $0 = true }
+        let topology = node.agent.topology
+        told.withLock { told in
+            for path in topology.ports.shared {
+                if case .exterior(node.agent.host, _)? = topology.ports[path]?.attachment {
+                    note(path, isUp: false, node, &told)
+                }
+            }
+        }
+        node.agent.closeSegments()
     }
 
     /// Looks at the interfaces of this host that services are behind.
     func look() {
-        guard let node else { return }
+        guard let node, !hasRetired.withLock({ $0 }) else { return }
         let topology = node.agent.topology
         var local: [PortPath: String] = [:]
         for services in topology.ports.served.values {
@@ -113,7 +141,8 @@ final class ServiceWatch: Sendable {
             let flags = Dictionary(links.map { ($0.name, $0.flags) }, uniquingKeysWith: { a, _ in a })
             var trouble: String?
             for (path, interface) in local.sorted(by: { $0.key < $1.key }) {
-                let problem = ServiceWatch.problem(interface, flags[interface])
+                var problem = ServiceWatch.problem(interface, flags[interface])
+                if problem == nil, topology.ports.shared.contains(path) { problem = node.agent.problem(of: path) }
                 if problem == nil, !isReady(path, node) { continue }
                 note(path, isUp: problem == nil, node, &told)
                 if problem != nil { wellSince.withLock { $0[path] = nil } }

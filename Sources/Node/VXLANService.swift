@@ -13,6 +13,10 @@ final class VXLANService: Sendable {
     private let devices = Mutex(VXLANDevices())
     /// Whether there were any, an earlier run's too.
     private let isUsed = Mutex(true)
+    /// What was tried last that could not be made, and when.
+    private let tried = Mutex<(wanted: [String: VXLANDevices.Plan], at: ContinuousClock.Instant)?>(nil)
+    /// How long it is left at that.
+    private static let pause = Duration.seconds(5)
 
     init(_ node: Node) throws {
         self.node = node
@@ -39,7 +43,22 @@ final class VXLANService: Sendable {
             wanted[interface] = plan
             names[interface] = path
         }
+        // What could not be made tells of links itself, and would be tried again at once.
+        let now = ContinuousClock.now
+        let mayTry = tried.withLock { tried in
+            if let last = tried, last.wanted == wanted, now - last.at < Self.pause { return false }
+            tried = nil
+            return true
+        }
+        guard mayTry else { return }
         let problems = devices.withLock { $0.set(wanted) }
+        if !problems.isEmpty {
+            tried.withLock { $0 = (wanted, now) }
+            Task { [weak self] in
+                try? await Task.sleep(for: Self.pause)
+                self?.follow()
+            }
+        }
         isUsed.withLock { $0 = !wanted.isEmpty }
         let first = problems.min { $0.key < $1.key }
         node.replica.alarm("vxlan", first.map { "\(names[$0.key]?.description ?? $0.key): \($0.value)" })

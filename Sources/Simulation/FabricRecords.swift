@@ -65,6 +65,8 @@ struct PortRecord {
     var mac: MACAddress
     /// The DSCP of what its machine sends; 0xff: the machine's own.
     var dscp: UInt8 = 0xff
+    /// Bytes of layer 3 that what is behind it takes, where that is less than hosts do; 0: not less.
+    var mtu: Int32 = 0
     /// Whether it is in a segment.
     var isShared = false
     var tag: Tag

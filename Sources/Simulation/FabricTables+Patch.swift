@@ -79,7 +79,7 @@ extension FabricTables {
             hops = HopTable(topology, self, after: difference.addressGroups.isEmpty ? hops : nil)
         }
         for path in touched {
-            if let port = topology.ports[path], let index = index(of: path) { fillPort(index, port) }
+            if let port = topology.ports[path], let index = index(of: path) { fillPort(index, port, topology) }
         }
         for path in bridgesToFill {
             guard let index = indexOfBridge[path] else { continue }

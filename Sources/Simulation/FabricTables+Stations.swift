@@ -102,17 +102,17 @@ extension FabricTables {
         return ports[Int(port.peer)].isRouter ? port.peer : nil
     }
 
-    /// Who is declared on a bridge, and on those that links join to it, as seen from the bridge: VLAN and MAC. Ports of segments, which
+    /// Who is declared on a bridge, and on those that links join to it, as seen from the bridge: each one's VLAN, and its port. Ports of segments, which
     /// nobody is at, are left out.
-    func stations(seenFrom bridge: Int32) -> [(vlan: UInt16, mac: MACAddress)] {
-        var found: [(vlan: UInt16, mac: MACAddress)] = []
+    func stations(seenFrom bridge: Int32) -> [(vlan: UInt16, owner: Int32)] {
+        var found: [(vlan: UInt16, owner: Int32)] = []
         var near: Set<Int32> = [bridge]
         var queue = [bridge]
         while let next = queue.popLast() {
             for index in portsOfBridge[Int(next)] where !ports[Int(index)].isShared {
                 if let owner = owner(at: index) {
                     for (place, _) in places(of: index) where place.bridge == bridge {
-                        found.append((place.vlan, ports[Int(owner)].mac))
+                        found.append((place.vlan, owner))
                     }
                 }
             }

@@ -97,7 +97,7 @@ struct FabricTables: Sendable {
         if !topology.mirrors.isEmpty { mirrors = MirrorTable(topology, self, after: nil) }
         if !topology.ports.served.isEmpty { hops = HopTable(topology, self, after: nil) }
         for index in ports.indices {
-            if let port = topology.ports[portPaths[index]] { fillPort(Int32(index), port) }
+            if let port = topology.ports[portPaths[index]] { fillPort(Int32(index), port, topology) }
         }
         for index in bridges.indices {
             if let bridge = topology.bridges[bridgePaths[index]] { fillBridge(Int32(index), bridge) }
@@ -188,7 +188,7 @@ struct FabricTables: Sendable {
     // MARK: - Ports
 
     /// Makes a port's record what the port is. Ports that it names must have their places.
-    mutating func fillPort(_ index: Int32, _ port: Port) {
+    mutating func fillPort(_ index: Int32, _ port: Port, _ topology: Topology) {
         let old = ports[Int(index)]
         var record = PortRecord.none
         record.tag = old.tag
@@ -207,6 +207,7 @@ struct FabricTables: Sendable {
         record.isServed = !port.services.isEmpty
         record.isService = hops.ends[index] != nil
         record.isShared = port.segment != nil
+        record.mtu = Int32(topology.vxlanMTU(of: port) ?? 0)
         if segments.segments[index] != port.segment { segments.segments[index] = port.segment }
         record.mac = port.mac
         record.dscp = port.quality.dscp ?? 0xff
@@ -333,7 +334,9 @@ struct FabricTables: Sendable {
                     addresses: Array(addresses[Int(far.addressStart)..<Int(far.addressStart + far.addressCount)]),
                     mac: far.mac, index: port.peer)
             }
-        let mtu = hosts.filter(\.isReachable).map { Int($0.mtu) }.min() ?? 1500
+        let ways = hosts.filter(\.isReachable).map { Int($0.mtu) }
+        let outside = portsOfBridge[Int(index)].map { Int(ports[Int($0)].mtu) }.filter { $0 > 0 }
+        let mtu = (ways + outside).min() ?? 1500
         services[index] =
             BridgeServices.isWanted(by: bridge)
             ? BridgeServices(bridge, routers, mtu: mtu, hosts: Array(hostNames), local: localHost) : nil

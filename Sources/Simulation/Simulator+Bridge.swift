@@ -10,7 +10,6 @@ extension Simulator {
         verdict.mask.include(.etherSource)
         // Whether the bridge minds tags at all is a matter of its ports.
         verdict.tags.append(bridge.stationsTag)
-        guard carries(index, port) else { return drop(.standby, at: index) }
         let source = key.etherSource
         if source.isGroup || source == .zero { return drop(.badSource, at: index) }
         guard let vlan = classify(port, bridge) else { return drop(.vlanNotAllowed, at: index) }
@@ -182,7 +181,11 @@ extension Simulator {
         if fabric.station(bridge: port.device, vlan: vlan, mac: source) >= 0 { return }
         let tag = Tag.mac(source, vlan: vlan, bridge: bridge.tag)
         verdict.tags.append(tag)
-        if state.port(of: source, vlan: vlan, bridge: bridge.tag) == port.tag { return }
+        if let known = state.port(of: source, vlan: vlan, bridge: bridge.tag) {
+            if known == port.tag { return }
+            // Which port of its segment a station was seen at is all one.
+            if port.isShared, let other = fabric.port(known)?.value, shareSegment(other, index) { return }
+        }
         verdict.learned.append(.mac(source, vlan: vlan, bridge: bridge.tag, port: port.tag))
         if isTracing {
             noteDevice(

@@ -228,6 +228,8 @@ public struct Simulator: ~Copyable {
         else { return drop(.loop, at: index) }
         guard port.isEnabled else { return drop(.portDisabled, at: index) }
         if port.isDaemon { return sendForDaemon(index, port) }
+        // Nobody is answered by a port that stands by, and nothing of it is copied.
+        if port.isShared, index == ingressPort, isFromSegment(index, port) { return }
         let device = port.isRouter ? fabric.routers[Int(port.device)].tag : fabric.bridges[Int(port.device)].tag
         traversed[traversedCount] = device.bits
         traversedCount += 1
@@ -276,6 +278,8 @@ public struct Simulator: ~Copyable {
         let port = fabric.ports[Int(index)]
         verdict.tags.append(port.tag)
         guard port.isEnabled else { return drop(.portDisabled, at: index) }
+        // What the bridge itself says goes there by one port only, too.
+        guard carries(index, port) else { return drop(.standby, at: index) }
         if port.isService, !isForService(index, port) {
             return drop(.serviceUnknown, at: index)
         }
@@ -296,6 +300,14 @@ public struct Simulator: ~Copyable {
 
     /// The same behind the services that the port's traffic goes through.
     mutating func leaveBehindServices(_ index: Int32, _ port: PortRecord, _ packet: borrowing SimulatedPacket) {
+        if port.mtu > 0 {
+            let mtu = port.mtu - tagLength
+            if length > Int(mtu) {
+                return !isFlooding && answersTooBig(packet)
+                    ? tooBig(mtu: Int(mtu), at: index, packet) : drop(.tooBig, at: index)
+            }
+            if !isFlooding { verdict.lengthLimit = verdict.lengthLimit == 0 ? mtu : min(verdict.lengthLimit, mtu) }
+        }
         switch port.attachment {
         case .none: drop(.unplugged, at: index)
         case .peer: enter(port.peer, packet)

@@ -247,6 +247,8 @@ public enum DropReason: String, Sendable, CaseIterable {
     case sameSegment = "destination on the port it came from"
     /// The port is in a segment of which another one carries.
     case standby = "another port of its segment carries"
+    /// The frame is one of our own that came back by the network outside.
+    case reflected = "a frame of our own that came back from outside"
     /// The destination is in a segment no port of which works.
     case noCarrier = "no port of its segment works"
     /// A flood reached nobody.

@@ -37,6 +37,15 @@ extension Topology {
             touched.formUnion(ports.ports(of: device).map(\.path))
         }
         for host in change.hosts where hosts[host] == nil { touched.formUnion(ports.bound(to: host).values.joined()) }
+        if !change.hosts.isEmpty || !change.zones.isEmpty { touched.formUnion(ports.vxlans) }
+        for path in change.ports {
+            guard let port = ports[path] else { continue }
+            // Whichever of them is looked at says what two have that one may.
+            touched.formUnion(members(ofSegmentAt: path))
+            if port.vxlan != nil, case .exterior(let host, _) = port.attachment {
+                touched.formUnion(ports.bound(to: host).values.joined().filter { ports[$0]?.vxlan != nil })
+            }
+        }
         var routers = Set(change.routes.keys).union(change.routers)
         var bridges = change.bridges
         var chains = change.chains

@@ -23,18 +23,19 @@ count=0
 ask() { count=$((count + 1)); at "$1" ping -i 0.01 -w 300 "$2" >"$work/ping.$count" 2>&1 & echo $! >"$work/ping.$count.job"; }
 ask acme/office/vm1 10.0.1.50; ask acme/office/vm3 10.0.1.50; ask printer 10.0.1.12; ask acme/desk/vm4 10.0.2.50; ask scanner 10.0.1.13
 for n in $(seq $count); do says "$work/ping.$n" "icmp_seq=50 " || fail "ping $n is not answered"; done
-# stretch WORDS: none of them lost more in a row than may be.
+# stretch WORDS [N...]: none of them, or of these, lost more in a row than may be since the last time.
 marks=(0 0 0 0 0 0)
 stretch() {
-    local n worst=0 gap last
-    for n in $(seq $count); do
+    local words=$1 n worst=0 gap last
+    shift
+    for n in ${*:-$(seq $count)}; do
         last=$(sed -n 's/.*icmp_seq=\([0-9]*\).*/\1/p' "$work/ping.$n" | tail -1)
         gap=$(awk -v p="${marks[$n]}" '/bytes from/ && match($0, /icmp_seq=[0-9]+/) { n = substr($0, RSTART + 9, RLENGTH - 9) + 0; if (n < p) next; if (p && n - p > m) m = n - p; p = n } END { print m - 1 }' "$work/ping.$n")
         marks[$n]=$last
         [ "$gap" -gt "$worst" ] && worst=$gap
     done
-    echo "$1: $worst pings of 10 ms lost in a row"
-    [ "$worst" -le "$most" ] || fail "$1: too many"
+    echo "$words: $worst pings of 10 ms lost in a row"
+    [ "$worst" -le "$most" ] || fail "$words: too many"
 }
 # goes_on: all are answered now.
 goes_on() {
@@ -93,6 +94,20 @@ for n in 2 3; do
     fail "ping $n is answered no more"
 done
 quietly "$selvage" lab start h1 --lab $lab || fail "h1 does not start"
+goes_on
+# One that stops as it should says so first: nobody waits to find out.
+carriers acme/floor/wall1
+sleep 1     # The time that is looked at.
+for n in $(seq $count); do marks[$n]=$(sed -n 's/.*icmp_seq=\([0-9]*\).*/\1/p' "$work/ping.$n" | tail -1); done
+quietly at h1 pkill -TERM -f "selvage node .*h1.data" || fail "h1 can't be stopped"
+carriers acme/floor/wall2
+for n in 2 3; do
+    seen=$(grep -c 'bytes from' "$work/ping.$n")
+    for _ in $(seq 100); do [ "$(grep -c 'bytes from' "$work/ping.$n")" -ge $((seen + 20)) ] && continue 2; sleep 0.05; done
+    fail "ping $n is answered no more"
+done
+stretch "the node that carries is stopped" 2 3
+quietly "$selvage" lab start h1 --lab $lab || fail "h1 does not start again"
 goes_on
 for n in $(seq $count); do kill "$(cat "$work/ping.$n.job")" 2>/dev/null; done
 wait

@@ -86,7 +86,8 @@ quietly at h2 ip link set eth0 up
 quietly "$selvage" lab heal --lab $lab || fail "the switch can't be healed"
 for host in h1 h2 h3; do tunnels up 4 $host; done
 stretch "all is well again"
-grep -q "does not answer" /run/selvage-labs/$lab/h?.log && fail "a host was taken for dead"
+# A guest that stands still does so for longer than probes wait.
+[ "$most" -gt 1000 ] || ! grep -q "does not answer" /run/selvage-labs/$lab/h?.log || fail "a host was taken for dead"
 "$selvage" get bridges --lab $lab >"$work/out" 2>&1
 grep -q other/new "$work/out" || fail "the change is not there"
 "$selvage" lab partition h1 h2,h3 --lab $lab >"$work/out" 2>&1

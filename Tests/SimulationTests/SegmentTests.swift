@@ -110,6 +110,55 @@ import Wire
         }
     }
 
+    @Test func `what comes back from outside of our own is dropped, and teaches nothing`() throws {
+        let host = try #require(try hosts()["h1"])
+        // A machine's own frame, while another host carries as well.
+        let own = host.send(frame(from: MACAddress(bits: 0x0e00_0000_0101), to: .broadcast), at: "t/a/wall1")
+        #expect(own.drop == .reflected && own.learned.isEmpty)
+        // What tells switches of a station that was learned here; where it speaks itself, it has moved.
+        let station = MACAddress(bits: 0x0e00_0000_0077)
+        let bridge = Simulation.Tag.bridge(try #require(DevicePath("t/a")))
+        host.state.set(station, vlan: 0, bridge: bridge, at: tag("near"))
+        let told = host.send(Frame.reverseARP(for: station), at: "t/a/wall1")
+        #expect(told.drop == .reflected && told.learned.isEmpty)
+        #expect(host.send(frame(from: station, to: .broadcast), at: "t/a/wall1").learned.count == 1)
+        // At whichever port of the segment it was seen, it stays where it is.
+        host.state.set(station, vlan: 0, bridge: bridge, at: tag("wall2"))
+        #expect(host.send(frame(from: station, to: .broadcast), at: "t/a/wall1").learned.isEmpty)
+        // A machine outside may tell of itself.
+        #expect(host.send(Frame.reverseARP(for: printer), at: "t/a/wall1").drop == nil)
+    }
+
+    @Test func `a port that is changed is held against those that are not`() throws {
+        let before = try draw(Self.drawing)
+        for name in ["wall1", "wall2"] {
+            var after = before
+            let path = try #require(PortPath("t/a/\(name)"))
+            after.ports[path]?.vlan = .access(7)
+            let problems = after.problems(after: TopologyDifference(from: before, to: after))
+            #expect(problems.contains { "\($0)".contains("other VLANs") }, "\(name): \(problems)")
+        }
+    }
+
+    @Test func `what the bridge itself says leaves by the port that carries only`() throws {
+        let host = try #require(try hosts()["h2"])
+        func sent(_ port: String) -> [String] {
+            var simulator = Simulator(fabric: host.fabric, state: host.state)
+            let frame = frame(from: MACAddress(bits: 0x0e00_0000_0101), to: .broadcast)
+            frame.withUnsafeBytes { bytes in
+                var layout = PacketLayout()
+                let key = FlowKey(parsing: bytes.bytes, layout: &layout)
+                simulator.simulateGenerated(
+                    SimulatedPacket(key: key, layout: layout, bytes: bytes.bytes, length: 46),
+                    leaving: host.port("t/a/\(port)"), isService: true)
+            }
+            return host.outputs(simulator.verdict)
+        }
+        #expect(sent("wall2") == [] && sent("other") == ["t/a/other"])
+        host.state.dead.withLock { $0 = [.host("h1")] }
+        #expect(sent("wall2") == ["t/a/wall2"] && sent("wall3") == [])
+    }
+
     private func floodKey(_ host: Host) -> UInt32 {
         host.fabric.topology.bridges.values.first { $0.path.name == "a" }?.floodKey ?? 0
     }

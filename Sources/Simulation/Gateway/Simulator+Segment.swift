@@ -14,6 +14,38 @@ extension Simulator {
         return nil
     }
 
+    /// Drops what comes in by a port of a segment that stands by, and what is no frame of anybody outside: while hosts think
+    /// otherwise of who carries, what one port sends comes in by another. Whether it did.
+    mutating func isFromSegment(_ index: Int32, _ port: PortRecord) -> Bool {
+        guard carries(index, port) else {
+            drop(.standby, at: index)
+            return true
+        }
+        let bridge = fabric.bridges[Int(port.device)]
+        verdict.tags.append(bridge.stationsTag)
+        verdict.mask.include(.etherSource)
+        verdict.mask.include(.etherType)
+        // A trunk's frames are of the VLAN that they say; which that is the bridge looks at anyway.
+        var vlan = port.vlan
+        if bridge.isVLANAware {
+            verdict.mask.bits.words[8] |= UInt64(0x1fff) << 48
+            if key.hasVLAN, key.vlanTCI & 0x0fff != 0 { vlan = key.vlanTCI & 0x0fff }
+        }
+        let source = key.etherSource
+        let declared = fabric.station(bridge: port.device, vlan: vlan, mac: source)
+        var isOwn = declared >= 0 && !shareSegment(declared, index)
+        // What tells switches where a station is, is ours where the station is here; a learned one may have moved, but says more.
+        if !isOwn, key.etherType == EtherType.reverseARP {
+            verdict.tags.append(.mac(source, vlan: vlan, bridge: bridge.tag))
+            if let known = state.port(of: source, vlan: vlan, bridge: bridge.tag), let other = fabric.port(known)?.value
+            {
+                isOwn = !shareSegment(other, index)
+            }
+        }
+        if isOwn { drop(.reflected, at: index) }
+        return isOwn
+    }
+
     /// Whether two ports lead to one network outside.
     func shareSegment(_ one: Int32, _ other: Int32) -> Bool {
         fabric.tables.segments.members[one]?.contains(other) ?? false
@@ -67,10 +99,28 @@ extension Fabric {
         return simulator.carrier(of: index) != nil
     }
 
-    /// Stations of a port's bridge that are not behind its segment, by declaration: their VLANs and MACs.
-    public func stations(beyond path: PortPath) -> [(vlan: UInt16, mac: MACAddress)] {
+    /// Stations of a port's bridge that are not behind its segment and can be reached from here: their VLANs and MACs.
+    ///
+    /// - Parameter learned: what was learned on the bridge.
+    public func stations(
+        beyond path: PortPath, learned: [(vlan: UInt16, mac: MACAddress, port: Tag)], _ state: any FlowStateView
+    ) -> [(vlan: UInt16, mac: MACAddress)] {
         guard let index = port(path)?.value else { return [] }
-        return tables.stations(seenFrom: ports[Int(index)].device)
+        func isHere(_ place: Int32) -> Bool {
+            let port = ports[Int(place)]
+            guard port.attachment == .remote else { return port.attachment != .none }
+            return port.host >= 0 && state.canReach(hosts[Int(port.host)].tag)
+        }
+        var found: [(vlan: UInt16, mac: MACAddress)] = []
+        for station in tables.stations(seenFrom: ports[Int(index)].device) where isHere(station.owner) {
+            found.append((station.vlan, ports[Int(station.owner)].mac))
+        }
+        let segment = tables.segments.members[index] ?? []
+        for station in learned {
+            guard let place = port(station.port)?.value, !segment.contains(place), isHere(place) else { continue }
+            found.append((station.vlan, station.mac))
+        }
+        return found
     }
 
     /// The header that frames of a VLAN leave a port with: the tag; 0: none. `nil` where the port does not carry it.

@@ -142,7 +142,7 @@ extension Simulator {
         // What is behind one port with its client answers on a way that is not ours.
         if ingressPort < 0 { return false }
         let place = whereabouts(next, own, near)
-        return place >= 0 && place != ingressPort
+        return place >= 0 && place != ingressPort && !shareSegment(place, ingressPort)
     }
 
     /// The port of a bridge behind which a neighbor of a router is; -1 where that is not known.

@@ -364,18 +364,20 @@ public final class Replica: @unchecked Sendable {  // what varies is touched on 
     func follow(_ state: ClusterState) {
         var addresses = configuration.peers
         var around: [NodeID: String] = [:]
+        var down: [NodeID: Set<String>] = [:]
         var names: [NodeID: String] = [:]
         for node in state.nodes.values {
             names[node.id] = node.name
             guard let address = splitAddress(node.peerAddress) else { continue }
             addresses[node.id] = address
+            if let detour = detours[node.name] { down[node.id] = Set(detour.down.map(\.description)) }
             if let host = detours[node.name]?.replacing(address.host), host != address.host { around[node.id] = host }
         }
         addresses[raft.id] = nil
         voters = Set(state.nodes.values.filter { $0.role == .voter }.map(\.id))
         // Who is removed stays within reach until the members say so, too: its vote may be needed for that.
         transport.update(
-            addresses: addresses, detours: around, names: names,
+            addresses: addresses, detours: around, down: down, names: names,
             removed: Set(state.removed.keys).subtracting(raft.members.all),
             epochs: state.nodes.mapValues(\.epoch))
     }

@@ -24,6 +24,8 @@ final class PeerLink {
 
     private struct Lane {
         var channel: (any Channel)?
+        /// Where it leads.
+        var host = ""
         var isReady = false
         var isConnecting = false
         /// Frames that wait for the connection.
@@ -92,6 +94,7 @@ final class PeerLink {
             return fail(index, lanes[index].generation, "its address is not known")
         }
         lanes[index].isConnecting = true
+        lanes[index].host = target.host
         lanes[index].generation += 1
         let generation = lanes[index].generation
         guard let lane = Frame.Lane(rawValue: UInt8(index)) else { return }
@@ -171,6 +174,17 @@ final class PeerLink {
             let link = bound.value
             link.lanes[index].retry = nil
             if !link.lanes[index].queue.isEmpty { link.connect(index) }
+        }
+    }
+
+    /// These addresses can't be reached: lanes that lead there are opened anew, by another one, when there is something to say.
+    func leave(_ hosts: Set<String>) {
+        for index in lanes.indices where hosts.contains(lanes[index].host) {
+            guard lanes[index].isReady || lanes[index].isConnecting else { continue }
+            fail(index, lanes[index].generation, "\(lanes[index].host) can't be reached just now")
+            lanes[index].retry?.cancel()
+            lanes[index].retry = nil
+            lanes[index].failures = 0
         }
     }
 

@@ -33,8 +33,10 @@ final class PeerTransport: @unchecked Sendable {  // what varies is touched on `
 
     /// Where nodes are.
     private var addresses: [NodeID: (host: String, port: Int)] = [:]
-    /// Where nodes say that they are, for those that nothing else is known of.
+    /// Other addresses of some, and addresses that can't be reached just now.
     private var detours: [NodeID: String] = [:]
+    private var down: [NodeID: Set<String>] = [:]
+    /// Where nodes say that they are, for those that nothing else is known of.
     private var claimed: [NodeID: (host: String, port: Int)] = [:]
     private var names: [NodeID: String] = [:]
     private var removed: Set<NodeID> = []
@@ -87,20 +89,21 @@ final class PeerTransport: @unchecked Sendable {  // what varies is touched on `
     ///
     /// - Parameters:
     ///   - detours: other addresses of nodes that can't be reached at theirs just now.
+    ///   - down: addresses of nodes that can't be reached just now: what was connected there is connected anew, and nothing else is.
     ///   - epochs: the latest start of each node that the cluster agreed on.
     func update(
-        addresses: [NodeID: (host: String, port: Int)], detours: [NodeID: String], names: [NodeID: String],
-        removed: Set<NodeID>, epochs: [NodeID: UInt64]
+        addresses: [NodeID: (host: String, port: Int)], detours: [NodeID: String],
+        down: [NodeID: Set<String>], names: [NodeID: String], removed: Set<NodeID>, epochs: [NodeID: UInt64]
     ) {
         self.epochs = epochs
         for (id, address) in addresses {
-            let isElsewhere = self.addresses[id].map { $0 != address } ?? false
-            // Who is reached by a detour stays so when it is needed no more: links that work are not broken for a better way.
-            let needsDetour = detours[id] != nil && detours[id] != self.detours[id]
-            if isElsewhere || needsDetour { links.removeValue(forKey: id)?.close() }
+            guard let old = self.addresses[id], old != address else { continue }
+            links.removeValue(forKey: id)?.close()
         }
         self.addresses = addresses
         self.detours = detours
+        for (id, hosts) in down { links[id]?.leave(hosts.subtracting(self.down[id] ?? [])) }
+        self.down = down
         self.names = names
         let gone = removed.subtracting(self.removed)
         self.removed = removed

@@ -74,6 +74,24 @@ extension PortPath {
     }
 }
 
+extension Topology {
+    /// This host's address for the end points that a port leads to, said or the first that it has for tunnels.
+    public func vxlanLocal(of port: Port) -> IPv4Address? {
+        guard let end = port.vxlan, case .exterior(let host, _) = port.attachment else { return nil }
+        let own = hosts[host]?.tunnelAddresses ?? [:]
+        return end.local ?? own.keys.sorted().lazy.compactMap { own[$0]?.v4 }.first
+    }
+
+    /// Bytes of layer 3 that fit through the VXLAN that a port leads to.
+    public func vxlanMTU(of port: Port) -> Int? {
+        guard port.vxlan != nil, case .exterior(let host, _) = port.attachment else { return nil }
+        let own = hosts[host]?.tunnelAddresses ?? [:]
+        let local = vxlanLocal(of: port).map { IPAddress($0) }
+        let zone = own.keys.sorted().first { own[$0] == local } ?? own.keys.sorted().first { own[$0]?.v4 != nil }
+        return (zone.flatMap { zones[$0]?.underlayMTU } ?? 1500) - 20 - 8 - VXLAN.headerLength - 14
+    }
+}
+
 /// What can be wrong with it.
 extension Topology {
     func checkVXLAN(of port: Port, _ found: inout [Problem]) {
@@ -88,6 +106,9 @@ extension Topology {
         if end.remotes.isEmpty { problem("names no end points", "say vteps: [192.0.2.50]") }
         if end.remotes.count > VXLANEnd.mostRemotes {
             problem("names \(end.remotes.count) end points", "use \(VXLANEnd.mostRemotes) at most")
+        }
+        if let local = vxlanLocal(of: port), end.remotes.contains(local) {
+            problem("names \(local), which is this host's own address", "name the others only")
         }
         for remote in end.remotes where !remote.isHost { problem("names \(remote), which is no host", "correct it") }
         if let local = end.local, !local.isHost { problem("has local \(local), which is no host", "correct it") }

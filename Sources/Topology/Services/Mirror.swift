@@ -325,6 +325,10 @@ extension Topology {
                 problem("goes to port \(path) of a router", "name a port of a bridge")
             } else if case .peer = port.attachment {
                 problem("goes to port \(path), which is a link", "name a port that a machine is at")
+            } else if port.segment != nil {
+                problem(
+                    "goes to port \(path), which leads to a network outside by one port of several",
+                    "name the port of a machine")
             } else if ports.isService(path) {
                 problem(
                     "goes to port \(path), which traffic goes through as a service",
