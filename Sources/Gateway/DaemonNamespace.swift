@@ -60,7 +60,7 @@ struct DaemonNamespace {
     /// The daemon's interface takes packets as large as the uplink's does, bytes of layer 3.
     func setMTU(_ mtu: Int) throws {
         try RouteNetlink().setMTU(interface, mtu)
-        try inside.setMTU(BirdConfiguration.interface, mtu)
+        try namespace.inside { try RouteNetlink().setMTU(BirdConfiguration.interface, mtu) }
     }
 
     /// The daemon's interface has a carrier, or none.

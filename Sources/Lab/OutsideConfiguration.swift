@@ -138,7 +138,7 @@ struct OutsideConfiguration {
     ) -> [String] {
         [
             "protocol bgp \(name) {",
-            "  local \(own) as \(system); neighbor \(neighbor.address) as \(neighbor.system);",
+            "  local \(own) as \(system); neighbor \(neighbor.address) as \(neighbor.system); direct;",
             "  hold time 9; connect delay time 1; connect retry time 2; error wait time 1, 5; graceful restart on;",
             neighbor.password.map { "  password \"\($0)\";" } ?? "", neighbor.isWatched ? "  bfd on;" : "",
             "  \(own.family == .ipv4 ? "ipv4" : "ipv6") { import all; export \(exports); next hop self; };", "}",
