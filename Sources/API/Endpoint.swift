@@ -92,7 +92,9 @@ struct Call: Sendable {
                     "change services of \(port.path) at ports of other tenants: that is the operator's, leave them as they are"
                 )
             }
-            if port.segment != known?.segment || known?.segment != nil && port.vlan != known?.vlan {
+            if port.segment != known?.segment || known?.segment != nil && port.vlan != known?.vlan
+                || known?.vxlan != nil && port.vlan != known?.vlan
+            {
                 throw refusal(
                     "change segment and VLANs of \(port.path): what leads outside is the operator's, leave them as they are"
                 )

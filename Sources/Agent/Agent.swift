@@ -150,11 +150,9 @@ public final class Agent: Sendable {
     /// Sends frames out of a port that is bound here, as what the bridge itself says.
     func deliver(_ frames: [[UInt8]], by port: Tag) { announcer.tellFirst(.deliverAll(frames, port: port)) }
 
-    /// Ends what comes and goes by ports of segments here: this host stops, and others carry from now on.
-    public func closeSegments() {
-        let numbers = control.withLock { control in
-            control.topology.ports.shared.compactMap { control.numbers[$0] }
-        }
+    /// Ends what comes and goes by ports here: this host stops, and others carry from now on.
+    public func close(_ ports: Set<PortPath>) {
+        let numbers = control.withLock { control in ports.compactMap { control.numbers[$0] } }
         for number in numbers { try? datapath.removePort(number) }
     }
 

@@ -104,14 +104,16 @@ final class ServiceWatch: Sendable {
         guard let node else { return }
         hasRetired.withLock { $0 = true }
         let topology = node.agent.topology
-        told.withLock { told in
-            for path in topology.ports.shared {
-                if case .exterior(node.agent.host, _)? = topology.ports[path]?.attachment {
-                    note(path, isUp: false, node, &told)
-                }
-            }
+        let carrying = node.agent.carryingPorts()
+        let leaving = topology.ports.shared.filter { path in
+            guard case .exterior(node.agent.host, _)? = topology.ports[path]?.attachment else { return false }
+            // Where nobody takes over, what the kernel forwards goes on.
+            return carrying[path].map { $0.count > 1 } ?? true
         }
-        node.agent.closeSegments()
+        told.withLock { told in
+            for path in leaving.sorted() { note(path, isUp: false, node, &told) }
+        }
+        node.agent.close(leaving)
     }
 
     /// Looks at the interfaces of this host that services are behind.

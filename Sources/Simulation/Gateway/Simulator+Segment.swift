@@ -17,7 +17,8 @@ extension Simulator {
     /// Drops what comes in by a port of a segment that stands by, and what is no frame of anybody outside: while hosts think
     /// otherwise of who carries, what one port sends comes in by another. Whether it did.
     mutating func isFromSegment(_ index: Int32, _ port: PortRecord) -> Bool {
-        guard carries(index, port) else {
+        // What went to another host a moment ago is still here for machines, and not for what is there as well.
+        guard port.attachment == .local, carries(index, port) else {
             drop(.standby, at: index)
             return true
         }
