@@ -87,6 +87,19 @@ extension ManifestReader {
         return list
     }
 
+    /// Reads what is said field by field; `nil` where there is a mistake in it, which is told.
+    mutating func readSaid<Value>(
+        _ node: Node, _ object: String, _ known: [String],
+        _ read: ([(name: String, values: [String])]) throws(RuleMistake) -> Value
+    ) -> Value? {
+        let (fields, nodes) = readFields(node, object, known)
+        yaml.note(object, at: node)
+        do throws(RuleMistake) { return try read(fields) } catch {
+            yaml.mistake(nodes[error.field] ?? node, object, "\(error.field) \(error.reason)", error.remedy)
+            return nil
+        }
+    }
+
     /// Fields with their values as they stand, and where each is.
     mutating func readFields(
         _ node: Node, _ object: String, _ known: [String]

@@ -6,23 +6,15 @@ import Yams
 extension ManifestReader {
     /// `bgp` of a router.
     mutating func readSpeaker(_ node: Node, _ path: DevicePath) -> BGPSpeaker? {
-        let object = "\(path) bgp"
-        let (fields, nodes) = readFields(node, object, BGPSpeaker.fieldNames)
-        yaml.note(object, at: node)
-        do throws(RuleMistake) { return try BGPSpeaker(reading: fields) } catch {
-            yaml.mistake(nodes[error.field] ?? node, object, "\(error.field) \(error.reason)", error.remedy)
-            return nil
+        readSaid(node, "\(path) bgp", BGPSpeaker.fieldNames) { fields throws(RuleMistake) in
+            try BGPSpeaker(reading: fields)
         }
     }
 
     /// `vxlan` of a port.
     mutating func readVXLAN(_ node: Node, _ port: String) -> VXLANEnd? {
-        let object = "\(port) vxlan"
-        let (fields, nodes) = readFields(node, object, VXLANEnd.fieldNames)
-        yaml.note(object, at: node)
-        do throws(RuleMistake) { return try VXLANEnd(reading: fields) } catch {
-            yaml.mistake(nodes[error.field] ?? node, object, "\(error.field) \(error.reason)", error.remedy)
-            return nil
+        readSaid(node, "\(port) vxlan", VXLANEnd.fieldNames) { fields throws(RuleMistake) in
+            try VXLANEnd(reading: fields)
         }
     }
 

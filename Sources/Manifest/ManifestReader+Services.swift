@@ -109,13 +109,9 @@ extension ManifestReader {
 
     /// `qos` of a port.
     mutating func readQuality(_ node: Node, _ port: String) -> PortQuality {
-        let object = "\(port) qos"
-        let (fields, nodes) = readFields(node, object, PortQuality.fieldNames)
-        yaml.note(object, at: node)
-        do throws(RuleMistake) { return try PortQuality(reading: fields) } catch {
-            yaml.mistake(nodes[error.field] ?? node, object, "\(error.field) \(error.reason)", error.remedy)
-            return PortQuality()
-        }
+        readSaid(node, "\(port) qos", PortQuality.fieldNames) { fields throws(RuleMistake) in
+            try PortQuality(reading: fields)
+        } ?? PortQuality()
     }
 
     /// `services` of a port.

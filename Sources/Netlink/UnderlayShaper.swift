@@ -56,11 +56,7 @@ public final class UnderlayShaper: Sendable {
             let own = UnderlayQueues.major << 16
             let roots = try Self.roots(socket)
             var failure: (any Error)?
-            // An address that has no interface just now is told of, and takes nothing from the others.
-            var interfaces: Set<Int32> = []
-            for local in (wanted?.locals ?? []).sorted(by: { $0.bits < $1.bits }) {
-                do { interfaces.formUnion(try Self.interfaces(of: [local], socket)) } catch { failure = error }
-            }
+            let interfaces = try Self.interfaces(of: wanted?.locals ?? [], socket, &failure)
             for (index, handle) in roots where handle == own && (!interfaces.contains(index) || made[index] == nil) {
                 do {
                     try Self.request(
@@ -84,8 +80,11 @@ public final class UnderlayShaper: Sendable {
     private static let create: UInt16 = 0x400
     private static let exclusive: UInt16 = 0x200
 
-    /// The interfaces that have addresses.
-    private static func interfaces(of locals: Set<IPv4Address>, _ socket: NetlinkSocket) throws -> Set<Int32> {
+    /// The interfaces that have addresses. An address that has none just now is told of, and takes nothing from the others.
+    private static func interfaces(
+        of locals: Set<IPv4Address>, _ socket: NetlinkSocket, _ failure: inout (any Error)?
+    ) throws -> Set<Int32> {
+        if locals.isEmpty { return [] }
         var message = NetlinkMessage(type: 22, flags: 0)
         message.append(
             ifaddrmsg(ifa_family: UInt8(AF_INET), ifa_prefixlen: 0, ifa_flags: 0, ifa_scope: 0, ifa_index: 0))
@@ -102,16 +101,20 @@ public final class UnderlayShaper: Sendable {
             }
         }
         let links = try RouteNetlink().links()
+        var interfaces: Set<Int32> = []
         for address in locals.sorted(by: { $0.bits < $1.bits }) {
             guard let index = found[address] else {
-                throw SystemError(EADDRNOTAVAIL, "find the interface of \(address)")
+                failure = SystemError(EADDRNOTAVAIL, "find the interface of \(address)")
+                continue
             }
             if let link = links.first(where: { $0.index == index }), link.flags & UInt32(IFF_LOOPBACK.rawValue) != 0 {
-                throw SystemError(
+                failure = SystemError(
                     EADDRNOTAVAIL, "find the interface that tunnels from \(address) leave by, which is on \(link.name)")
+                continue
             }
+            interfaces.insert(index)
         }
-        return Set(locals.compactMap { found[$0] })
+        return interfaces
     }
 
     /// Handles of the queueing disciplines at the roots of interfaces; 0: the kernel's own choice.

@@ -228,6 +228,8 @@ public final class Node: Sendable {
             if let gateway { tasks.append(Task { await gateway.run() }) }
             if let exporter = flowExporter.value { tasks.append(Task { await exporter.run() }) }
             if let watch = serviceWatch.value { tasks.append(Task { await watch.run() }) }
+            let segments = SegmentWatch(self)
+            tasks.append(Task { await segments.run() })
             if let leaser {
                 tasks.append(Task { await leaser.run() })
                 tasks.append(Task { await leaser.returnIdle() })

@@ -18,27 +18,11 @@ final class ServiceWatch: Sendable {
     /// When what is down was told last, monotonic nanoseconds.
     private let told = Mutex<[PortPath: UInt64]>([:])
 
-    /// Ports here that carry for their segments, and since when.
-    private let carrying = Mutex<[PortPath: Carrying]>([:])
-    private struct Carrying {
-        /// Ports of the segment that work. Where others come back they may have carried meanwhile, as far as they knew.
-        var working: Set<PortPath>
-        var since: ContinuousClock.Instant
-        var told = 0
-    }
-    /// Ports by which stations are being told of.
-    private let announcing = Mutex<Set<PortPath>>([])
     private let hasRetired = Mutex(false)
     /// Since when interfaces of segments have a carrier that had none, monotonic nanoseconds.
     private let wellSince = Mutex<[PortPath: UInt64]>([:])
 
     private static let interval = Duration.seconds(1)
-    /// How often it is looked at which port of a segment carries, where there is one here: switches outside are to learn of it soon.
-    private static let segmentInterval = Duration.milliseconds(50)
-    /// When stations are told of to the network outside, after the port began to carry: its switch may not listen yet.
-    private static let announcements: [Duration] = [
-        .zero, .milliseconds(100), .milliseconds(300), .seconds(1), .seconds(3), .seconds(10), .seconds(30),
-    ]
     /// A port that is well again stands by so long while another one carries, as its switch may not forward yet, nanoseconds (RFC
     /// 7432 section 8.5 has as much).
     private static let settling: UInt64 = 3_000_000_000
@@ -50,53 +34,10 @@ final class ServiceWatch: Sendable {
     init(_ node: Node) { self.node = node }
 
     func run() async {
-        var due = ContinuousClock.now
         while !Task.isCancelled {
-            if .now >= due {
-                look()
-                due = .now + ServiceWatch.interval
-            }
-            let hasSegments = lookAtSegments()
-            try? await Task.sleep(for: hasSegments ? ServiceWatch.segmentInterval : ServiceWatch.interval)
+            look()
+            try? await Task.sleep(for: ServiceWatch.interval)
         }
-    }
-
-    /// Tells networks outside of stations that are reached by a port here from now on. Whether there are such ports.
-    private func lookAtSegments() -> Bool {
-        guard let node, !node.agent.topology.ports.shared.isEmpty else {
-            carrying.withLock { $0.removeAll() }
-            return false
-        }
-        let now = node.agent.carryingPorts()
-        let (came, went, due) = carrying.withLock { carrying in
-            let came = now.keys.filter { carrying[$0] == nil }
-            let went = carrying.keys.filter { now[$0] == nil }
-            for (path, working) in now {
-                // Who comes back may have carried meanwhile; who goes has told nobody anything.
-                if let old = carrying[path], working.isSubset(of: old.working) {
-                    carrying[path]?.working = working
-                } else {
-                    carrying[path] = Carrying(working: working, since: .now)
-                }
-            }
-            for path in went { carrying[path] = nil }
-            var due: [PortPath] = []
-            for (path, one) in carrying
-            where one.told < Self.announcements.count && .now - one.since >= Self.announcements[one.told] {
-                carrying[path]?.told += 1
-                if announcing.withLock({ $0.insert(path).inserted }) { due.append(path) }
-            }
-            return (came, went, due)
-        }
-        for path in came.sorted() { node.say("\(path) carries for its segment") }
-        for path in went.sorted() { node.say("\(path) carries no more for its segment") }
-        for path in due {
-            Task { [agent = node.agent] in
-                await agent.announceStations(at: path)
-                announcing.withLock { _ = $0.remove(path) }
-            }
-        }
-        return true
     }
 
     /// Tells that ports of segments here carry no more: this host stops.

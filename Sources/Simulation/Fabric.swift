@@ -111,6 +111,15 @@ public final class Fabric: Sendable {
     }
     /// How many lists of rules are compiled: chains, translations and security groups.
     public var compiledChains: Int { tables.policy.programs.count { $0 != nil } }
+    /// Whether a trunk's port carries a VLAN; 0: the untagged network.
+    @inline(__always)
+    func trunkCarries(_ port: PortRecord, _ vlan: UInt16) -> Bool {
+        if port.vlan == vlan { return true }
+        // The untagged network has no tag to travel with: only a trunk whose native VLAN it is carries it.
+        if vlan == 0 { return false }
+        if port.trunkSet < 0 { return true }
+        return trunkSets[Int(port.trunkSet) + Int(vlan) / 64] >> UInt64(vlan % 64) & 1 == 1
+    }
     /// The name of a host.
     public func name(_ host: HostIndex) -> String { hostNames[Int(host.value)] }
 }

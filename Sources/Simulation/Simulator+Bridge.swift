@@ -101,7 +101,7 @@ extension Simulator {
         case .access: return isTagged ? nil : port.vlan
         case .trunk:
             if !isTagged { return port.vlan == PortRecord.noVLAN ? nil : port.vlan }
-            return trunkCarries(port, id) ? id : nil
+            return fabric.trunkCarries(port, id) ? id : nil
         }
     }
 
@@ -115,15 +115,6 @@ extension Simulator {
 
     private var fieldTagPresent: (word: Int, bits: UInt64) { (8, UInt64(0x1000) << 48) }
 
-    @inline(__always)
-    private mutating func trunkCarries(_ port: PortRecord, _ vlan: UInt16) -> Bool {
-        if port.vlan == vlan { return true }
-        // The untagged network has no tag to travel with: only a trunk whose native VLAN it is carries it.
-        if vlan == 0 { return false }
-        if port.trunkSet < 0 { return true }
-        return fabric.trunkSets[Int(port.trunkSet) + Int(vlan) / 64] >> UInt64(vlan % 64) & 1 == 1
-    }
-
     /// Puts the tag in place that a port sends a VLAN with; false when the port is not in the VLAN.
     mutating func setTag(for port: PortRecord, _ vlan: UInt16) -> Bool {
         guard fabric.bridges[Int(port.device)].isVLANAware else { return true }
@@ -132,7 +123,7 @@ extension Simulator {
             guard port.vlan == vlan else { return false }
             setTag(0)
         case .trunk:
-            guard trunkCarries(port, vlan) else { return false }
+            guard fabric.trunkCarries(port, vlan) else { return false }
             let isNative = port.vlan == vlan
             if isNative, key.hasVLAN {
                 // The same at a trunk that sends its native VLAN without a tag.

@@ -229,7 +229,7 @@ public struct Simulator: ~Copyable {
         guard port.isEnabled else { return drop(.portDisabled, at: index) }
         if port.isDaemon { return sendForDaemon(index, port) }
         // Nobody is answered by a port that stands by, and nothing of it is copied.
-        if port.isShared, index == ingressPort, isFromSegment(index, port) { return }
+        if port.isShared, index == ingressPort, isTurnedAway(index, port) { return }
         let device = port.isRouter ? fabric.routers[Int(port.device)].tag : fabric.bridges[Int(port.device)].tag
         traversed[traversedCount] = device.bits
         traversedCount += 1

@@ -41,7 +41,7 @@ extension Topology {
         for path in change.ports {
             guard let port = ports[path] else { continue }
             // Whichever of them is looked at says what two have that one may.
-            touched.formUnion(members(ofSegmentAt: path))
+            touched.formUnion(members(ofSegmentAt: path).map(\.path))
             if port.vxlan != nil, case .exterior(let host, _) = port.attachment {
                 touched.formUnion(ports.bound(to: host).values.joined().filter { ports[$0]?.vxlan != nil })
             }

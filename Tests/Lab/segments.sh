@@ -37,10 +37,10 @@ stretch() {
     echo "$words: $worst pings of 10 ms lost in a row"
     [ "$worst" -le "$most" ] || fail "$words: too many"
 }
-# goes_on: all are answered now.
+# goes_on [N...]: all, or these, are answered now.
 goes_on() {
     local n seen
-    for n in $(seq $count); do
+    for n in ${*:-$(seq $count)}; do
         seen=$(grep -c 'bytes from' "$work/ping.$n")
         for _ in $(seq 100); do [ "$(grep -c 'bytes from' "$work/ping.$n")" -ge $((seen + 20)) ] && continue 2; sleep 0.05; done
         fail "ping $n is answered no more"
@@ -75,11 +75,7 @@ goes_on; stretch "it is back"
 
 quietly "$selvage" lab partition h2 h1,h3 --lab $lab || fail "h2 can't be cut off"
 says /run/selvage-labs/$lab/h3.log "acme/desk/cable2 carries" || fail "h3 does not take over"
-for n in 1 4; do
-    seen=$(grep -c 'bytes from' "$work/ping.$n")
-    for _ in $(seq 100); do [ "$(grep -c 'bytes from' "$work/ping.$n")" -ge $((seen + 20)) ] && continue 2; sleep 0.05; done
-    fail "ping $n is answered no more"
-done
+goes_on 1 4
 quietly "$selvage" lab heal --lab $lab
 carriers acme/desk/cable1
 goes_on
@@ -88,11 +84,7 @@ for n in $(seq $count); do marks[$n]=$(sed -n 's/.*icmp_seq=\([0-9]*\).*/\1/p' "
 
 quietly "$selvage" lab kill h1 --lab $lab
 carriers acme/floor/wall2
-for n in 2 3; do
-    seen=$(grep -c 'bytes from' "$work/ping.$n")
-    for _ in $(seq 100); do [ "$(grep -c 'bytes from' "$work/ping.$n")" -ge $((seen + 20)) ] && continue 2; sleep 0.05; done
-    fail "ping $n is answered no more"
-done
+goes_on 2 3
 quietly "$selvage" lab start h1 --lab $lab || fail "h1 does not start"
 goes_on
 # One that stops as it should says so first: nobody waits to find out.
@@ -101,11 +93,7 @@ sleep 1     # The time that is looked at.
 for n in $(seq $count); do marks[$n]=$(sed -n 's/.*icmp_seq=\([0-9]*\).*/\1/p' "$work/ping.$n" | tail -1); done
 quietly at h1 pkill -TERM -f "selvage node .*h1.data" || fail "h1 can't be stopped"
 carriers acme/floor/wall2
-for n in 2 3; do
-    seen=$(grep -c 'bytes from' "$work/ping.$n")
-    for _ in $(seq 100); do [ "$(grep -c 'bytes from' "$work/ping.$n")" -ge $((seen + 20)) ] && continue 2; sleep 0.05; done
-    fail "ping $n is answered no more"
-done
+goes_on 2 3
 stretch "the node that carries is stopped" 2 3
 quietly "$selvage" lab start h1 --lab $lab || fail "h1 does not start again"
 goes_on

@@ -16,7 +16,7 @@ extension Simulator {
 
     /// Drops what comes in by a port of a segment that stands by, and what is no frame of anybody outside: while hosts think
     /// otherwise of who carries, what one port sends comes in by another. Whether it did.
-    mutating func isFromSegment(_ index: Int32, _ port: PortRecord) -> Bool {
+    mutating func isTurnedAway(_ index: Int32, _ port: PortRecord) -> Bool {
         // What went to another host a moment ago is still here for machines, and not for what is there as well.
         guard port.attachment == .local, carries(index, port) else {
             drop(.standby, at: index)
@@ -130,13 +130,7 @@ extension Fabric {
         let port = ports[Int(index)]
         switch port.vlanKind {
         case .access: return port.vlan == vlan ? 0 : nil
-        case .trunk:
-            if port.vlan == vlan { return 0 }
-            if vlan == 0 { return nil }
-            if port.trunkSet >= 0, trunkSets[Int(port.trunkSet) + Int(vlan) / 64] >> UInt64(vlan % 64) & 1 == 0 {
-                return nil
-            }
-            return vlan
+        case .trunk: return trunkCarries(port, vlan) ? (port.vlan == vlan ? 0 : vlan) : nil
         }
     }
 }

@@ -14,18 +14,10 @@ public struct EthernetSegment: Sendable, Hashable {
 }
 
 extension Topology {
-    /// Ports of a segment, the one that carries while it works first.
-    func members(of segment: String, _ bridge: DevicePath) -> [Port] {
-        ports(of: bridge).filter { $0.segment?.name == segment }
-            .sorted { (a: Port, b: Port) in
-                let (mine, other) = (a.segment?.preference ?? 0, b.segment?.preference ?? 0)
-                return mine != other ? mine > other : a.path < b.path
-            }
-    }
-
-    /// Ports of the segment that a port is in.
-    public func members(ofSegmentAt path: PortPath) -> [PortPath] {
-        ports[path]?.segment.map { members(of: $0.name, path.device).map(\.path) } ?? []
+    /// Ports of the segment that a port is in, in order of name; none where it is in none.
+    func members(ofSegmentAt path: PortPath) -> [Port] {
+        guard let segment = ports[path]?.segment else { return [] }
+        return ports(of: path.device).filter { $0.segment?.name == segment.name }
     }
 
     /// What is wrong with a port's part in a segment.
@@ -50,7 +42,7 @@ extension Topology {
             problem("is in segment \(segment.name) and has services", "put them at the ports of machines")
         }
         // Said once, at the later one.
-        if let other = members(of: segment.name, port.path.device).first(where: {
+        if let other = members(ofSegmentAt: port.path).first(where: {
             $0.path < port.path && $0.vlan != port.vlan
         }) {
             problem(
