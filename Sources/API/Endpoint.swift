@@ -106,7 +106,8 @@ struct Call: Sendable {
             // It is a program on the host, and what it says is said to the world.
             if port.uplink != known?.uplink {
                 throw refusal(
-                    "change peers and snippet of \(port.path): uplinks are the operator's, leave them as they are")
+                    "change peers, snippet and daemon of \(port.path): uplinks are the operator's, leave them as they are"
+                )
             }
             if case .exterior = port.attachment, known?.attachment != port.attachment {
                 throw refusal("bind \(port.path) to an interface: that is the operator's")

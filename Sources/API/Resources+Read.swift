@@ -188,9 +188,15 @@ extension PortResource {
             }
         }
         let interface = vxlan != nil && host != nil && interface == nil ? path.vxlanInterface : interface
-        if peers != nil || snippet != nil {
+        if peers != nil || snippet != nil || daemon != nil {
             var uplink = Uplink()
             uplink.snippet = snippet
+            if let daemon {
+                guard let known = Uplink.Daemon(rawValue: daemon) else {
+                    throw .invalid(reader.object, "daemon \"\(daemon)\" is not known", "use \(Uplink.Daemon.names)")
+                }
+                uplink.daemon = known
+            }
             for (place, peer) in (peers ?? []).enumerated() {
                 uplink.peers.append(
                     try readFields(peer, of: "\(reader.object) peers \(place + 1)") { fields throws(RuleMistake) in

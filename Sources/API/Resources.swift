@@ -120,6 +120,8 @@ public struct PortResource: Codable, Sendable, Equatable {
     public var peers: [[String: [String]]]?
     /// What is to be in the daemon's configuration besides.
     public var snippet: String?
+    /// The daemon of an uplink: `bird` unless said, or `frr`.
+    public var daemon: String?
     /// Its key in tunnels; given by the cluster.
     public var tunnelKey: UInt32?
     /// The revision that made it.
@@ -288,6 +290,7 @@ extension PortResource {
             preference: port.segment.flatMap { $0.preference == 100 ? nil : $0.preference },
             vxlan: port.vxlan.map { byName($0.fields) },
             peers: port.uplink.map { $0.peers.map { byName($0.fields) } }, snippet: port.uplink?.snippet,
+            daemon: port.uplink.flatMap { $0.daemon == .bird ? nil : $0.daemon.rawValue },
             tunnelKey: port.tunnelKey,
             created: version?.created, revision: version?.modified)
         switch port.vlan {

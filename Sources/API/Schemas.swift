@@ -104,6 +104,9 @@ enum Schemas {
                     ),
                     Property(
                         "snippet", .string(), "What is to be in its routing daemon's configuration besides."),
+                    Property(
+                        "daemon", .string(values: Uplink.Daemon.allCases.map(\.rawValue)),
+                        "Its routing daemon, BIRD unless said."),
                     Property("tunnelKey", .integer(0...0xff_ffff), "Its key in tunnels. Not read."),
                 ] + versions())
         case .chain:

@@ -8,20 +8,27 @@ import Wire
 /// The network namespace of an uplink's daemon: one interface in it, with the uplink's MAC and addresses, whose other end is a
 /// port of the datapath. What is asked and said there is heard by rtnetlink.
 struct DaemonNamespace {
+    /// The interface in the namespace.
+    static let peer = "uplink"
+    /// Who puts there what is to be announced (`RTPROT_*`).
+    static let owner: UInt8 = 94
+
     let namespace: NetworkNamespace
     /// Routes that are heard of.
     let routes: RouteMonitor
     private let inside: RouteNetlink
     private let interface: String
+    private let table: UInt32
 
     /// Makes the namespace and the interface on the host. One that an earlier run left goes first.
     init(_ plan: UplinkPlan) throws {
         interface = plan.path.daemonInterface
+        table = plan.announcedTable
         let host = try RouteNetlink()
         if interfaceExists(interface) { try? host.remove(interface) }
         let mtu = try host.mtu(of: plan.interface) ?? 1500
         namespace = try NetworkNamespace.make("of the daemon of \(plan.path)")
-        let peer = BirdConfiguration.interface
+        let peer = Self.peer
         try host.addVeth(
             interface, mtu: Int(mtu), peer: peer, peerNamespace: namespace.descriptor.number, peerMAC: plan.mac)
         // It carries frames, and says nothing of its own.
@@ -52,15 +59,14 @@ struct DaemonNamespace {
         if prefix.family == .ipv6, !kernelHasIPv6 { return }
         do {
             try inside.setBlackhole(
-                prefix, table: BirdConfiguration.announcedTable, owner: UInt8(BirdConfiguration.announcedTable),
-                isThere: isThere)
+                prefix, table: table, owner: Self.owner, isThere: isThere)
         } catch let error as SystemError where !isThere && error.code == ESRCH {}
     }
 
     /// The daemon's interface takes packets as large as the uplink's does, bytes of layer 3.
     func setMTU(_ mtu: Int) throws {
         try RouteNetlink().setMTU(interface, mtu)
-        try namespace.inside { try RouteNetlink().setMTU(BirdConfiguration.interface, mtu) }
+        try namespace.inside { try RouteNetlink().setMTU(Self.peer, mtu) }
     }
 
     /// The daemon's interface has a carrier, or none.

@@ -12,10 +12,13 @@ struct NamespaceRoutes {
         /// What the daemon says that it costs.
         var cost: UInt32
         var gateways: [IPAddress]
+        /// Whether the daemon tells the cost otherwise than by the kernel, and may change it.
+        var isPricedApart = false
     }
     private struct Ways: Equatable {
         var cost: UInt32
         var gateways: Set<IPAddress>
+        var isPricedApart: Bool
     }
 
     private var routes: [Prefix: [UInt32: Ways]] = [:]
@@ -26,7 +29,8 @@ struct NamespaceRoutes {
 
     /// The kernel has a route, in place of one of the same metric.
     mutating func add(_ route: Message) {
-        let ways = Ways(cost: route.cost, gateways: Set(route.gateways))
+        let ways = Ways(
+            cost: route.cost, gateways: Set(route.gateways), isPricedApart: route.isPricedApart)
         if routes[route.prefix]?[route.metric] == ways { return }
         routes[route.prefix, default: [:]][route.metric] = ways
         changed.insert(route.prefix)
@@ -41,13 +45,24 @@ struct NamespaceRoutes {
         changed.insert(route.prefix)
     }
 
+    /// A destination costs so much by routes whose cost is told apart.
+    mutating func set(cost: UInt32, of prefix: Prefix) {
+        for (metric, ways) in routes[prefix] ?? [:] where ways.isPricedApart && ways.cost != cost {
+            routes[prefix]?[metric]?.cost = cost
+            changed.insert(prefix)
+        }
+    }
+
     /// The kernel has just these routes.
     mutating func replace(_ all: [Message]) {
         let before = routes
         routes = [:]
         for route in all {
-            routes[route.prefix, default: [:]][route.metric, default: Ways(cost: route.cost, gateways: [])]
-                .gateways.formUnion(route.gateways)
+            routes[route.prefix, default: [:]][
+                route.metric,
+                default: Ways(cost: route.cost, gateways: [], isPricedApart: route.isPricedApart)
+            ]
+            .gateways.formUnion(route.gateways)
         }
         for (prefix, ways) in routes where before[prefix] != ways { changed.insert(prefix) }
         for prefix in before.keys where routes[prefix] == nil { changed.insert(prefix) }

@@ -40,7 +40,7 @@ extension PeerStatus {
         for line in lines {
             let words = line.split(separator: " ").map(String.init)
             if let first = words.first, !line.hasPrefix(" "), words.count >= 5 {
-                place = peers.indices.first { BirdConfiguration.name(of: peers[$0]) == first }
+                place = peers.indices.first { daemonName(of: peers[$0]) == first }
                 if let place {
                     list[place].since = Int64(words[4].prefix { $0 != "." })
                     list[place].state = words.dropFirst(5).first?.lowercased() ?? words[3]

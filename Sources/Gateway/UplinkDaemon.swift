@@ -43,6 +43,8 @@ public final class UplinkDaemon: Sendable {
         var failures = 0
         var routes = 0
         var problem: String?
+        /// Since when sessions are there, as it was told first.
+        var since: [String: Int64] = [:]
         var orders: UplinkRun.Orders { .init(plan: plan, announced: announced, hasCarrier: hasCarrier, mtu: mtu) }
     }
     private let state: Mutex<State>
@@ -77,7 +79,6 @@ public final class UplinkDaemon: Sendable {
         // What it starts ends with the thread.
         _ = try NamedThread("sel-uplink") { [self] in
             run()
-            for file in [".conf", ".new", ".snippet", ".ctl", ".check"] { unlink(files + file) }
             ended.put(true)
         }
     }
@@ -121,22 +122,30 @@ public final class UplinkDaemon: Sendable {
             peers: now.plan.uplink.peers.map { PeerStatus($0) }, isRunning: now.isRunning, failures: now.failures,
             routes: now.routes, announced: now.announced.sorted(), problem: now.problem)
         guard now.isRunning else { return status }
-        let control = BirdControl(path: socket)
-        do {
-            status.peers = PeerStatus.read(try control.say("show protocols all").lines, now.plan.uplink.peers)
-            PeerStatus.read(liveness: (try? control.say("show bfd sessions").lines) ?? [], into: &status.peers)
-        } catch {
+        do { status.peers = try now.plan.peers(files: files) } catch {
             status.problem = status.problem ?? "the daemon does not answer: \(error)"
         }
+        // Daemons that tell how long it has been are off by one at times.
+        let told = status.peers
+        let steady = state.withLock { state in
+            let known = state.since
+            state.since = [:]
+            for peer in told {
+                guard let since = peer.since else { continue }
+                state.since[peer.address] = known[peer.address].flatMap { abs($0 - since) <= 1 ? $0 : nil } ?? since
+            }
+            return state.since
+        }
+        for place in status.peers.indices { status.peers[place].since = steady[status.peers[place].address] }
         return status
     }
-
-    private var socket: String { files + ".ctl" }
 
     // MARK: - The thread
 
     private func run() {
-        var run = UplinkRun(path, files: files, known: known, report: report, say: say)
+        guard let first = state.withLock({ $0.isEnding ? nil : $0.plan }) else { return }
+        var run = UplinkRun(first, files: files, known: known, report: report, say: say)
+        defer { run.removeFiles() }
         while let wanted = state.withLock({ $0.isEnding ? nil : $0.plan }) {
             do {
                 try run.begin(wanted)
@@ -159,7 +168,7 @@ public final class UplinkDaemon: Sendable {
     private func tell(_ run: UplinkRun) {
         let isNew = state.withLock { state in
             defer {
-                (state.isRunning, state.failures) = (run.process != nil, run.failures)
+                (state.isRunning, state.failures) = (run.isRunning, run.failures)
                 (state.routes, state.problem) = (run.routes.count, run.problem)
             }
             return state.problem != run.problem

@@ -24,7 +24,8 @@ struct UplinkRun {
 
     private var namespace: DaemonNamespace?
     private var log: Descriptor?
-    private(set) var process: BirdProcess?
+    private var daemon: any RoutingDaemon
+    var isRunning: Bool { daemon.isRunning }
     private(set) var routes = NamespaceRoutes()
     private(set) var failures = 0
     /// What is wrong.
@@ -59,19 +60,17 @@ struct UplinkRun {
     private static let longestLog = 4 << 20
 
     init(
-        _ path: PortPath, files: String, known: @escaping UplinkDaemon.Known, report: @escaping UplinkDaemon.Report,
+        _ plan: UplinkPlan, files: String, known: @escaping UplinkDaemon.Known, report: @escaping UplinkDaemon.Report,
         say: @escaping @Sendable (String) -> Void
     ) {
-        self.path = path
+        path = plan.path
+        daemon = plan.makeDaemon(files: files)
         self.files = files
         self.known = known
         self.report = report
         self.say = say
         renews = monotonicNanoseconds() + Self.grace
     }
-
-    private var socket: String { files + ".ctl" }
-    private var configuration: String { files + ".conf" }
 
     // MARK: - Lives
 
@@ -90,17 +89,18 @@ struct UplinkRun {
     }
 
     mutating func end() {
-        process?.stop()
-        process = nil
+        daemon.stop()
         namespace?.close()
         namespace = nil
         routes = NamespaceRoutes()
     }
 
+    func removeFiles() { daemon.removeFiles() }
+
     mutating func step(_ orders: Orders) throws {
         guard let namespace else { return }
         var now = monotonicNanoseconds()
-        if let process, let status = process.end { died(status, now) }
+        if let status = daemon.ended() { died(status, now) }
         if let wanted = orders.mtu, wanted != mtu {
             try namespace.setMTU(Int(wanted))
             mtu = wanted
@@ -113,13 +113,12 @@ struct UplinkRun {
         try tellAnnounced(orders.announced, namespace)
         if configured != orders.plan, now >= configures { try configure(orders.plan, now) }
         now = monotonicNanoseconds()
-        if process == nil, configured != nil, now >= due {
-            process = try BirdProcess.start(
-                configuration, socket: socket, in: namespace.namespace, isRecovering: isRecovering,
-                log: log?.number ?? -1)
+        if !daemon.isRunning, configured != nil, now >= due {
+            try daemon.start(in: namespace.namespace, isRecovering: isRecovering, log: log?.number ?? -1)
+            now = monotonicNanoseconds()
             began = now
         }
-        if process != nil, now - began > Self.wellAfter { (pause, stale) = (Self.pauses.lowerBound, nil) }
+        if daemon.isRunning, now - began > Self.wellAfter { (pause, stale) = (Self.pauses.lowerBound, nil) }
         if let stale, now >= stale {
             // Nobody answers for what is in the namespace any more.
             throw GatewayError("the daemon ends again and again: its words are in \(files).log")
@@ -129,7 +128,6 @@ struct UplinkRun {
     }
 
     private mutating func died(_ status: Int32, _ now: UInt64) {
-        process = nil
         isRecovering = true
         failures += 1
         due = now + pause
@@ -143,7 +141,7 @@ struct UplinkRun {
         let now = monotonicNanoseconds()
         // One that ends is seen soon, though nobody tells of it.
         var until = min(lookAgain, renews, now + 100_000_000)
-        if process == nil { until = min(until, max(due, now + 1_000_000)) }
+        if !daemon.isRunning { until = min(until, max(due, now + 1_000_000)) }
         alarm.wait(until: until, or: namespace?.routes.descriptor ?? -1)
     }
 
@@ -151,40 +149,11 @@ struct UplinkRun {
 
     /// Writes the configuration, and has a daemon that runs read it.
     private mutating func configure(_ plan: UplinkPlan, _ now: UInt64) throws {
-        let candidate = files + ".new"
-        var trouble: String?
-        var snippet: String?
-        if let text = plan.uplink.snippet {
-            try write(text, to: files + ".snippet")
-            snippet = files + ".snippet"
-        }
-        try write(BirdConfiguration(plan, snippet: snippet).text, to: candidate)
-        if let reason = BirdProcess.check(candidate, output: files + ".check") {
-            let words = reason.replacing(files + ".snippet", with: "snippet").replacing(
-                candidate, with: "configuration")
-            trouble = words
-            // What is ours goes on without what is not a configuration.
-            if snippet != nil {
-                trouble = "the snippet is left out: \(words)"
-                try write(BirdConfiguration(plan, snippet: nil).text, to: candidate)
-            }
-            if snippet == nil || BirdProcess.check(candidate, output: files + ".check") != nil {
-                throw GatewayError("the daemon can't be configured: \(words)")
-            }
-        }
-        guard rename(candidate, configuration) == 0 else { throw SystemError(errno, "write \(configuration)") }
-        if process != nil {
-            do {
-                let answer = try BirdControl(path: socket).say("configure")
-                if answer.code >= 8000 { trouble = "the daemon keeps its configuration: \(answer.lines.last ?? "")" }
-            } catch {
-                // It has just begun, or is about to end.
-                configures = now + Self.again
-                return
-            }
+        do { problem = try daemon.configure(plan) } catch is DaemonBusy {
+            configures = now + Self.again
+            return
         }
         configured = plan
-        problem = trouble
     }
 
     private mutating func tellAnnounced(_ wanted: Set<Prefix>, _ namespace: DaemonNamespace) throws {
@@ -198,35 +167,34 @@ struct UplinkRun {
         }
     }
 
-    private func write(_ text: String, to file: String) throws {
-        let descriptor = Glibc.open(file, O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, 0o600)
-        if descriptor < 0 { throw SystemError(errno, "write \(file)") }
-        defer { Glibc.close(descriptor) }
-        let bytes = Array(text.utf8)
-        guard Glibc.write(descriptor, bytes, bytes.count) == bytes.count else {
-            throw SystemError(errno, "write \(file)")
-        }
-    }
-
     // MARK: - Routes
 
     /// Reports what the daemon put into the kernel's table, or took out of it.
     private mutating func follow(_ namespace: DaemonNamespace, _ now: UInt64) throws {
-        while case let events = try namespace.routes.events(), !events.isEmpty {
-            for event in events {
-                switch event {
-                case .present(let route): if let one = message(route) { routes.add(one) }
-                case .gone(let route): if let one = message(route) { routes.remove(one) }
-                case .lost: lookAgain = 0
-                }
-            }
+        var events: [RouteMonitor.Event] = []
+        while case let more = try namespace.routes.events(), !more.isEmpty { events += more }
+        if events.contains(.lost) { lookAgain = 0 }
+        let isWhole = now >= lookAgain
+        guard let repriced = daemon.followCosts(isUrgent: isWhole || !events.isEmpty, now: now) else {
+            // What they cost is not known yet: all is looked at when it is.
+            lookAgain = now + Self.again
+            return
         }
-        if now >= lookAgain {
+        if isWhole {
             routes.replace(try namespace.routes.all().compactMap(message))
             lookAgain = now + Self.renewal
             var status = stat()
             if let log, fstat(log.number, &status) == 0, status.st_size > Self.longestLog { ftruncate(log.number, 0) }
+        } else {
+            for event in events {
+                switch event {
+                case .present(let route): if let one = message(route) { routes.add(one) }
+                case .gone(let route): if let one = message(route) { routes.remove(one) }
+                case .lost: break
+                }
+            }
         }
+        for prefix in repriced { if let cost = daemon.cost(of: prefix) { routes.set(cost: cost, of: prefix) } }
         let changed = routes.takeChanges()
         if !changed.isEmpty { report(changed.map { ($0, routes[$0]) }) }
     }
@@ -241,12 +209,19 @@ struct UplinkRun {
         if !all.isEmpty || !gone.isEmpty { report(all + gone) }
     }
 
-    /// One of the main table that somebody put there: what follows from addresses the router knows itself.
+    /// Whether it is one of the main table that a daemon put there: what follows from addresses the router knows itself.
+    private static func isLearned(_ route: RouteMonitor.Route) -> Bool {
+        // RTPROT_KERNEL and below, RTPROT_RA.
+        route.table == 254 && route.owner > 2 && route.owner != 9 && route.owner != DaemonNamespace.owner
+    }
+
     private func message(_ route: RouteMonitor.Route) -> NamespaceRoutes.Message? {
-        let isOwn = route.owner <= 2 || route.owner == 9  // RTPROT_KERNEL and below, RTPROT_RA
-        guard route.table == 254, !isOwn else { return nil }
+        guard Self.isLearned(route) else { return nil }
+        // RTPROT_BGP.
+        let apart = route.owner == 186 ? daemon.cost(of: route.prefix) : nil
         return NamespaceRoutes.Message(
-            prefix: route.prefix, metric: route.metric, cost: route.note ?? Self.unknownCost, gateways: route.gateways)
+            prefix: route.prefix, metric: route.metric, cost: apart ?? route.note ?? Self.unknownCost,
+            gateways: route.gateways, isPricedApart: apart != nil)
     }
 
     /// What routes cost of which nobody says it: more than any that BGP brings.

@@ -18,7 +18,6 @@ extension Supervisor {
     /// Makes what the plan has. It stays as it is: a lab is begun anew for another one.
     func addOutside(_ world: inout World, _ manifest: Manifest) throws {
         guard let outside = manifest.lab?.outside else { return }
-        if outside.routers.values.contains(where: { $0.daemon == .frr }) { try letRootRunFRR() }
         let route = try RouteNetlink()
         if !interfaceExists(Self.exchange) {
             try route.addBridge(Self.exchange)
@@ -63,8 +62,9 @@ extension Supervisor {
 
     /// FRRouting runs as a user who is in the group of its terminals, and as nobody else. In the lab's world, and there alone, that
     /// is root.
-    private func letRootRunFRR() throws {
+    func letRootRunFRR() throws {
         let groups = (try? String(contentsOfFile: "/etc/group", encoding: .utf8)) ?? ""
+        guard groups.contains("frrvty:") else { return }
         let lines = groups.split(separator: "\n").map { line in
             line.hasPrefix("frrvty:") ? line + (line.hasSuffix(":") ? "" : ",") + "root" : line
         }

@@ -97,6 +97,7 @@ public final class Supervisor: Sendable {
         let manifest = try ManifestReader.read(path: directory.manifest)
         try world.withLock { world in
             world.file = file
+            try letRootRunFRR()
             try conform(&world, to: manifest)
             try addOutside(&world, manifest)
             try addLANs(&world, manifest)

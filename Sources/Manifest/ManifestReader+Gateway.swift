@@ -11,6 +11,14 @@ extension ManifestReader {
         }
     }
 
+    /// `daemon` of a port.
+    mutating func readDaemon(_ node: Node, _ port: String) -> Uplink.Daemon? {
+        guard let text = yaml.text(node, port, "daemon") else { return nil }
+        if let daemon = Uplink.Daemon(rawValue: text) { return daemon }
+        yaml.mistake(node, port, "daemon \"\(text)\" is not known", "use \(Uplink.Daemon.names)")
+        return nil
+    }
+
     /// `vxlan` of a port.
     mutating func readVXLAN(_ node: Node, _ port: String) -> VXLANEnd? {
         readSaid(node, "\(port) vxlan", VXLANEnd.fieldNames) { fields throws(RuleMistake) in
@@ -40,6 +48,12 @@ extension Uplink {
     func with(peers: [BGPPeer]) -> Uplink {
         var uplink = self
         uplink.peers = peers
+        return uplink
+    }
+
+    func with(daemon: Daemon) -> Uplink {
+        var uplink = self
+        uplink.daemon = daemon
         return uplink
     }
 

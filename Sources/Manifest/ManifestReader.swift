@@ -256,7 +256,7 @@ public struct ManifestReader {
         let object = port.path.description
         var known = ["mac", "address", "enabled", "host", "interface", "peer", "inbound", "outbound", "groups"]
         if port.kind == .bridge { known += Self.bridgePortFields }
-        if port.kind == .router { known += ["peers", "snippet"] }
+        if port.kind == .router { known += ["peers", "snippet", "daemon"] }
         var host: String?
         var interface: String?
         var trunk: Node?
@@ -284,6 +284,9 @@ public struct ManifestReader {
             case "snippet":
                 guard let text = yaml.text(field.value, object, "snippet") else { continue }
                 port.uplink = (port.uplink ?? Uplink()).with(snippet: text)
+            case "daemon":
+                guard let daemon = readDaemon(field.value, object) else { continue }
+                port.uplink = (port.uplink ?? Uplink()).with(daemon: daemon)
             case "vlan":
                 if let id = yaml.number(field.value, object, "vlan", 1...4094) { port.vlan = .access(UInt16(id)) }
             case "trunk": trunk = field.value

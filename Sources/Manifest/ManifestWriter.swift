@@ -332,6 +332,7 @@ public enum ManifestWriter {
                 parts.append("peers: [\(peers.map { inBraces($0.fields) }.joined(separator: ", "))]")
             }
             if let snippet = port.uplink?.snippet { parts.append("snippet: \(Writer.inQuotes(snippet))") }
+            if let daemon = port.uplink?.daemon, daemon != .bird { parts.append("daemon: \(daemon.rawValue)") }
             return parts
         }
 

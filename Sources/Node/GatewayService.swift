@@ -306,5 +306,6 @@ extension UplinkPlan {
     /// Whether its daemon can go on where that of another plan is.
     fileprivate func isSameNamespace(as other: UplinkPlan) -> Bool {
         mac == other.mac && addresses == other.addresses && interface == other.interface
+            && uplink.daemon == other.uplink.daemon
     }
 }

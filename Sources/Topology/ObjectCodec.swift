@@ -6,7 +6,7 @@ import Wire
 extension TopologyObject {
     /// Formats that are read, the last being written where it is needed: an object without what the later one adds is
     /// written as before, and a cluster of two versions goes on until somebody uses what only the newer one knows.
-    static let formats = UInt8(1)...10
+    static let formats = UInt8(1)...11
 
     private var format: UInt8 {
         switch self {
@@ -21,18 +21,20 @@ extension TopologyObject {
                 : router.translation.isEmpty
                     ? router.filters.isEmpty ? 1 : 2 : router.translation.virtual.isEmpty ? 3 : 4
         case .port(let port):
-            port.segment != nil || port.vxlan != nil
-                ? 10
-                : port.uplink != nil
-                    ? 9
-                    : port.quality.guarantee != nil
-                        ? 8
-                        : !port.services.isEmpty
-                            ? 7
-                            : !port.quality.isEmpty
-                                ? 5
-                                : port.security.isEmpty && port.allowed.isEmpty
-                                    ? port.filters.isEmpty && port.groups.isEmpty ? 1 : 2 : 3
+            port.uplink.map { $0.daemon != .bird } ?? false
+                ? 11
+                : port.segment != nil || port.vxlan != nil
+                    ? 10
+                    : port.uplink != nil
+                        ? 9
+                        : port.quality.guarantee != nil
+                            ? 8
+                            : !port.services.isEmpty
+                                ? 7
+                                : !port.quality.isEmpty
+                                    ? 5
+                                    : port.security.isEmpty && port.allowed.isEmpty
+                                        ? port.filters.isEmpty && port.groups.isEmpty ? 1 : 2 : 3
         case .host(let host): host.rate == nil ? 1 : 2
         case .portGroup(let group): group.isStateful ? 4 : 1
         case .pool(let pool): pool.monitor == nil ? 1 : 2
@@ -81,7 +83,7 @@ extension TopologyObject {
             if format > 4 { out.quality(port.quality) }
             if format > 6 { out.services(port.services) }
             if format > 7 { out.optional(port.quality.guarantee) { $0.number($1) } }
-            if format > 8 { out.optional(port.uplink) { $0.uplink($1) } }
+            if format > 8 { out.optional(port.uplink) { $0.uplink($1, format: format) } }
             if format > 9 {
                 out.optional(port.segment) { out, segment in
                     out.text(segment.name)
@@ -167,7 +169,7 @@ extension TopologyObject {
             if format > 4 { port.quality = try reader.quality() }
             if format > 6 { port.services = try reader.services() }
             if format > 7 { port.quality.guarantee = try reader.flag() ? try reader.number() : nil }
-            if format > 8 { port.uplink = try reader.flag() ? try reader.uplink() : nil }
+            if format > 8 { port.uplink = try reader.flag() ? try reader.uplink(format: format) : nil }
             if format > 9 {
                 if try reader.flag() {
                     port.segment = EthernetSegment(name: try reader.name(), preference: try reader.number())

@@ -165,6 +165,7 @@ extension TopologyObject {
                 + (port.uplink?.peers ?? []).map { ("peer \($0.address)", $0.text) }
                 + (port.uplink?.snippet.map { [("snippet", "\($0.utf8.count) bytes, no. \(stableHash($0) % 4096)")] }
                     ?? [])
+                + (port.uplink.map { $0.daemon == .bird ? [] : [("daemon", $0.daemon.rawValue)] } ?? [])
         case .host(let host):
             return [
                 (

@@ -11,36 +11,6 @@ import Wire
 
 /// What uplinks' daemons are told, and what they tell.
 @Suite struct GatewayTests {
-    private static let everything = """
-        hosts: { h1: { address: 192.0.2.1 } }
-        tenants:
-          t:
-            routers:
-              gw:
-                bgp: { as: 65001, id: 192.0.2.99, announce: [203.0.113.0/24, "198.51.100.0/24 each", "2001:db8::/32"], maxPaths: 4 }
-                ports:
-                  in: { address: 10.0.0.1/24 }
-                  up:
-                    host: h1
-                    interface: eth1
-                    address: [100.64.1.2/29, "2001:db8:64::2/64"]
-                    peers:
-                      - { address: 100.64.1.1, as: 65100, password: "s3cr%t", bfd: [50, 5], hold: 30, gracefulRestart: false, limit: 1000 }
-                      - { address: 100.64.1.3, as: 65001, bfd: false, accept: [10.0.0.0/8 le 24, 192.0.2.0/24], refuse: [10.1.0.0/16 ge 20 le 32] }
-                      - { address: 100.64.1.4, as: 4200000001, defaultOnly: true, preference: 200, prepend: 3, metric: 50 }
-                      - { address: "2001:db8:64::1", as: 65100, tell: ["2001:db8::/32 le 48"], communities: ["65001:77", no-export, "4200000001:1:2"] }
-                      - { address: "fe80::1", as: 65100 }
-                      - { address: 192.0.2.200, as: 65300, far: true }
-                routes: [{ to: 203.0.113.0/28, via: 10.0.0.2, port: in }]
-                floating: { 198.51.100.7: { target: 10.0.0.9, port: in } }
-        """
-
-    private func plan(_ text: String = everything) throws -> UplinkPlan {
-        let topology = try draw(text)
-        let port = try #require(PortPath("t/gw/up").flatMap { topology.ports[$0] })
-        return try #require(UplinkPlan(port, topology))
-    }
-
     /// Whether the daemon itself takes a configuration; why not.
     private func refusal(_ text: String) throws -> String? {
         let file = FileManager.default.temporaryDirectory.appending(path: "selvage-\(UUID().uuidString).conf").path
@@ -52,7 +22,7 @@ import Wire
     }
 
     @Test func `BIRD takes a configuration with everything that may be said of peers`() throws {
-        let text = BirdConfiguration(try plan(), snippet: nil).text
+        let text = BirdConfiguration(try Uplinks.plan(), snippet: nil).text
         #expect(try refusal(text) == nil, "\(text)")
         #expect(text.contains("router id 192.0.2.99;"))
         #expect(text.contains("password \"s3cr%t\";") && text.contains("receive limit 1000 action disable;"))
@@ -61,51 +31,29 @@ import Wire
     @Test func `BIRD takes whatever peers validation lets pass`() throws {
         let seed = SeededRandom.seed
         var random = SeededRandom(seed: seed)
-        func pick<Value>(_ list: [Value]) -> Value { list[Int.random(in: 0..<list.count, using: &random)] }
         for _ in 0..<12 {
-            var plan = try plan()
-            for place in plan.uplink.peers.indices {
-                let family = plan.uplink.peers[place].address.family
-                func matches() -> [PrefixMatch] {
-                    (0..<pick([0, 0, 1, 3])).map { _ in
-                        let width = pick([family, .ipv4]).width
-                        let length = Int.random(in: 0...width, using: &random)
-                        let low = Int.random(in: length...width, using: &random)
-                        let address = IPAddress(
-                            high: width == 32 ? random.next() & ~0xffff_ffff : random.next(),
-                            low: width == 32 ? 0 : random.next(), family: width == 32 ? .ipv4 : .ipv6)
-                        return PrefixMatch(
-                            Prefix(address.masked(length), length: length),
-                            low...Int.random(in: low...width, using: &random))
-                    }
-                }
-                plan.uplink.peers[place].accepted = matches()
-                plan.uplink.peers[place].refused = matches()
-                plan.uplink.peers[place].told = matches()
-                plan.uplink.peers[place].hold = pick([3, 9, 65_535])
-                plan.uplink.peers[place].prepend = pick([0, 16])
-                plan.uplink.peers[place].metric = pick([nil, 0, .max])
-                plan.uplink.peers[place].preference = pick([0, 4095])
-                plan.uplink.peers[place].restartsGracefully = pick([true, false])
-                plan.uplink.peers[place].password = pick([nil, String(repeating: "~", count: 80), "a;}#'`$("])
-            }
+            let plan = try Uplinks.random(&random)
             let text = BirdConfiguration(plan, snippet: nil).text
             #expect(try refusal(text) == nil, "seed \(seed)\n\(text)")
         }
     }
 
     @Test func `what is said of peers is read as it was written, and what can't be is told with its place`() throws {
-        let topology = try draw(Self.everything)
+        let topology = try draw(Uplinks.everything)
         let port = try #require(PortPath("t/gw/up").flatMap { topology.ports[$0] })
         for peer in port.uplink?.peers ?? [] { #expect(try BGPPeer(reading: peer.fields) == peer) }
         let speaker = try #require(topology.routers[port.path.device]?.bgp)
         #expect(try BGPSpeaker(reading: speaker.fields) == speaker)
         var writer = ByteWriter()
         TopologyObject.port(port).encode(&writer)
+        var other = port
+        other.uplink?.daemon = .frr
+        TopologyObject.port(other).encode(&writer)
         let router = try #require(topology.routers[port.path.device])
         TopologyObject.router(router).encode(&writer)
         var reader = ByteReader(writer.bytes)
         #expect(try TopologyObject(from: &reader) == .port(port))
+        #expect(try TopologyObject(from: &reader) == .port(other))
         #expect(try TopologyObject(from: &reader) == .router(router))
         for (from, to, words) in [
             ("as: 65100, password", "as: 0, password", "as is \"0\""),
@@ -120,8 +68,8 @@ import Wire
             ("        bgp: {", "        # {", "no autonomous system"),
             ("no-export", "65536:1", "write communities"),
         ] {
-            let text = Self.everything.replacing(from, with: to)
-            #expect(text != Self.everything, "\(from)")
+            let text = Uplinks.everything.replacing(from, with: to)
+            #expect(text != Uplinks.everything, "\(from)")
             let error = #expect(throws: (any Error).self) { try draw(text) }
             #expect("\(error.map { "\($0)" } ?? "")".contains(words), "\(error.map { "\($0)" } ?? "")")
         }
@@ -129,7 +77,7 @@ import Wire
 
     @Test func `what a router has decides what it announces`() throws {
         func announced(_ change: (inout Topology, inout Router) -> Void = { _, _ in }) throws -> [String] {
-            var topology = try draw(Self.everything)
+            var topology = try draw(Uplinks.everything)
             var router = try #require(DevicePath("t/gw").flatMap { topology.routers[$0] })
             change(&topology, &router)
             topology.routers[router.path] = router
@@ -187,8 +135,9 @@ import Wire
     }
 
     @Test func `a snippet of several lines is exported as it was`() throws {
-        var topology = try draw(Self.everything)
+        var topology = try draw(Uplinks.everything)
         let path = try #require(PortPath("t/gw/up"))
+        topology.ports[path]?.uplink?.daemon = .frr
         topology.ports[path]?.uplink?.snippet = "# one \"line\"\nprotocol static {\n\tipv4;\r\n}\n\\ end"
         let again = try draw(ManifestWriter.write(topology, tenant: nil))
         #expect(again.ports[path]?.uplink == topology.ports[path]?.uplink)

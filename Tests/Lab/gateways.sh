@@ -1,10 +1,11 @@
 #!/bin/bash
 # Two hosts with uplinks to two providers (FRRouting, GoBGP): to them it is one router, and connections through it live on while
 # a provider, an uplink, a node, a host's way to the others or a daemon is gone, and when it is there again.
-#   gateways.sh BINARY    in the environment: CONNECTIONS (12 each way)
+#   gateways.sh BINARY    in the environment: CONNECTIONS (12 each way), DAEMON (bird: of the uplinks)
 lab=test-gateways; . "$(dirname "$0")/lib.sh"
 connections=${CONNECTIONS:-12}
 sed -e '/^  expect:/,$d' "$here/../../cluster-examples/multihomed.yaml" >"$work/net.yaml"
+sed -i "s/^\( *\)interface: isp.$/&\n\1daemon: ${DAEMON:-bird}/" "$work/net.yaml"
 # One more machine, on the host without uplinks, asks from there.
 status() { "$selvage" bgp status --lab $lab "$@"; }
 # sessions COUNT [TENTHS]: waits until so many are established.
@@ -106,7 +107,9 @@ sessions 4 || fail "the uplinks are not there again"
 sleep 3
 stretch "they are up again" 400
 
-for pid in $(pgrep -f "bird -f -c /run/selvage-labs/$lab/h1.data"); do kill -9 "$pid"; done
+case ${DAEMON:-bird} in bird) program="bird -f -c " ;; frr) program="bgpd -f .*" ;; esac
+pids=$(pgrep -f "$program/run/selvage-labs/$lab/h1.data") || fail "h1 has no routing daemons"
+for pid in $pids; do kill -9 "$pid"; done
 sleep 4
 stretch "a host's routing daemons are killed" $slow
 sessions 4 || fail "the daemons are not started again"

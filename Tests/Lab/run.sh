@@ -67,5 +67,7 @@ run "VXLAN end points of others" bash "$here/Tests/Lab/vteps.sh" "$work/selvage"
 run "uplinks to two providers, each of which may fail" bash "$here/Tests/Lab/gateways.sh" "$work/selvage"
 run "uplinks of hosts with machines of their own, both families" bash "$here/Tests/Lab/near.sh" "$work/selvage"
 run "sessions that go wrong, and 10,000 routes" bash "$here/Tests/Lab/sessions.sh" "$work/selvage"
+run "uplinks to two providers, by FRRouting" env DAEMON=frr bash "$here/Tests/Lab/gateways.sh" "$work/selvage"
+run "sessions that go wrong, and 10,000 routes, by FRRouting" env DAEMON=frr bash "$here/Tests/Lab/sessions.sh" "$work/selvage"
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

@@ -1,10 +1,17 @@
 #!/bin/bash
 # What operators see of sessions that go wrong - another system, another password, too many routes, a peer that comes and goes, a
 # snippet that is none - and that others are left alone; and how soon all nodes know 10,000 routes.
-#   sessions.sh BINARY    in the environment: ROUTES (10000), WITHIN (2000, milliseconds)
+#   sessions.sh BINARY    in the environment: ROUTES (10000), WITHIN (2000, milliseconds), DAEMON (bird: of the uplinks)
 lab=test-sessions; . "$(dirname "$0")/lib.sh"
 routes=${ROUTES:-10000} within=${WITHIN:-2000}
 sed -e '/^  expect:/,$d' "$here/../../cluster-examples/multihomed.yaml" >"$work/net.yaml"
+sed -i "s/^\( *\)interface: isp.$/&\n\1daemon: ${DAEMON:-bird}/" "$work/net.yaml"
+case ${DAEMON:-bird} in
+bird)
+    nonsense='protocol nonsense { }' refused='snippet:1:' system='Bad peer AS'
+    more='protocol static more { ipv4; route 192.0.2.128\/25 via 100.64.2.5; }' ;;
+frr) nonsense='protocol nonsense' refused='snippet, line 1: ' system='Bad Peer AS' more='ip route 192.0.2.128\/25 100.64.2.5' ;;
+esac
 status() { "$selvage" bgp status --lab $lab "$@"; }
 # told PATTERN WHAT: waits until bgp status has a line.
 told() {
@@ -37,7 +44,7 @@ sed 's/as: \["65200"\]/as: ["0"]/' "$work/good.yaml" >"$work/new.yaml"
 grep -q 'as is "0"' "$work/out" || fail "it is not told what is wrong with system 0"
 
 change 's/address: \["100.64.1.5"\], as: \["65200"\]/address: ["100.64.1.5"], as: ["65201"]/'
-told '^100.64.1.5 *65201 .*Bad peer AS' "another system is not told"
+told '^100.64.1.5 *65201 .*'"$system" "another system is not told"
 others 3
 good; told '^100.64.1.5 *65200 *established' "the session is not there again"
 
@@ -47,18 +54,26 @@ others 3
 good; told '^100.64.1.1 *65100 *established' "the session is not there again"
 
 change 's/address: \["100.64.2.1"\], as: \["65100"\]/&, limit: ["1"]/'
+# FRRouting looks at the limit when it hears something more.
+if [ "${DAEMON:-bird}" = frr ]; then
+    told '^100.64.2.1 *65100 *established' "the session is not there with a limit"
+    for _ in $(seq 50); do
+        at isp1 vtysh --vty_socket /run/selvage-labs/$lab/outside/isp1 -c 'clear bgp * soft out' >"$work/out" 2>&1 || fail vtysh
+        status | grep -q '^100.64.2.1 .*limit' && break; sleep 0.1
+    done
+fi
 told '^100.64.2.1 .*limit' "a limit that was hit is not told"
 others 3
 good; told '^100.64.2.1 *65100 *established' "a session that was ended by its limit is not there again without one"
 
 status --json >"$work/before"
 # The operator's own part of the configuration: one that is none is left out, one that is right does what it says.
-"$selvage" export --lab $lab | sed 's/\("h2-isp2": {\|h2-isp2: {\)/\1 snippet: "protocol nonsense { }",/' >"$work/new.yaml"
+"$selvage" export --lab $lab | sed "s/\(\"h2-isp2\": {\|h2-isp2: {\)/\1 snippet: \"$nonsense\",/" >"$work/new.yaml"
 grep -q nonsense "$work/new.yaml" || fail "the manifest was not changed as meant"
 quietly "$selvage" apply "$work/new.yaml" --wait --lab $lab || fail apply
-told 'snippet is left out: .*snippet:1:' "a snippet that is none is not told"
+told "snippet is left out: .*$refused" "a snippet that is none is not told"
 others 4
-sed -i 's/protocol nonsense { }/protocol static more { ipv4; route 192.0.2.128\/25 via 100.64.2.5; }/' "$work/new.yaml"
+sed -i "s/$nonsense/$more/" "$work/new.yaml"
 quietly "$selvage" apply "$work/new.yaml" --wait --lab $lab || fail apply
 for _ in $(seq 100); do "$selvage" trace acme/web/www2 'icmp to 192.0.2.129' --lab $lab >"$work/out"; grep -q 'h2-isp2' "$work/out" && break; sleep 0.1; done
 grep -q '192.0.2.128/25 via 100.64.2.5, port provider/edge/h2-isp2' "$work/out" || fail "what the snippet says is no route"
@@ -68,8 +83,8 @@ grep -q '192.0.2.128/25' "$work/out" && fail "what a snippet said is a route sti
 
 # What is accepted, refused, and told.
 change 's/address: \["100.64.1.1"\], as: \["65100"\]/&, refuse: ["198.51.100.0\/24"], tell: ["192.0.2.0\/24"]/'
-told '^100.64.1.1 *65100 *established *[0-9]* s *2 *1 *0 ' "a route that is refused is taken, or what is not to be told is told"
-good; told '^100.64.1.1 *65100 *established *[0-9]* s *2 *2 *1 ' "the session is not as before"
+told '^100.64.1.1 *65100 *established *[0-9]* s *[23] *1 *0 ' "a route that is refused is taken, or what is not to be told is told"
+good; told '^100.64.1.1 *65100 *established *[0-9]* s *[23] *2 *1 ' "the session is not as before"
 
 # What is preferred is compared among all uplinks, and a cost that changes leaves nothing behind.
 change 's/as: \["65100"\]/&, preference: ["50"]/'

@@ -8,12 +8,27 @@ public struct Uplink: Sendable, Hashable {
     public var peers: [BGPPeer] = []
     /// What is to be in the daemon's configuration besides, in its own language.
     public var snippet: String?
+    /// The daemon.
+    public var daemon = Daemon.bird
+
+    /// Routing daemons of others.
+    public enum Daemon: String, Sendable, CaseIterable {
+        /// BIRD 2.
+        case bird
+        /// FRRouting.
+        case frr
+
+        /// What may be said.
+        public static var names: String { allCases.map(\.rawValue).joined(separator: " or ") }
+    }
 
     /// An uplink that speaks with nobody.
     public init() {}
 
     /// Peers of one uplink, at most.
     public static let mostPeers = 64
+    /// The shortest interval of BFD that FRRouting takes, milliseconds.
+    static let leastFRRInterval: UInt32 = 50
     /// The longest ``snippet``, bytes.
     public static let longestSnippet = 65_536
 }
@@ -63,9 +78,10 @@ extension ByteWriter {
         number(speaker.patience)
     }
 
-    mutating func uplink(_ uplink: Uplink) {
+    mutating func uplink(_ uplink: Uplink, format: UInt8) {
         list(uplink.peers) { $0.peer($1) }
         optional(uplink.snippet) { $0.text($1) }
+        if format > 10 { number(UInt8(Uplink.Daemon.allCases.firstIndex(of: uplink.daemon) ?? 0)) }
     }
 
     private mutating func peer(_ peer: BGPPeer) {
@@ -116,10 +132,17 @@ extension ByteReader {
         return speaker
     }
 
-    mutating func uplink() throws(MalformedBytes) -> Uplink {
+    mutating func uplink(format: UInt8) throws(MalformedBytes) -> Uplink {
         var uplink = Uplink()
         uplink.peers = try list { reader throws(MalformedBytes) in try reader.peer() }
         uplink.snippet = try flag() ? try text() : nil
+        if format > 10 {
+            let daemon: UInt8 = try number()
+            guard Uplink.Daemon.allCases.indices.contains(Int(daemon)) else {
+                throw MalformedBytes("an uplink of daemon \(daemon), which a later version wrote")
+            }
+            uplink.daemon = Uplink.Daemon.allCases[Int(daemon)]
+        }
         return uplink
     }
 
@@ -211,11 +234,12 @@ extension Topology {
             if uplink.peers.prefix(place).contains(where: { $0.address == peer.address }) {
                 problem("is there twice", "leave one of them out", peer)
             }
-            check(peer, of: port, problem)
+            check(peer, of: port, uplink, problem)
         }
     }
 
-    private func check(_ peer: BGPPeer, of port: Port, _ problem: (String, String, BGPPeer?) -> Void) {
+    private func check(_ peer: BGPPeer, of port: Port, _ uplink: Uplink, _ problem: (String, String, BGPPeer?) -> Void)
+    {
         let near = port.addresses.filter { $0.address.family == peer.address.family }
         if near.contains(where: { $0.address == peer.address }) {
             problem("is the port's own address", "name the address of the router outside", peer)
@@ -242,6 +266,12 @@ extension Topology {
             ("communities", peer.communities.count),
         ] where count > BGPPeer.mostListed {
             problem("has \(count) entries of \(name)", "use \(BGPPeer.mostListed) at most", peer)
+        }
+        if uplink.daemon == .frr, let liveness = peer.liveness, !peer.isFar, liveness.interval < Uplink.leastFRRInterval
+        {
+            problem(
+                "is asked by BFD every \(liveness.interval) ms",
+                "use \(Uplink.leastFRRInterval) ms or more: FRRouting takes no less", peer)
         }
         if peer.isFar, peer.liveness != nil, peer.liveness != BGPPeer.Liveness() {
             problem(

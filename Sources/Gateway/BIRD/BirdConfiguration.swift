@@ -5,8 +5,6 @@ import Wire
 /// The configuration of BIRD 2 for an uplink. What it learns is in the kernel's main table of its namespace, with a note of what it
 /// costs that can be compared among daemons - not as the metric, since routes of two metrics do not replace each other; what it is to announce it finds in another table there.
 struct BirdConfiguration {
-    /// The interface in the namespace.
-    static let interface = "uplink"
     /// The kernel's table of what is to be announced.
     static let announcedTable: UInt32 = 94
     /// How long neighbors wait for a daemon that begins anew, seconds: longer than it takes, and no longer than traffic may go to
@@ -20,11 +18,6 @@ struct BirdConfiguration {
     init(_ plan: UplinkPlan, snippet: String?) {
         self.plan = plan
         self.snippet = snippet
-    }
-
-    /// The name of a peer's protocol: it goes on as long as its peer is there, whatever becomes of others.
-    static func name(of peer: BGPPeer) -> String {
-        "peer_" + String(peer.address.description.map { $0.isHexDigit ? $0 : "_" })
     }
 
     /// As the daemon reads it.
@@ -99,7 +92,7 @@ struct BirdConfiguration {
         }
         let said = quickest ?? .init()
         lines.append(
-            "  interface \"\(Self.interface)\" { interval \(said.interval) ms; idle tx interval 1000 ms; multiplier \(said.count); };"
+            "  interface \"\(DaemonNamespace.peer)\" { interval \(said.interval) ms; idle tx interval 1000 ms; multiplier \(said.count); };"
         )
         lines.append("}")
         return lines
@@ -107,12 +100,12 @@ struct BirdConfiguration {
 
     private func peer(_ peer: BGPPeer, _ speaker: BGPSpeaker) -> [String] {
         let family = peer.address.family
-        let name = Self.name(of: peer)
-        let own = own(toward: peer)
+        let name = daemonName(of: peer)
+        let own = plan.own(toward: peer)
         var lines = incoming(peer, name) + outgoing(peer, name, speaker)
         lines.append("protocol bgp \(name) {")
         lines.append("  local\(own.map { " \($0)" } ?? "") as \(speaker.system);")
-        let scope = peer.address.v6?.isLinkLocal == true ? "%'\(Self.interface)'" : ""
+        let scope = peer.address.v6?.isLinkLocal == true ? "%'\(DaemonNamespace.peer)'" : ""
         lines.append("  neighbor \(peer.address)\(scope) as \(peer.system);")
         lines.append(peer.isFar ? "  multihop;" : "  direct;")
         if let password = peer.password { lines.append("  password \"\(password)\";") }
@@ -132,13 +125,6 @@ struct BirdConfiguration {
         lines.append("  };")
         lines.append("}")
         return lines
-    }
-
-    /// The port's address in the peer's network, or any of the family.
-    private func own(toward peer: BGPPeer) -> IPAddress? {
-        if peer.address.v6?.isLinkLocal == true { return IPAddress(IPv6Address.linkLocal(for: plan.mac)) }
-        let same = plan.addresses.filter { $0.address.family == peer.address.family }
-        return (same.first { $0.network.contains(peer.address) } ?? same.first)?.address
     }
 
     private func incoming(_ peer: BGPPeer, _ name: String) -> [String] {

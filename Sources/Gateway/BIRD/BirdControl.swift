@@ -12,23 +12,7 @@ struct BirdControl {
     func say(_ command: String) throws -> (code: Int, lines: [String]) {
         let socket = Descriptor(Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0))
         if socket.number < 0 { throw SystemError(errno, "make a socket") }
-        var patience = timeval(tv_sec: Self.patienceSeconds, tv_usec: 0)
-        let size = socklen_t(MemoryLayout<timeval>.size)
-        setsockopt(socket.number, SOL_SOCKET, SO_RCVTIMEO, &patience, size)
-        setsockopt(socket.number, SOL_SOCKET, SO_SNDTIMEO, &patience, size)
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        let bytes = Array(path.utf8)
-        guard bytes.count < MemoryLayout.size(ofValue: address.sun_path) else {
-            throw SystemError(ENAMETOOLONG, "reach the daemon at \(path)")
-        }
-        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
-        let result = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                connect(socket.number, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
-            }
-        }
-        if result < 0 { throw SystemError(errno, "reach the daemon at \(path)") }
+        try socket.connect(toLocal: path, patienceSeconds: Self.patienceSeconds)
         var reader = BirdReplyReader()
         _ = try receive(socket.number, &reader)
         let line = Array("\(command)\n".utf8)

@@ -21,36 +21,13 @@ struct BirdProcess {
     /// - Parameter output: a file for its words.
     static func check(_ file: String, output: String) -> String? {
         guard let program else { return missing }
-        let words = open(output, O_CREAT | O_RDWR | O_TRUNC | O_CLOEXEC, 0o600)
-        if words < 0 { return "\(SystemError(errno, "write \(output)"))" }
-        let descriptor = Descriptor(words)
-        let pid: Int32
         do {
-            pid = try Spawn(
-                program: program, arguments: ["bird", "-p", "-c", file], output: descriptor.number,
-                error: descriptor.number
-            )
-            .start()
+            let (status, words) = try ShortProgram.run(program, ["bird", "-p", "-c", file], output: output)
+            if status == 0 { return nil }
+            return words.split(separator: "\n").first.map(String.init)
+                ?? "the daemon refuses it, and does not say why"
         } catch { return "\(error)" }
-        var status: Int32 = 0
-        let deadline = monotonicNanoseconds() + patience
-        while cl_wait(pid, 1, &status) == 0 {
-            if monotonicNanoseconds() > deadline {
-                Glibc.kill(pid, SIGKILL)
-                _ = cl_wait(pid, 0, &status)
-                return "the daemon does not read it to its end"
-            }
-            usleep(2000)
-        }
-        if status == 0 { return nil }
-        var buffer = [UInt8](repeating: 0, count: 4096)
-        let count = pread(descriptor.number, &buffer, buffer.count, 0)
-        let text = String(decoding: buffer.prefix(max(0, count)), as: UTF8.self)
-        return text.split(separator: "\n").first.map(String.init) ?? "the daemon refuses it, and does not say why"
     }
-
-    /// How long a configuration may take to be read, nanoseconds.
-    private static let patience: UInt64 = 5_000_000_000
 
     static let missing = "bird is not installed: install Debian's package bird2"
 
@@ -91,10 +68,4 @@ struct BirdProcess {
         var status: Int32 = 0
         _ = cl_wait(pid, 0, &status)
     }
-}
-
-/// What is wrong with an uplink's daemon.
-struct GatewayError: Error, CustomStringConvertible {
-    let description: String
-    init(_ description: String) { self.description = description }
 }
