@@ -2,6 +2,9 @@
 
 /// How an uplink of a node's host is.
 public struct UplinkAnswer: Codable, Sendable, Equatable {
+    /// What stands for a port where all that a host tells by EVPN is meant.
+    public static let evpn = "evpn"
+
     /// A session with a router outside.
     public struct Peer: Codable, Sendable, Equatable {
         /// Its address.

@@ -13,6 +13,9 @@ extension Agent {
         return fabric.carrying(state)
     }
 
+    /// Whether a host answers by some way.
+    public func canReach(host: String) -> Bool { state.canReach(.host(host)) }
+
     /// Whether some port of a port's segment carries.
     public func isCarried(segmentOf path: PortPath) -> Bool {
         let fabric = control.withLock { $0.fabric }

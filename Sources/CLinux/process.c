@@ -226,6 +226,11 @@ int cl_wait_signal(void)
 int cl_enter(int namespace_fd) { return setns(namespace_fd, 0) < 0 ? -errno : 0; }
 int cl_unshare_network(void) { return unshare(CLONE_NEWNET) < 0 ? -errno : 0; }
 int cl_mount_private(void) { return mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ? -errno : 0; }
+int cl_pipe(int ends[2])
+{
+    return pipe2(ends, O_CLOEXEC) < 0 ? -errno : 0;
+}
+
 int cl_mount_bind(const char *source, const char *target)
 {
     return mount(source, target, NULL, MS_BIND, NULL) < 0 ? -errno : 0;

@@ -25,7 +25,8 @@ protocol RoutingDaemon {
     /// - Parameters:
     ///   - isRecovering: whether it takes over what one before it left in the kernel.
     ///   - log: takes its words.
-    mutating func start(in namespace: NetworkNamespace, isRecovering: Bool, log: Int32) throws
+    /// - Returns: what of the plan is left out, `nil`: nothing else than was left out before.
+    mutating func start(in namespace: NetworkNamespace, isRecovering: Bool, log: Int32) throws -> String?
 
     /// Ends it, in good order if that does not take long.
     mutating func stop()

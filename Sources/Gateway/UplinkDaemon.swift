@@ -43,8 +43,7 @@ public final class UplinkDaemon: Sendable {
         var failures = 0
         var routes = 0
         var problem: String?
-        /// Since when sessions are there, as it was told first.
-        var since: [String: Int64] = [:]
+        var since = SteadyTimes()
         var orders: UplinkRun.Orders { .init(plan: plan, announced: announced, hasCarrier: hasCarrier, mtu: mtu) }
     }
     private let state: Mutex<State>
@@ -125,18 +124,9 @@ public final class UplinkDaemon: Sendable {
         do { status.peers = try now.plan.peers(files: files) } catch {
             status.problem = status.problem ?? "the daemon does not answer: \(error)"
         }
-        // Daemons that tell how long it has been are off by one at times.
-        let told = status.peers
-        let steady = state.withLock { state in
-            let known = state.since
-            state.since = [:]
-            for peer in told {
-                guard let since = peer.since else { continue }
-                state.since[peer.address] = known[peer.address].flatMap { abs($0 - since) <= 1 ? $0 : nil } ?? since
-            }
-            return state.since
-        }
-        for place in status.peers.indices { status.peers[place].since = steady[status.peers[place].address] }
+        var peers = status.peers
+        state.withLock { $0.since.steady(&peers) }
+        status.peers = peers
         return status
     }
 

@@ -114,7 +114,9 @@ struct UplinkRun {
         if configured != orders.plan, now >= configures { try configure(orders.plan, now) }
         now = monotonicNanoseconds()
         if !daemon.isRunning, configured != nil, now >= due {
-            try daemon.start(in: namespace.namespace, isRecovering: isRecovering, log: log?.number ?? -1)
+            let trouble = try daemon.start(
+                in: namespace.namespace, isRecovering: isRecovering, log: log?.number ?? -1)
+            if let trouble { problem = trouble }
             now = monotonicNanoseconds()
             began = now
         }
@@ -225,5 +227,5 @@ struct UplinkRun {
     }
 
     /// What routes cost of which nobody says it: more than any that BGP brings.
-    private static let unknownCost: UInt32 = 2_000_000_000
+    private static let unknownCost = BirdConfiguration.unknownCost
 }

@@ -16,7 +16,7 @@ public struct VXLANDevices {
 
         /// What a port of a host is to have; `nil`: nothing.
         public init?(_ port: Port, _ topology: Topology) {
-            guard let end = port.vxlan, let local = topology.vxlanLocal(of: port),
+            guard let end = port.vxlan, end.speaker == nil, let local = topology.vxlanLocal(of: port),
                 let mtu = topology.vxlanMTU(of: port)
             else { return nil }
             (self.end, self.local, self.mtu) = (end, local, mtu)
@@ -32,12 +32,13 @@ public struct VXLANDevices {
 
     /// Makes what is wanted, by name of interface, and takes away what is not, an earlier run's as well.
     ///
+    /// - Parameter others: interfaces of that kind that somebody else makes.
     /// - Returns: why some are not there, by name.
-    public mutating func set(_ wanted: [String: Plan]) -> [String: String] {
+    public mutating func set(_ wanted: [String: Plan], others: Set<String> = []) -> [String: String] {
         var problems: [String: String] = [:]
         do {
             let route = try RouteNetlink()
-            let links = try route.links().filter { $0.name.hasPrefix(Self.prefix) }
+            let links = try route.links().filter { $0.name.hasPrefix(Self.prefix) && !others.contains($0.name) }
             let present = Set(links.map(\.name))
             // What an earlier run left is taken over where it says that it is what is wanted: the kernel goes on forwarding.
             for link in links where made[link.name] == nil && wanted[link.name]?.text == link.alias {

@@ -256,7 +256,7 @@ public struct ManifestReader {
         let object = port.path.description
         var known = ["mac", "address", "enabled", "host", "interface", "peer", "inbound", "outbound", "groups"]
         if port.kind == .bridge { known += Self.bridgePortFields }
-        if port.kind == .router { known += ["peers", "snippet", "daemon"] }
+        if port.kind == .router { known += ["peers", "snippet", "daemon", "vxlan"] }
         var host: String?
         var interface: String?
         var trunk: Node?

@@ -152,17 +152,25 @@ public struct RouteNetlink: Sendable {
         try socket.request(&message, "make the VXLAN interface \(name)")
     }
 
-    /// Makes a VXLAN interface of one network (RFC 7348), which learns where stations are.
-    public func addVXLAN(_ name: String, identifier: UInt32, local: IPv4Address, port: UInt16) throws {
+    /// Makes a VXLAN interface of one network (RFC 7348), whose packets come and go in this namespace.
+    ///
+    /// - Parameters:
+    ///   - learns: whether it learns where stations are.
+    ///   - namespace: a descriptor of the namespace where it is to be; `nil`: this one.
+    public func addVXLAN(
+        _ name: String, identifier: UInt32, local: IPv4Address, port: UInt16, learns: Bool = true,
+        namespace: Int32? = nil
+    ) throws {
         var message = linkMessage(16, RouteNetlink.create | RouteNetlink.exclusive)
         message.attribute(3, name)
+        if let namespace { message.attribute(28, UInt32(bitPattern: namespace)) }  // IFLA_NET_NS_FD
         message.nest(18) { info in
             info.attribute(1, "vxlan")
             info.nest(2) { data in
                 data.attribute(1, identifier)  // IFLA_VXLAN_ID
                 data.attribute(4, local.bits.bigEndian)  // IFLA_VXLAN_LOCAL
                 data.attribute(5, UInt8(64))  // IFLA_VXLAN_TTL
-                data.attribute(7, UInt8(1))  // IFLA_VXLAN_LEARNING
+                data.attribute(7, UInt8(learns ? 1 : 0))  // IFLA_VXLAN_LEARNING
                 data.attribute(15, port.bigEndian)  // IFLA_VXLAN_PORT
             }
         }
@@ -200,6 +208,17 @@ public struct RouteNetlink: Sendable {
         var message = linkMessage(16, index: try index(of: name))
         message.attribute(10, UInt32(bitPattern: try index(of: bridge)))
         try socket.request(&message, "put \(name) under \(bridge)")
+    }
+
+    /// Has a bridge forget which stations it heard by a link under it.
+    public func flushStations(of name: String) throws {
+        var message = NetlinkMessage(type: 19, flags: 0)  // RTM_SETLINK
+        message.append(
+            ifinfomsg(
+                ifi_family: UInt8(AF_BRIDGE), __ifi_pad: 0, ifi_type: 0, ifi_index: try index(of: name), ifi_flags: 0,
+                ifi_change: 0))
+        message.nest(12 | 0x8000) { $0.flag(24) }  // IFLA_PROTINFO, IFLA_BRPORT_FLUSH
+        try socket.request(&message, "have stations behind \(name) forgotten")
     }
 
     /// Writes something to a link, at most 255 bytes.
@@ -249,7 +268,9 @@ public struct RouteNetlink: Sendable {
     }
 
     /// Adds a route by a gateway.
-    public func addRoute(to destination: Prefix, via gateway: IPAddress) throws {
+    ///
+    /// - Parameter metric: the kernel's: lower is preferred.
+    public func addRoute(to destination: Prefix, via gateway: IPAddress, metric: UInt32 = 0) throws {
         var message = NetlinkMessage(type: 24, flags: RouteNetlink.create | RouteNetlink.exclusive)
         message.append(
             rtmsg(
@@ -258,6 +279,7 @@ public struct RouteNetlink: Sendable {
                 rtm_scope: 0, rtm_type: 1, rtm_flags: 0))
         if destination.length > 0 { message.attribute(1, bytes: destination.address.bytes) }
         message.attribute(5, bytes: gateway.bytes)
+        if metric > 0 { message.attribute(6, metric) }  // RTA_PRIORITY
         try socket.request(&message, "add the route to \(destination) via \(gateway)")
     }
 

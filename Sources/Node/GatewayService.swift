@@ -278,6 +278,13 @@ final class GatewayService: Sendable {
         }
     }
 
+    private static func answer(_ peer: PeerStatus) -> UplinkAnswer.Peer {
+        .init(
+            address: peer.address, system: peer.system, state: peer.state,
+            sinceMilliseconds: peer.since.map { UInt64(max(0, $0)) * 1000 }, received: peer.received,
+            accepted: peer.accepted, announced: peer.announced, liveness: peer.liveness, problem: peer.problem)
+    }
+
     private func ask() -> [UplinkAnswer] {
         let (daemons, problems) = running.withLock { ($0.daemons, $0.problems) }
         var list = daemons.map { path, daemon in
@@ -285,18 +292,19 @@ final class GatewayService: Sendable {
             return UplinkAnswer(
                 port: path.description, isRunning: status.isRunning, failures: status.failures, routes: status.routes,
                 announced: status.announced.map(\.description), problem: status.problem,
-                peers: status.peers.map { peer in
-                    .init(
-                        address: peer.address, system: peer.system, state: peer.state,
-                        sinceMilliseconds: peer.since.map { UInt64($0) * 1000 }, received: peer.received,
-                        accepted: peer.accepted, announced: peer.announced, liveness: peer.liveness,
-                        problem: peer.problem)
-                })
+                peers: status.peers.map(Self.answer))
         }
         list += problems.map {
             UplinkAnswer(
                 port: $0.key.description, isRunning: false, failures: 0, routes: 0, announced: [], problem: $0.value,
                 peers: [])
+        }
+        if let evpn = node?.evpn() {
+            list.append(
+                UplinkAnswer(
+                    port: UplinkAnswer.evpn, isRunning: evpn.isRunning, failures: evpn.failures,
+                    routes: evpn.peers.map(\.accepted).reduce(0, +), announced: [], problem: evpn.problem,
+                    peers: evpn.peers.map(Self.answer)))
         }
         return list.sorted { $0.port < $1.port }
     }

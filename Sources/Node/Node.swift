@@ -3,6 +3,7 @@ import API
 import Agent
 import Consensus
 import Datapath
+import Gateway
 import Linux
 import NIOCore
 import Names
@@ -58,6 +59,9 @@ public final class Node: Sendable {
     private let monitorService: Late<MonitorService>
     private let serviceWatch: Late<ServiceWatch>
     private let vxlanService: Late<VXLANService>
+    func carriesNoMore(_ path: PortPath) { vxlanService.value?.carriesNoMore(path) }
+    /// How the host speaks EVPN; `nil`: it does not. Asks a daemon.
+    func evpn() -> EVPNGateway.Status? { vxlanService.value?.evpn() }
     /// Runs the daemons of uplinks; set at once as well.
     let gatewayService: Late<GatewayService>
     let flowExporter: Late<FlowExporter>

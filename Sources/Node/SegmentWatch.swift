@@ -58,7 +58,10 @@ final class SegmentWatch: Sendable {
             return (came, went, due)
         }
         for path in came.sorted() { node.say("\(path) carries for its segment") }
-        for path in went.sorted() { node.say("\(path) carries no more for its segment") }
+        for path in went.sorted() {
+            node.say("\(path) carries no more for its segment")
+            node.carriesNoMore(path)
+        }
         for path in due {
             Task { [self, agent = node.agent] in
                 await agent.announceStations(at: path)

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import Agent
+import Consensus
 import FlowState
+import Gossip
 import HashTreeCollections
 import Linux
 import Netlink
@@ -75,7 +77,14 @@ final class ServiceWatch: Sendable {
             }
         }
         told.withLock { told in
-            for path in told.keys where local[path] == nil { told[path] = nil }
+            for path in told.keys where local[path] == nil {
+                guard case .exterior(let host, _)? = topology.ports[path]?.attachment,
+                    !node.agent.canReach(host: host)
+                else {
+                    told[path] = nil
+                    continue
+                }
+            }
             if local.isEmpty {
                 node.replica.alarm("services", nil)
                 return
@@ -92,6 +101,29 @@ final class ServiceWatch: Sendable {
                 if let problem, trouble == nil { trouble = "nothing goes through \(path): \(problem)" }
             }
             node.replica.alarm("services", trouble)
+            noteLost(topology, node, &told)
+        }
+    }
+
+    /// Tells of ports of other hosts in whose place one here carries that they are down while their hosts do not answer: a host that
+    /// is there again is to say itself that they are well, and when.
+    private func noteLost(_ topology: Topology, _ node: Node, _ told: inout [PortPath: UInt64]) {
+        // Who is cut off knows nothing of others.
+        guard node.replica.agreement.leader != nil, node.agent.tunnels().contains(where: { $0.state == .up }) else {
+            return
+        }
+        var carried: Set<PortPath> = []
+        for path in node.agent.carryingPorts().keys {
+            guard let name = topology.ports[path]?.segment?.name else { continue }
+            for other in topology.ports.shared where other.device == path.device && other != path {
+                if topology.ports[other]?.segment?.name == name { carried.insert(other) }
+            }
+        }
+        for path in carried.sorted() {
+            guard case .exterior(let host, _)? = topology.ports[path]?.attachment, host != node.agent.host,
+                !node.agent.canReach(host: host)
+            else { continue }
+            note(path, isUp: false, node, &told)
         }
     }
 

@@ -6,7 +6,7 @@ import Wire
 extension TopologyObject {
     /// Formats that are read, the last being written where it is needed: an object without what the later one adds is
     /// written as before, and a cluster of two versions goes on until somebody uses what only the newer one knows.
-    static let formats = UInt8(1)...11
+    static let formats = UInt8(1)...12
 
     private var format: UInt8 {
         switch self {
@@ -21,20 +21,22 @@ extension TopologyObject {
                 : router.translation.isEmpty
                     ? router.filters.isEmpty ? 1 : 2 : router.translation.virtual.isEmpty ? 3 : 4
         case .port(let port):
-            port.uplink.map { $0.daemon != .bird } ?? false
-                ? 11
-                : port.segment != nil || port.vxlan != nil
-                    ? 10
-                    : port.uplink != nil
-                        ? 9
-                        : port.quality.guarantee != nil
-                            ? 8
-                            : !port.services.isEmpty
-                                ? 7
-                                : !port.quality.isEmpty
-                                    ? 5
-                                    : port.security.isEmpty && port.allowed.isEmpty
-                                        ? port.filters.isEmpty && port.groups.isEmpty ? 1 : 2 : 3
+            port.vxlan?.speaker != nil
+                ? 12
+                : port.uplink.map { $0.daemon != .bird } ?? false
+                    ? 11
+                    : port.segment != nil || port.vxlan != nil
+                        ? 10
+                        : port.uplink != nil
+                            ? 9
+                            : port.quality.guarantee != nil
+                                ? 8
+                                : !port.services.isEmpty
+                                    ? 7
+                                    : !port.quality.isEmpty
+                                        ? 5
+                                        : port.security.isEmpty && port.allowed.isEmpty
+                                            ? port.filters.isEmpty && port.groups.isEmpty ? 1 : 2 : 3
         case .host(let host): host.rate == nil ? 1 : 2
         case .portGroup(let group): group.isStateful ? 4 : 1
         case .pool(let pool): pool.monitor == nil ? 1 : 2
@@ -94,6 +96,7 @@ extension TopologyObject {
                     out.list(end.remotes) { $0.number($1.bits) }
                     out.optional(end.local) { $0.number($1.bits) }
                     out.number(end.port)
+                    if format > 11 { out.optional(end.speaker) { $0.speaker($1) } }
                 }
             }
         case .host(let host):
@@ -183,6 +186,7 @@ extension TopologyObject {
                         })
                     end.local = try reader.flag() ? IPv4Address(bits: try reader.number()) : nil
                     end.port = try reader.number()
+                    if format > 11 { end.speaker = try reader.flag() ? try reader.evpnSpeaker() : nil }
                     port.vxlan = end
                 }
             }

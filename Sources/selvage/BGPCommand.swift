@@ -41,8 +41,11 @@ struct BGPCommand: AsyncParsableCommand {
                     ? "\(uplink.routes) routes" + (uplink.failures > 0 ? ", daemon ended \(uplink.failures) times" : "")
                     : "the daemon does not run"
                 print("\(uplink.port)" + (host.isEmpty ? "" : " on \(host)") + ": \(daemon)")
-                print(
-                    "  announces " + (uplink.announced.isEmpty ? "nothing" : uplink.announced.joined(separator: ", ")))
+                if uplink.port != UplinkAnswer.evpn {
+                    print(
+                        "  announces "
+                            + (uplink.announced.isEmpty ? "nothing" : uplink.announced.joined(separator: ", ")))
+                }
                 if let problem = uplink.problem { print("  problem: \(problem)") }
                 if uplink.peers.isEmpty { continue }
                 LabPrinter.table(

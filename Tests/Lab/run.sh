@@ -64,6 +64,7 @@ run "nodes that die with 100,000 connections, and one after another" bash "$here
 run "hosts in two parts that meet again" bash "$here/Tests/Lab/partition.sh" "$work/selvage"
 run "networks outside that two hosts reach" bash "$here/Tests/Lab/segments.sh" "$work/selvage"
 run "VXLAN end points of others" bash "$here/Tests/Lab/vteps.sh" "$work/selvage"
+run "networks that go on elsewhere by EVPN" bash "$here/Tests/Lab/evpn.sh" "$work/selvage"
 run "uplinks to two providers, each of which may fail" bash "$here/Tests/Lab/gateways.sh" "$work/selvage"
 run "uplinks of hosts with machines of their own, both families" bash "$here/Tests/Lab/near.sh" "$work/selvage"
 run "sessions that go wrong, and 10,000 routes" bash "$here/Tests/Lab/sessions.sh" "$work/selvage"

@@ -73,6 +73,13 @@ grep -q nonsense "$work/new.yaml" || fail "the manifest was not changed as meant
 quietly "$selvage" apply "$work/new.yaml" --wait --lab $lab || fail apply
 told "snippet is left out: .*$refused" "a snippet that is none is not told"
 others 4
+if [ "${DAEMON:-bird}" = frr ]; then
+    # One that is well written, and can't be so.
+    sed "s/$nonsense/router bgp 65009/" "$work/new.yaml" >"$work/other.yaml"
+    quietly "$selvage" apply "$work/other.yaml" --wait --lab $lab || fail apply
+    told 'snippet is left out: .*BGP is already running' "a snippet that can't be is not told"
+    told '^100.64.2.5 *65200 *established' "a snippet that can't be takes the session along"
+fi
 sed -i "s/$nonsense/$more/" "$work/new.yaml"
 quietly "$selvage" apply "$work/new.yaml" --wait --lab $lab || fail apply
 for _ in $(seq 100); do "$selvage" trace acme/web/www2 'icmp to 192.0.2.129' --lab $lab >"$work/out"; grep -q 'h2-isp2' "$work/out" && break; sleep 0.1; done

@@ -157,6 +157,8 @@ int cl_enter(int namespace_fd);
 int cl_unshare_network(void);
 int cl_mount_private(void);
 int cl_mount_bind(const char *source, const char *target);
+// Makes a pipe whose ends no other program gets; 0 or -errno.
+int cl_pipe(int ends[2]);
 int cl_mount_proc(void);
 int cl_open_path(const char *path);
 // Waits for any child; returns its id, 0 when none ended (with no_hang) or -errno. `status` is the exit status, 128 + n

@@ -53,9 +53,10 @@ struct BirdDaemon: RoutingDaemon {
         return answer.code >= 8000 ? "the daemon keeps its configuration: \(answer.lines.last ?? "")" : trouble
     }
 
-    mutating func start(in namespace: NetworkNamespace, isRecovering: Bool, log: Int32) throws {
+    mutating func start(in namespace: NetworkNamespace, isRecovering: Bool, log: Int32) throws -> String? {
         process = try BirdProcess.start(
             configuration, socket: socket, in: namespace, isRecovering: isRecovering, log: log)
+        return nil
     }
 
     mutating func stop() {

@@ -71,6 +71,16 @@ enum FRRAnswers {
         }
     }
 
+    /// How long sessions are there, milliseconds, by address, see `show bgp l2vpn evpn summary json`.
+    static func established(_ answer: [UInt8]) -> [String: Int] {
+        let all = object(answer)
+        let peers = all?["peers"] as? Object ?? (all?["l2VpnEvpn"] as? Object)?["peers"] as? Object ?? [:]
+        return peers.compactMapValues { value in
+            guard let said = value as? Object, said["state"] as? String == "Established" else { return nil }
+            return said["peerUptimeMsec"] as? Int
+        }
+    }
+
     /// Why a session is not there.
     private static func problem(_ said: Object) -> String? {
         if said["prefixesConfigExceedMax"] != nil { return "it sent more routes than its limit" }

@@ -59,6 +59,8 @@ struct FRRConfiguration: Equatable {
     func changes(from old: FRRConfiguration) -> [String]? {
         guard foundation == old.foundation, snippet == old.snippet, isWatching == old.isWatching else { return nil }
         func gone(_ before: [Piece], _ now: [Piece]) -> [Piece] { before.filter { !now.contains($0) } }
+        // What the operator says of a peer besides would go with it.
+        if snippet != nil, peers != old.peers { return nil }
         return gone(old.peers, peers).flatMap(\.removal) + gone(old.policies, policies).flatMap(\.removal)
             + gone(policies, old.policies).flatMap(\.lines) + gone(peers, old.peers).flatMap(\.lines)
     }

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-import CLinux
 import Glibc
 import Linux
 import Topology
@@ -11,9 +10,7 @@ struct FRRDaemon: RoutingDaemon {
     /// The main one: what is told there by others is taken for routes of the kernel's, in both families.
     static let announcedTable: UInt32 = 254
 
-    private let files: String
-    private let place: FRRPlace
-    private var processes: [(name: String, pid: Int32)] = []
+    private var processes: FRRProcesses
     private var configured: FRRConfiguration?
     /// What BGP's destinations cost, those that were there once too.
     private var costs: [Prefix: UInt32] = [:]
@@ -21,38 +18,11 @@ struct FRRDaemon: RoutingDaemon {
     private var versions: [AddressFamily: UInt32] = [:]
     private var nextGlance: UInt64 = 0
 
-    init(files: String) {
-        self.files = files
-        place = FRRPlace(files: files)
-    }
+    init(files: String) { processes = FRRProcesses(files: files) }
 
-    var isRunning: Bool { !processes.isEmpty }
+    var isRunning: Bool { processes.isRunning }
 
-    mutating func ended() -> Int32? {
-        for (name, pid) in processes {
-            var status: Int32 = 0
-            guard cl_wait(pid, 1, &status) != 0 else { continue }
-            processes.removeAll { $0.name == name }
-            // Who tells the kernel ends before it sees that nobody tells it anything any more.
-            for (_, other) in processes { end(other, SIGKILL) }
-            processes = []
-            return status
-        }
-        return nil
-    }
-
-    private func end(_ pid: Int32, _ signal: Int32) {
-        Glibc.kill(pid, signal)
-        var status: Int32 = 0
-        if signal != SIGKILL {
-            for _ in 0..<100 {
-                if cl_wait(pid, 1, &status) != 0 { return }
-                usleep(10_000)
-            }
-            Glibc.kill(pid, SIGKILL)
-        }
-        _ = cl_wait(pid, 0, &status)
-    }
+    mutating func ended() -> Int32? { processes.ended() }
 
     // MARK: - Configuration
 
@@ -71,13 +41,13 @@ struct FRRDaemon: RoutingDaemon {
         guard isRunning, let old else { return trouble }
         guard let changes = wanted.changes(from: old) else {
             // What rests on what is changed begins anew; the kernel forwards meanwhile.
-            stop(SIGKILL)
+            processes.stop(SIGKILL)
             return trouble
         }
         if changes.isEmpty { return trouble }
-        do { try tell(changes.joined(separator: "\n") + "\n") } catch let error as GatewayError {
+        do { try processes.tell(changes.joined(separator: "\n") + "\n") } catch let error as GatewayError {
             // Half of it may be so.
-            stop(SIGKILL)
+            processes.stop(SIGKILL)
             return trouble ?? "\(error)"
         }
         return trouble
@@ -85,30 +55,12 @@ struct FRRDaemon: RoutingDaemon {
 
     /// Why a configuration is none, in FRRouting's words; `nil` when it is one.
     private func check(_ configuration: FRRConfiguration) throws -> String? {
-        guard let shell = FRRPlace.shell else { throw GatewayError(FRRPlace.missing) }
-        try writeFile(configuration.text, to: files + ".new")
-        let (status, words) = try ShortProgram.run(
-            shell, ["vtysh", "-C", "-f", files + ".new"], output: files + ".check")
-        if status == 0 { return nil }
+        guard let words = try processes.check(configuration.text) else { return nil }
         // "line 34: % Unknown command[4]: garbage": the line is of the whole.
-        let first = words.split(separator: "\n").first.map(String.init) ?? "FRRouting refuses it, and does not say why"
-        let parts = first.split(separator: ":", maxSplits: 1).map(String.init)
-        guard parts.count == 2, parts[0].hasPrefix("line "), let line = Int(parts[0].dropFirst(5)) else { return first }
+        let parts = words.split(separator: ":", maxSplits: 1).map(String.init)
+        guard parts.count == 2, parts[0].hasPrefix("line "), let line = Int(parts[0].dropFirst(5)) else { return words }
         let own = configuration.own.count
-        return line > own ? "snippet, line \(line - own):\(parts[1])" : first
-    }
-
-    /// Says lines of configuration to the daemons that run.
-    private func tell(_ text: String) throws {
-        guard let shell = FRRPlace.shell else { throw GatewayError(FRRPlace.missing) }
-        try writeFile(text, to: files + ".new")
-        let (status, words) = try ShortProgram.run(
-            shell, ["vtysh", "--vty_socket", place.directory, "-f", files + ".new"], output: files + ".check")
-        if status != 0 {
-            let lines = words.split(separator: "\n")
-            let reason = lines.first { $0.contains("%") } ?? lines.last ?? "it does not say why"
-            throw GatewayError("the daemon does not take its configuration: \(reason)")
-        }
+        return line > own ? "snippet, line \(line - own):\(parts[1])" : words
     }
 
     // MARK: - Processes
@@ -132,51 +84,28 @@ struct FRRDaemon: RoutingDaemon {
         return names
     }
 
-    mutating func start(in namespace: NetworkNamespace, isRecovering: Bool, log: Int32) throws {
+    mutating func start(in namespace: NetworkNamespace, isRecovering: Bool, log: Int32) throws -> String? {
         guard let configured else { throw GatewayError("the daemon is not configured") }
-        try place.make()
         versions = [:]
+        let own = configured.own.joined(separator: "\n") + "\n"
+        try processes.start(Self.names(configured), in: namespace, configuration: own, log: log)
+        guard let snippet = configured.snippet else { return nil }
         do {
-            for name in Self.names(configured) {
-                guard let program = FRRPlace.program(name) else { throw GatewayError(FRRPlace.missing) }
-                let pid = try Spawn(
-                    program: program, arguments: place.arguments(name), namespaces: [namespace.descriptor.number],
-                    output: log, error: log, diesWithParent: true
-                )
-                .start()
-                processes.append((name, pid))
-                if name == "zebra" { try wait(for: place.routes) }
-            }
-            for (name, _) in processes { try wait(for: place.terminal(name)) }
-            try tell(configured.text)
-        } catch {
-            stop(SIGKILL)
-            throw error
+            try processes.tell(snippet + "\n")
+            return nil
+        } catch let error as GatewayError {
+            // It is well written, and can't be so. What is ours goes on without it.
+            processes.stop(SIGKILL)
+            self.configured?.snippet = nil
+            try processes.start(Self.names(configured), in: namespace, configuration: own, log: log)
+            return "the snippet is left out: \(error)"
         }
     }
 
-    /// Waits until something can be asked there.
-    private func wait(for socket: String) throws {
-        for _ in 0..<500 {
-            if access(socket, F_OK) == 0 { return }
-            for (name, pid) in processes where kill(pid, 0) < 0 { throw GatewayError("\(name) ended at once") }
-            usleep(10_000)
-        }
-        throw GatewayError("the daemon does not make \(socket)")
-    }
+    // The peers are told before the kernel forgets.
+    mutating func stop() { processes.stop(SIGTERM) }
 
-    mutating func stop() { stop(SIGTERM) }
-
-    private mutating func stop(_ signal: Int32) {
-        // The peers are told before the kernel forgets.
-        for (_, pid) in processes.reversed() { end(pid, signal) }
-        processes = []
-    }
-
-    func removeFiles() {
-        place.remove()
-        for file in [".new", ".check"] { unlink(files + file) }
-    }
+    func removeFiles() { processes.removeFiles() }
 
     // MARK: - What it knows
 
@@ -185,9 +114,9 @@ struct FRRDaemon: RoutingDaemon {
 
     mutating func followCosts(isUrgent: Bool, now: UInt64) -> Set<Prefix>? {
         // Without it there is nothing of BGP's, or what there was.
-        guard processes.contains(where: { $0.name == "bgpd" }), isUrgent || now >= nextGlance else { return [] }
+        guard processes.runs("bgpd"), isUrgent || now >= nextGlance else { return [] }
         nextGlance = now + Self.glance
-        let terminal = FRRTerminal(path: place.terminal("bgpd"))
+        let terminal = FRRTerminal(path: processes.place.terminal("bgpd"))
         var changed: Set<Prefix> = []
         do {
             for family in [AddressFamily.ipv4, .ipv6] {

@@ -55,7 +55,10 @@ struct FRRPlace: Sendable {
     }
 
     /// Takes it away.
-    func remove() {
+    func remove() { Self.removeDirectory(directory) }
+
+    /// Takes a directory of files away.
+    static func removeDirectory(_ directory: String) {
         guard let list = opendir(directory) else { return }
         while let entry = readdir(list) {
             let name = withUnsafeBytes(of: &entry.pointee.d_name) {

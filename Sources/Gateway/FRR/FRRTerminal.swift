@@ -7,7 +7,7 @@ import Linux
 struct FRRTerminal {
     /// Path of the socket.
     let path: String
-    private static let patienceSeconds = 5
+    private static let patienceSeconds = 15
 
     /// Says a command; its answer.
     func say(_ command: String) throws -> [UInt8] {

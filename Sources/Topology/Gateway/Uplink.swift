@@ -27,6 +27,8 @@ public struct Uplink: Sendable, Hashable {
 
     /// Peers of one uplink, at most.
     public static let mostPeers = 64
+    /// Communities of a peer that FRRouting takes, at most: they are one line to it.
+    static let mostFRRCommunities = 64
     /// The shortest interval of BFD that FRRouting takes, milliseconds.
     static let leastFRRInterval: UInt32 = 50
     /// The longest ``snippet``, bytes.
@@ -266,6 +268,11 @@ extension Topology {
             ("communities", peer.communities.count),
         ] where count > BGPPeer.mostListed {
             problem("has \(count) entries of \(name)", "use \(BGPPeer.mostListed) at most", peer)
+        }
+        if uplink.daemon == .frr, peer.communities.count > Uplink.mostFRRCommunities {
+            problem(
+                "has \(peer.communities.count) communities",
+                "use \(Uplink.mostFRRCommunities) at most: FRRouting takes no more", peer)
         }
         if uplink.daemon == .frr, let liveness = peer.liveness, !peer.isFar, liveness.interval < Uplink.leastFRRInterval
         {

@@ -10,6 +10,8 @@ public struct VXLANEnd: Sendable, Hashable {
     public var remotes: [IPv4Address]
     /// This host's address for them; `nil`: its own for tunnels.
     public var local: IPv4Address?
+    /// Who tells of the other end points instead; `nil`: they are known.
+    public var speaker: EVPNSpeaker?
     /// UDP port, here and there.
     public var port: UInt16 = VXLAN.port
 
@@ -25,11 +27,16 @@ public struct VXLANEnd: Sendable, Hashable {
 /// As people write and read it, the same in manifests, JSON and tables.
 extension VXLANEnd {
     /// What may be said of it.
-    public static let fieldNames = ["vni", "vteps", "local", "udp"]
+    public static let fieldNames = ["vni", "vteps", "as", "peers", "local", "udp"]
 
     /// What is said, field by field.
     public var fields: [(name: String, values: [String])] {
-        var list = [("vni", ["\(identifier)"]), ("vteps", remotes.map(\.description))]
+        var list = [("vni", ["\(identifier)"])]
+        if speaker == nil || !remotes.isEmpty { list.append(("vteps", remotes.map(\.description))) }
+        if let speaker {
+            list.append(("as", ["\(speaker.system)"]))
+            list.append(("peers", speaker.peers.map(speaker.text)))
+        }
         if let local { list.append(("local", ["\(local)"])) }
         if port != VXLAN.port { list.append(("udp", ["\(port)"])) }
         return list.map { (name: $0.0, values: $0.1) }
@@ -38,6 +45,9 @@ extension VXLANEnd {
     /// Reads what ``fields`` writes.
     public init(reading fields: [(name: String, values: [String])]) throws(RuleMistake) {
         self.init(identifier: 0, remotes: [])
+        if let said = fields.first(where: { $0.name == "as" }) {
+            speaker = EVPNSpeaker(system: try FieldValues(name: "as", values: said.values).system())
+        }
         for (name, values) in fields {
             let field = FieldValues(name: name, values: values)
             switch name {
@@ -52,6 +62,26 @@ extension VXLANEnd {
                     found.insert(address)
                 }
                 remotes = found.sorted { $0.bits < $1.bits }
+            case "as": break
+            case "peers":
+                guard let known = speaker else {
+                    throw RuleMistake(
+                        field: name, reason: "is said, and no system", remedy: "say this host's: as: 65000")
+                }
+                var found: [EVPNSpeaker.Peer] = []
+                for value in values {
+                    guard let peer = known.peer(reading: value) else {
+                        throw RuleMistake(
+                            field: name, reason: "names \(value)",
+                            remedy: "use IPv4 addresses, with their system where it is another: 192.0.2.4 as 65004")
+                    }
+                    if found.contains(where: { $0.address == peer.address }) {
+                        throw RuleMistake(
+                            field: name, reason: "names \(peer.address) twice", remedy: "leave one of them out")
+                    }
+                    found.append(peer)
+                }
+                speaker?.peers = found.sorted { $0.address.bits < $1.address.bits }
             case "local": local = try field.one("an IPv4 address") { IPv4Address($0) }
             case "udp": port = try field.one("1 to 65535") { UInt16($0).flatMap { $0 > 0 ? $0 : nil } }
             default:
@@ -99,11 +129,16 @@ extension Topology {
         func problem(_ reason: String, _ remedy: String) {
             found.append(Problem("\(port.path) vxlan", reason, remedy: remedy))
         }
-        guard port.kind == .bridge else { return problem("is of a router's port", "put it at a port of a bridge") }
+        guard port.kind == .bridge || end.speaker != nil else {
+            return problem("is of a router's port", "put it at a port of a bridge, or say as and peers")
+        }
         guard case .exterior(let host, let interface) = port.attachment, interface == port.path.vxlanInterface else {
             return problem("is of a port that is bound otherwise", "say host, and leave interface and peer out")
         }
-        if end.remotes.isEmpty { problem("names no end points", "say vteps: [192.0.2.50]") }
+        checkEVPN(of: port, on: host, problem)
+        if end.remotes.isEmpty, end.speaker == nil {
+            problem("names no end points", "say vteps: [192.0.2.50], or as and peers")
+        }
         if end.remotes.count > VXLANEnd.mostRemotes {
             problem("names \(end.remotes.count) end points", "use \(VXLANEnd.mostRemotes) at most")
         }
@@ -112,7 +147,9 @@ extension Topology {
         }
         for remote in end.remotes where !remote.isHost { problem("names \(remote), which is no host", "correct it") }
         if let local = end.local, !local.isHost { problem("has local \(local), which is no host", "correct it") }
-        if !port.addresses.isEmpty { problem("is of a port with addresses", "a network has no address: remove them") }
+        if port.kind == .bridge, !port.addresses.isEmpty {
+            problem("is of a port with addresses", "a network has no address: remove them")
+        }
         // One port of the host's is for one of the two: who reads it can't tell them apart.
         let own = hosts[host]?.tunnelAddresses.keys.contains { zones[$0]?.encapsulation == .vxlan } ?? false
         if own, end.port == VXLAN.port {
