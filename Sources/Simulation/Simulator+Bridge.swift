@@ -151,6 +151,8 @@ extension Simulator {
             verdict.mask.include(.vlanTCI)
             key.vlanTCI = key.vlanTCI & 0xe000 | 0x1000 | vlan
         } else {
+            // Where a tag came off, whether this one is the same is a matter of its priority, too.
+            verdict.mask.include(.vlanTCI)
             key.vlanTCI = 0x1000 | vlan
             key.vlanTPID = EtherType.vlan
         }
