@@ -31,6 +31,7 @@ EGRESS=6 INGRESS=4 OFFERED=12 FREE=8 CHANGED=9 run bash ../Lab/qos.sh "$SELVAGE"
 QUICK=3000 SLOW=4000 HELD=9000 CONNECTIONS=4 run bash ../Lab/gateways.sh "$SELVAGE"
 MOST=250 run bash ../Lab/segments.sh "$SELVAGE"
 MOST=250 run bash ../Lab/vteps.sh "$SELVAGE"
+MOST=400 SLOW=1000 run bash ../Lab/evpn.sh "$SELVAGE"
 CONNECTIONS=1 MOST=2500 run bash ../Lab/underlay.sh "$SELVAGE"
 LEAST=200 run bash ../Lab/balance.sh "$SELVAGE"
 exit $failed
