@@ -53,6 +53,15 @@ struct GatewayError: Error, CustomStringConvertible {
     init(_ description: String) { self.description = description }
 }
 
+/// What is the same whichever daemon it is.
+enum Routing {
+    /// What routes cost of which nobody says it: more than any that BGP brings.
+    static let unknownCost: UInt32 = 1 << 31
+    /// How long neighbors wait for a daemon that begins anew, seconds: longer than it takes, and no longer than traffic may go to
+    /// one that does not come back.
+    static let restartSeconds = 5
+}
+
 /// What a route costs, comparable among all daemons of a router: how much it is preferred, how many systems are on the way, what the
 /// neighbor says of it (RFC 4271 section 9.1).
 func routeCost(preference: UInt32, systems: UInt32, metric: UInt32) -> UInt32 {

@@ -222,10 +222,7 @@ struct UplinkRun {
         // RTPROT_BGP.
         let apart = route.owner == 186 ? daemon.cost(of: route.prefix) : nil
         return NamespaceRoutes.Message(
-            prefix: route.prefix, metric: route.metric, cost: apart ?? route.note ?? Self.unknownCost,
+            prefix: route.prefix, metric: route.metric, cost: apart ?? route.note ?? Routing.unknownCost,
             gateways: route.gateways, isPricedApart: apart != nil)
     }
-
-    /// What routes cost of which nobody says it: more than any that BGP brings.
-    private static let unknownCost = BirdConfiguration.unknownCost
 }

@@ -112,18 +112,13 @@ final class ServiceWatch: Sendable {
         guard node.replica.agreement.leader != nil, node.agent.tunnels().contains(where: { $0.state == .up }) else {
             return
         }
-        var carried: Set<PortPath> = []
         for path in node.agent.carryingPorts().keys {
-            guard let name = topology.ports[path]?.segment?.name else { continue }
-            for other in topology.ports.shared where other.device == path.device && other != path {
-                if topology.ports[other]?.segment?.name == name { carried.insert(other) }
+            for other in topology.members(ofSegmentAt: path) {
+                guard case .exterior(let host, _) = other.attachment, host != node.agent.host,
+                    !node.agent.canReach(host: host)
+                else { continue }
+                note(other.path, isUp: false, node, &told)
             }
-        }
-        for path in carried.sorted() {
-            guard case .exterior(let host, _)? = topology.ports[path]?.attachment, host != node.agent.host,
-                !node.agent.canReach(host: host)
-            else { continue }
-            note(path, isUp: false, node, &told)
         }
     }
 

@@ -13,24 +13,14 @@ import Wire
 
 /// What FRRouting is told for an uplink, and what it tells.
 @Suite struct FRRTests {
-    /// Why FRRouting does not take a configuration; `nil`: it does.
-    private func refusal(_ text: String) throws -> String? {
-        let shell = try #require(FRRPlace.shell, "install Debian's package frr")
-        let file = FileManager.default.temporaryDirectory.appending(path: "selvage-\(UUID().uuidString).conf").path
-        try text.write(toFile: file, atomically: true, encoding: .utf8)
-        defer { for name in [file, file + ".check"] { try? FileManager.default.removeItem(atPath: name) } }
-        let (status, words) = try ShortProgram.run(shell, ["vtysh", "-C", "-f", file], output: file + ".check")
-        return status == 0 ? nil : words
-    }
-
     @Test func `FRRouting takes whatever peers validation lets pass`() throws {
         let seed = SeededRandom.seed
         var random = SeededRandom(seed: seed)
         for _ in 0..<12 {
             let text = FRRConfiguration(try Uplinks.random(&random)).text
-            #expect(try refusal(text) == nil, "seed \(seed)\n\(text)")
+            #expect(try Uplinks.refusalOfFRR(text) == nil, "seed \(seed)\n\(text)")
         }
-        #expect(try refusal("router bgp 65001\n neighbor nobody\n") != nil)
+        #expect(try Uplinks.refusalOfFRR("router bgp 65001\n neighbor nobody\n") != nil)
     }
 
     @Test func `what changes of one peer leaves the sessions of others alone`() throws {

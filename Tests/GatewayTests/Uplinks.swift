@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Foundation
 import TestSupport
 import Testing
 import Topology
@@ -36,6 +37,14 @@ enum Uplinks {
         let topology = try draw(text)
         let port = try #require(PortPath("t/gw/up").flatMap { topology.ports[$0] })
         return try #require(UplinkPlan(port, topology))
+    }
+
+    /// Why FRRouting does not take a configuration; `nil`: it does.
+    static func refusalOfFRR(_ text: String) throws -> String? {
+        let processes = FRRProcesses(
+            files: FileManager.default.temporaryDirectory.appending(path: "selvage-\(UUID().uuidString)").path)
+        defer { processes.removeFiles() }
+        return try processes.check(text)
     }
 
     /// One with anything said of its peers that validation lets pass.

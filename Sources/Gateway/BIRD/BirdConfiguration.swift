@@ -7,11 +7,6 @@ import Wire
 struct BirdConfiguration {
     /// The kernel's table of what is to be announced.
     static let announcedTable: UInt32 = 94
-    /// What routes cost of which nobody says it: more than any that BGP brings.
-    static let unknownCost: UInt32 = 1 << 31
-    /// How long neighbors wait for a daemon that begins anew, seconds: longer than it takes, and no longer than traffic may go to
-    /// one that does not come back.
-    static let restartSeconds = 5
 
     let plan: UplinkPlan
     /// The file with the operator's own part; `nil`: it has none.
@@ -75,7 +70,7 @@ struct BirdConfiguration {
             protocol pipe telling\(digit) { table announced\(digit); peer table master\(digit); export all; import none; }
             filter learned\(digit) {
               if source = RTS_INHERIT || source = RTS_DEVICE then reject;
-              if source = RTS_BGP then krt_cwnd = selvage_cost(); else if ! defined(krt_cwnd) then krt_cwnd = \(Self.unknownCost);
+              if source = RTS_BGP then krt_cwnd = selvage_cost(); else if ! defined(krt_cwnd) then krt_cwnd = \(Routing.unknownCost);
               accept;
             }
             protocol kernel learning\(digit) {
@@ -118,7 +113,7 @@ struct BirdConfiguration {
         if peer.liveness != nil, !peer.isFar { lines.append("  bfd on;") }
         lines.append(
             peer.restartsGracefully
-                ? "  graceful restart on; graceful restart time \(Self.restartSeconds);" : "  graceful restart off;")
+                ? "  graceful restart on; graceful restart time \(Routing.restartSeconds);" : "  graceful restart off;")
         lines.append("  long lived graceful restart off;")
         lines.append("  \(family == .ipv4 ? "ipv4" : "ipv6") {")
         lines.append(

@@ -18,7 +18,7 @@ struct EVPNLeaf {
     private let namespace: NetworkNamespace
     private var processes: FRRProcesses
     private var networks: [EVPNPlan.Network] = []
-    private(set) var configuration = ""
+    private var configuration = ""
     private var due: UInt64 = 0
     /// Networks whose ports have a carrier, by interface.
     private var open: Set<String> = []

@@ -79,7 +79,7 @@ struct FRRConfiguration: Equatable {
             " set tag \(mark)", " set origin igp", "exit", "router bgp \(speaker.system)",
             " bgp router-id \(plan.identifier)", " no bgp ebgp-requires-policy", " no bgp default ipv4-unicast",
             " no bgp network import-check", " bgp bestpath as-path multipath-relax", " bgp route-map delay-timer 1",
-            " bgp graceful-restart", " bgp graceful-restart restart-time \(BirdConfiguration.restartSeconds)",
+            " bgp graceful-restart", " bgp graceful-restart restart-time \(Routing.restartSeconds)",
             " bgp graceful-restart preserve-fw-state",
         ]
         for family in [AddressFamily.ipv4, .ipv6] {

@@ -15,7 +15,7 @@ public struct EthernetSegment: Sendable, Hashable {
 
 extension Topology {
     /// Ports of the segment that a port is in, in order of name; none where it is in none.
-    func members(ofSegmentAt path: PortPath) -> [Port] {
+    public func members(ofSegmentAt path: PortPath) -> [Port] {
         guard let segment = ports[path]?.segment else { return [] }
         return ports(of: path.device).filter { $0.segment?.name == segment.name }
     }
