@@ -135,7 +135,7 @@ let package = Package(
             name: "selvage",
             dependencies: [
                 "Wire", "Topology", "Simulation", "Datapath", "Manifest", "Agent", "Consensus", "Store", "TLS", "API",
-                "Node", "Lab", "Linux", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "Node", "Lab", "Gateway", "Linux", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
 

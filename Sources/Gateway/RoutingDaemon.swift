@@ -20,7 +20,7 @@ protocol RoutingDaemon {
     /// - Throws: ``DaemonBusy`` when that is to be tried again soon, anything else when it can't be done.
     mutating func configure(_ plan: UplinkPlan) throws -> String?
 
-    /// Starts it with what it is configured for. It ends with the thread that calls.
+    /// Starts it with what it is configured for. It ends with this process.
     ///
     /// - Parameters:
     ///   - isRecovering: whether it takes over what one before it left in the kernel.
@@ -76,11 +76,13 @@ func daemonName(of peer: BGPPeer) -> String {
 extension UplinkPlan {
     /// The daemon that it asks for.
     ///
-    /// - Parameter files: what the names of its files begin with.
-    func makeDaemon(files: String) -> any RoutingDaemon {
+    /// - Parameters:
+    ///   - files: what the names of its files begin with.
+    ///   - farewell: how it ends when this process is gone; `nil`: at once.
+    func makeDaemon(files: String, farewell: Farewell?) -> any RoutingDaemon {
         switch uplink.daemon {
-        case .bird: BirdDaemon(files: files)
-        case .frr: FRRDaemon(files: files)
+        case .bird: BirdDaemon(files: files, farewell: farewell)
+        case .frr: FRRDaemon(files: files, farewell: farewell)
         }
     }
 

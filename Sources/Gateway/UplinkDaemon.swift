@@ -50,6 +50,7 @@ public final class UplinkDaemon: Sendable {
     private let alarm: Alarm
     private let ended = Reply<Bool>()
     private let files: String
+    private let saysFarewell: Bool
     private let known: Known
     private let report: Report
     private let say: @Sendable (String) -> Void
@@ -60,22 +61,23 @@ public final class UplinkDaemon: Sendable {
     ///
     /// - Parameters:
     ///   - directory: where its files are to be.
+    ///   - saysFarewell: whether its neighbors are to hear of it when this process is killed (``Farewell``).
     ///   - known: an earlier one may have led there: what this one does not know after a while is reported as gone.
     ///   - report: called on a thread of the daemon's.
     ///   - say: takes what operators are to know.
     public init(
-        _ plan: UplinkPlan, directory: String, known: @escaping Known = { [] }, report: @escaping Report,
-        say: @escaping @Sendable (String) -> Void
+        _ plan: UplinkPlan, directory: String, saysFarewell: Bool = false, known: @escaping Known = { [] },
+        report: @escaping Report, say: @escaping @Sendable (String) -> Void
     ) throws {
         path = plan.path
         state = Mutex(State(plan: plan))
         alarm = try Alarm()
         files = "\(directory)/\(plan.path.daemonInterface)"
+        self.saysFarewell = saysFarewell
         self.known = known
         self.report = report
         self.say = say
         if mkdir(directory, 0o700) < 0, errno != EEXIST { throw SystemError(errno, "make \(directory)") }
-        // What it starts ends with the thread.
         _ = try NamedThread("sel-uplink") { [self] in
             run()
             ended.put(true)
@@ -134,7 +136,7 @@ public final class UplinkDaemon: Sendable {
 
     private func run() {
         guard let first = state.withLock({ $0.isEnding ? nil : $0.plan }) else { return }
-        var run = UplinkRun(first, files: files, known: known, report: report, say: say)
+        var run = UplinkRun(first, files: files, saysFarewell: saysFarewell, known: known, report: report, say: say)
         defer { run.removeFiles() }
         while let wanted = state.withLock({ $0.isEnding ? nil : $0.plan }) {
             do {

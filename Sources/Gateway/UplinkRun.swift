@@ -60,11 +60,13 @@ struct UplinkRun {
     private static let longestLog = 4 << 20
 
     init(
-        _ plan: UplinkPlan, files: String, known: @escaping UplinkDaemon.Known, report: @escaping UplinkDaemon.Report,
-        say: @escaping @Sendable (String) -> Void
+        _ plan: UplinkPlan, files: String, saysFarewell: Bool, known: @escaping UplinkDaemon.Known,
+        report: @escaping UplinkDaemon.Report, say: @escaping @Sendable (String) -> Void
     ) {
         path = plan.path
-        daemon = plan.makeDaemon(files: files)
+        // Another interface is another one's.
+        let farewell = Farewell(uplink: plan.interface, daemon: plan.path.daemonInterface)
+        daemon = plan.makeDaemon(files: files, farewell: saysFarewell ? farewell : nil)
         self.files = files
         self.known = known
         self.report = report

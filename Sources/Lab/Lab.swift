@@ -175,7 +175,7 @@ public struct Lab: Sendable {
         var descriptors: [Descriptor] = []
         for file in ["\(world)/ns/user", "\(world)/ns/pid", "\(world)/ns/mnt"] {
             // Root without a user namespace of the lab's own is in it already.
-            if file.hasSuffix("user"), readlink(file) == readlink("/proc/self/ns/user") { continue }
+            if file.hasSuffix("user"), targetOfLink(file) == targetOfLink("/proc/self/ns/user") { continue }
             descriptors.append(Descriptor(try SystemError.check(cl_open_path(file), "enter the lab")))
         }
         descriptors.append(Descriptor(try SystemError.check(cl_open_path("\(world)/root\(path)"), "enter \(place)")))
@@ -203,8 +203,4 @@ public struct Lab: Sendable {
         }
         return program
     }
-}
-
-private func readlink(_ path: String) -> String {
-    (try? FileManager.default.destinationOfSymbolicLink(atPath: path)) ?? ""
 }

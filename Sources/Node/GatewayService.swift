@@ -2,6 +2,7 @@
 import API
 import Agent
 import Consensus
+import Datapath
 import FlowState
 import Gateway
 import Gossip
@@ -40,8 +41,6 @@ final class GatewayService: Sendable {
     private static let interval = Duration.milliseconds(50)
     /// How long all has to be well before it is announced that it is, nanoseconds: hosts learn one after another who is there.
     private static let settling: UInt64 = 500_000_000
-    /// How long a host announces that hears no leader, nanoseconds: what it knows is right for a while.
-    private static let leaderless: UInt64 = 60_000_000_000
     /// How often it is looked for routes by uplinks that have no daemon.
     private static let idleInterval = Duration.seconds(5)
     /// Routes that are told at once.
@@ -131,6 +130,8 @@ final class GatewayService: Sendable {
         do {
             let daemon = try UplinkDaemon(
                 plan, directory: node.configuration.directory.path + "/uplinks",
+                // The kernel's engine carries on without a node.
+                saysFarewell: node.agent.datapath.kind == .userspace,
                 known: { [weak self] in self?.known(port) ?? [] },
                 report: { [weak self] in self?.report($0, port) }, say: node.say)
             running.withLock { running in
@@ -236,14 +237,15 @@ final class GatewayService: Sendable {
             if let well = running.well, now - well >= Self.settling { running.hasBeenWell = true }
             return Dictionary(
                 uniqueKeysWithValues: running.daemons.keys.map { path in
-                    let patience = UInt64(topology.routers[path.device]?.bgp?.patience ?? 0) * 1_000_000
-                    return (path, self.isFit(running, patience: patience, now: now))
+                    (path, self.isFit(running, topology.routers[path.device]?.bgp, now: now))
                 })
         }
     }
 
-    private func isFit(_ running: Running, patience: UInt64, now: UInt64) -> Bool {
-        if let since = running.leaderless, now - since > Self.leaderless { return false }
+    private func isFit(_ running: Running, _ speaker: BGPSpeaker?, now: UInt64) -> Bool {
+        guard let speaker else { return false }
+        let (patience, leaderless) = (UInt64(speaker.patience) * 1_000_000, UInt64(speaker.leaderless) * 1_000_000)
+        if let since = running.leaderless, now - since > leaderless { return false }
         // Who never was connected has nothing to be patient for.
         if let since = running.cutOff { return running.hasBeenWell && now - since < patience }
         return running.well.map { now - $0 >= Self.settling } ?? false
@@ -258,8 +260,7 @@ final class GatewayService: Sendable {
                 daemon.announce([])
                 continue
             }
-            let isFit = isFit(state, patience: UInt64(speaker.patience) * 1_000_000, now: now)
-            guard isFit else {
+            guard isFit(state, speaker, now: now) else {
                 daemon.announce([])
                 continue
             }

@@ -8,43 +8,6 @@ extension TopologyObject {
     /// written as before, and a cluster of two versions goes on until somebody uses what only the newer one knows.
     static let formats = UInt8(1)...12
 
-    private var format: UInt8 {
-        switch self {
-        case .bridge(let bridge):
-            bridge.multicast != nil || bridge.names?.servers.isEmpty == false
-                ? 6
-                : bridge.dhcp.contains { $0.subnet.family == .ipv6 } || bridge.names != nil
-                    ? 5 : !bridge.advertised.isEmpty ? 4 : bridge.dhcp.isEmpty ? bridge.filters.isEmpty ? 1 : 2 : 3
-        case .router(let router):
-            router.bgp != nil
-                ? 5
-                : router.translation.isEmpty
-                    ? router.filters.isEmpty ? 1 : 2 : router.translation.virtual.isEmpty ? 3 : 4
-        case .port(let port):
-            port.vxlan?.speaker != nil
-                ? 12
-                : port.uplink.map { $0.daemon != .bird } ?? false
-                    ? 11
-                    : port.segment != nil || port.vxlan != nil
-                        ? 10
-                        : port.uplink != nil
-                            ? 9
-                            : port.quality.guarantee != nil
-                                ? 8
-                                : !port.services.isEmpty
-                                    ? 7
-                                    : !port.quality.isEmpty
-                                        ? 5
-                                        : port.security.isEmpty && port.allowed.isEmpty
-                                            ? port.filters.isEmpty && port.groups.isEmpty ? 1 : 2 : 3
-        case .host(let host): host.rate == nil ? 1 : 2
-        case .portGroup(let group): group.isStateful ? 4 : 1
-        case .pool(let pool): pool.monitor == nil ? 1 : 2
-        case .mirror(let mirror): mirror.target.isRecord || mirror.sample != nil ? 2 : 1
-        default: 1
-        }
-    }
-
     /// As bytes; the same object always gives the same.
     public func encode(_ out: inout ByteWriter) {
         out.number(key.kind.code)
@@ -71,7 +34,7 @@ extension TopologyObject {
             if format > 1 { out.filters(router.filters) }
             if format > 2 { out.translation(router.translation) }
             if format > 3 { out.virtualAddresses(router.translation.virtual) }
-            if format > 4 { out.optional(router.bgp) { $0.speaker($1) } }
+            if format > 4 { out.optional(router.bgp) { $0.speaker($1, format: format) } }
         case .port(let port):
             out.port(port)
             if format > 1 {
@@ -157,7 +120,7 @@ extension TopologyObject {
             if format > 1 { router.filters = try reader.filters() }
             if format > 2 { router.translation = try reader.translation() }
             if format > 3 { router.translation.virtual = try reader.virtualAddresses() }
-            if format > 4 { router.bgp = try reader.flag() ? try reader.speaker() : nil }
+            if format > 4 { router.bgp = try reader.flag() ? try reader.speaker(format: format) : nil }
             self = .router(router)
         case .port:
             var port = try reader.port()

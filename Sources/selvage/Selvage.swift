@@ -17,6 +17,7 @@ struct Selvage: AsyncParsableCommand {
               selvage lab down
             """,
         version: Founding.version,
+        subcommands: [FarewellCommand.self],
         groupedSubcommands: [
             CommandGroup(
                 name: "Topology",

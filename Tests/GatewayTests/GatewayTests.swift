@@ -42,7 +42,9 @@ import Wire
         let topology = try draw(Uplinks.everything)
         let port = try #require(PortPath("t/gw/up").flatMap { topology.ports[$0] })
         for peer in port.uplink?.peers ?? [] { #expect(try BGPPeer(reading: peer.fields) == peer) }
-        let speaker = try #require(topology.routers[port.path.device]?.bgp)
+        var speaker = try #require(topology.routers[port.path.device]?.bgp)
+        #expect(try BGPSpeaker(reading: speaker.fields) == speaker)
+        (speaker.patience, speaker.leaderless) = (0, 5000)
         #expect(try BGPSpeaker(reading: speaker.fields) == speaker)
         var writer = ByteWriter()
         TopologyObject.port(port).encode(&writer)
@@ -51,10 +53,14 @@ import Wire
         TopologyObject.port(other).encode(&writer)
         let router = try #require(topology.routers[port.path.device])
         TopologyObject.router(router).encode(&writer)
+        var patient = router
+        patient.bgp = speaker
+        TopologyObject.router(patient).encode(&writer)
         var reader = ByteReader(writer.bytes)
         #expect(try TopologyObject(from: &reader) == .port(port))
         #expect(try TopologyObject(from: &reader) == .port(other))
         #expect(try TopologyObject(from: &reader) == .router(router))
+        #expect(try TopologyObject(from: &reader) == .router(patient))
         for (from, to, words) in [
             ("as: 65100, password", "as: 0, password", "as is \"0\""),
             ("bfd: [50, 5]", "bfd: [5]", "bfd is 5"),
@@ -72,6 +78,28 @@ import Wire
             #expect(text != Uplinks.everything, "\(from)")
             let error = #expect(throws: (any Error).self) { try draw(text) }
             #expect("\(error.map { "\($0)" } ?? "")".contains(words), "\(error.map { "\($0)" } ?? "")")
+        }
+    }
+
+    @Test func `of a node that was killed nothing is carried but its daemons' sessions`() {
+        func frame(_ type: UInt8, _ source: UInt16, _ destination: UInt16) -> [UInt8] {
+            var bytes: [UInt8] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0]
+            bytes += [0x45, 0, 0, 40, 0, 0, 0, 0, 64, type, 0, 0, 100, 64, 1, 2, 100, 64, 1, 1]
+            for port in [source, destination] { bytes += [UInt8(port >> 8), UInt8(port & 0xff)] }
+            return bytes + [UInt8](repeating: 0, count: 8) + [0x50] + [UInt8](repeating: 0, count: 7)
+        }
+        func isCarried(_ bytes: [UInt8]) -> Bool { Farewell.isOfSessions(bytes.span.bytes) }
+        #expect(
+            isCarried(frame(6, 179, 40_000)) && isCarried(frame(6, 40_000, 179)) && isCarried(frame(17, 49_152, 3784)))
+        #expect(!isCarried(frame(6, 443, 40_000)) && !isCarried(frame(17, 179, 179)) && !isCarried(frame(1, 179, 179)))
+        var random = SeededRandom(seed: SeededRandom.seed)
+        for _ in 0..<2000 {
+            var bytes = frame(6, 179, 40_000)
+            bytes.removeLast(Int.random(in: 0...bytes.count, using: &random))
+            for _ in 0..<4 where !bytes.isEmpty {
+                bytes[Int.random(in: bytes.indices, using: &random)] = UInt8.random(in: 0...255, using: &random)
+            }
+            _ = isCarried(bytes)
         }
     }
 

@@ -167,4 +167,17 @@ echo "$routes routes: all nodes know them $all ms after the first daemon had all
 at isp1 pkill -9 -f "bgpd -f $files" ; at isp2 pkill -9 gobgpd
 for _ in $(seq 200); do [ "$("$selvage" lab exec --lab $lab h3 -- curl -s --unix-socket "$files/h3.sock" http://x/metrics | sed -n 's/^selvage_learned_routes{.*} //p')" = 0 ] && break; sleep 0.1; done
 "$selvage" lab exec --lab $lab h3 -- curl -s --unix-socket "$files/h3.sock" http://x/metrics | grep '^selvage_learned_routes{.*} 0$' >"$work/out" || fail "routes of providers that are gone are there still"
+
+# Who hears of no leader announces for as long as is said, and again as soon as there is one.
+change 's/as: \["65001"\]/&, patience: ["3600000"], leaderless: ["4000"]/'
+told '^  announces 203.0.113.0' "what is to be told is not"
+alone=$(now)
+for host in h2 h3; do quietly "$selvage" lab kill $host --lab $lab || fail "lab kill $host"; done
+status() { "$selvage" bgp status --lab $lab --host h1 "$@"; }
+told 'announces nothing' "a host without a leader announces for ever"
+took=$(($(now) - alone))
+echo "without a leader for 4 s: nothing was announced after $took ms"
+[ $took -ge 4000 ] && [ $took -le 12000 ] || fail "it is not what was said"
+quietly "$selvage" lab start h2 --lab $lab || fail "lab start h2"
+told '^  announces 203.0.113.0' "with a leader it does not announce again"
 echo passed

@@ -9,9 +9,13 @@ struct BirdDaemon: RoutingDaemon {
     static let announcedTable = BirdConfiguration.announcedTable
 
     private let files: String
+    private let farewell: Farewell?
     private var process: BirdProcess?
 
-    init(files: String) { self.files = files }
+    init(files: String, farewell: Farewell?) {
+        self.files = files
+        self.farewell = farewell
+    }
 
     private var socket: String { files + ".ctl" }
     private var configuration: String { files + ".conf" }
@@ -19,7 +23,7 @@ struct BirdDaemon: RoutingDaemon {
     var isRunning: Bool { process != nil }
 
     mutating func ended() -> Int32? {
-        guard let status = process?.end else { return nil }
+        guard let status = process?.end() else { return nil }
         process = nil
         return status
     }
@@ -55,7 +59,8 @@ struct BirdDaemon: RoutingDaemon {
 
     mutating func start(in namespace: NetworkNamespace, isRecovering: Bool, log: Int32) throws -> String? {
         process = try BirdProcess.start(
-            configuration, socket: socket, in: namespace, isRecovering: isRecovering, log: log)
+            configuration, socket: socket, in: namespace, isRecovering: isRecovering, log: log,
+            farewell: farewell)
         return nil
     }
 

@@ -7,6 +7,7 @@ import Linux
 struct BirdProcess {
     /// Its process id.
     let pid: Int32
+    private let watch: ProcessWatch
 
     /// Where programs of administrators are.
     private static let places = ["/usr/sbin", "/usr/local/sbin", "/sbin", "/usr/bin"]
@@ -31,39 +32,52 @@ struct BirdProcess {
 
     static let missing = "bird is not installed: install Debian's package bird2"
 
-    /// Starts it in a namespace; it ends with the thread that calls.
+    /// Starts it in a namespace.
     ///
     /// - Parameters:
     ///   - isRecovering: whether it takes over what one before it left in the kernel.
     ///   - log: takes its words.
+    ///   - farewell: how it ends when this process is gone; `nil`: at once.
     static func start(
-        _ configuration: String, socket: String, in namespace: NetworkNamespace, isRecovering: Bool, log: Int32
+        _ configuration: String, socket: String, in namespace: NetworkNamespace, isRecovering: Bool, log: Int32,
+        farewell: Farewell?
     ) throws -> BirdProcess {
         guard let program else { throw GatewayError(missing) }
         unlink(socket)
         let pid = try Spawn(
             program: program,
             arguments: ["bird", "-f", "-c", configuration, "-s", socket] + (isRecovering ? ["-R"] : []),
-            namespaces: [namespace.descriptor.number], output: log, error: log, diesWithParent: true
+            namespaces: [namespace.descriptor.number], output: log, error: log,
+            diesWithParent: farewell == nil
         )
         .start()
-        return BirdProcess(pid: pid)
+        do { return BirdProcess(pid: pid, watch: try ProcessWatch([pid], farewell: farewell)) } catch {
+            kill(pid)
+            throw error
+        }
     }
 
-    /// How it ended; `nil` while it runs.
-    var end: Int32? {
+    /// Looks whether it ended by itself; how, once.
+    func end() -> Int32? {
         var status: Int32 = 0
-        let result = cl_wait(pid, 1, &status)
-        return result == 0 ? nil : status
+        if cl_wait(pid, 1, &status) == 0 { return nil }
+        watch.end()
+        return status
     }
 
     /// Ends it, in good order if that does not take long.
     func stop() {
+        watch.end()
         Glibc.kill(pid, SIGTERM)
+        var status: Int32 = 0
         for _ in 0..<100 {
-            if end != nil { return }
+            if cl_wait(pid, 1, &status) != 0 { return }
             usleep(10_000)
         }
+        Self.kill(pid)
+    }
+
+    private static func kill(_ pid: Int32) {
         Glibc.kill(pid, SIGKILL)
         var status: Int32 = 0
         _ = cl_wait(pid, 0, &status)

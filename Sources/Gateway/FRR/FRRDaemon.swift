@@ -18,7 +18,7 @@ struct FRRDaemon: RoutingDaemon {
     private var versions: [AddressFamily: UInt32] = [:]
     private var nextGlance: UInt64 = 0
 
-    init(files: String) { processes = FRRProcesses(files: files) }
+    init(files: String, farewell: Farewell?) { processes = FRRProcesses(files: files, farewell: farewell) }
 
     var isRunning: Bool { processes.isRunning }
 

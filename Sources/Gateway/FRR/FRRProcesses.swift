@@ -9,12 +9,16 @@ struct FRRProcesses {
     let place: FRRPlace
     private let files: String
     private var running: [(name: String, pid: Int32)] = []
-    /// Ends them when this process is gone, and what it listens to for that.
-    private var watcher: (pid: Int32, leash: Descriptor)?
+    private let farewell: Farewell?
+    /// Ends them when this process is gone.
+    private var watch: ProcessWatch?
 
-    /// - Parameter files: what the names of their files begin with.
-    init(files: String) {
+    /// - Parameters:
+    ///   - files: what the names of their files begin with.
+    ///   - farewell: how they end when this process is gone; `nil`: at once.
+    init(files: String, farewell: Farewell? = nil) {
         self.files = files
+        self.farewell = farewell
         place = FRRPlace(files: files)
     }
 
@@ -39,14 +43,16 @@ struct FRRProcesses {
                 guard let program = FRRPlace.program(name) else { throw GatewayError(FRRPlace.missing) }
                 let pid = try Spawn(
                     program: program, arguments: place.arguments(name) + (more[name] ?? []),
-                    namespaces: namespace.map { [$0.descriptor.number] } ?? [], output: log, error: log,
-                    diesWithParent: true
+                    namespaces: namespace.map { [$0.descriptor.number] } ?? [], output: log, error: log
                 )
                 .start()
                 running.append((name, pid))
+                // From the first on: this process may be gone at any time.
+                let next = try ProcessWatch(running.map(\.pid), farewell: farewell)
+                unwatch()
+                watch = next
                 if name == "zebra" { try wait(for: place.routes) }
             }
-            try watch()
             for (name, _) in running { try wait(for: place.terminal(name)) }
             try tell(configuration)
         } catch {
@@ -55,26 +61,9 @@ struct FRRProcesses {
         }
     }
 
-    /// A process that becomes another user's is not killed any more when the thread that began it ends: somebody else has to see to it.
-    private mutating func watch() throws {
-        var ends: [Int32] = [-1, -1]
-        try SystemError.check(cl_pipe(&ends), "make a pipe")
-        let (end, leash) = (Descriptor(ends[0]), Descriptor(ends[1]))
-        let pid = try Spawn(
-            program: "/bin/sh",
-            arguments: ["sh", "-c", "read -r _; kill -KILL \"$@\"", "selvage-watch"] + running.map { "\($0.pid)" },
-            input: end.number
-        )
-        .start()
-        watcher = (pid, leash)
-    }
-
     private mutating func unwatch() {
-        guard let (pid, _) = watcher else { return }
-        watcher = nil
-        Glibc.kill(pid, SIGKILL)
-        var status: Int32 = 0
-        _ = cl_wait(pid, 0, &status)
+        watch?.end()
+        watch = nil
     }
 
     /// Waits until something can be asked there.
@@ -113,7 +102,6 @@ struct FRRProcesses {
 
     /// Ends them.
     mutating func stop(_ signal: Int32) {
-        // Numbers of processes that ended may be others' soon.
         unwatch()
         for (_, pid) in running { Glibc.kill(pid, signal) }
         var turn = 0

@@ -15,10 +15,16 @@ public struct BGPSpeaker: Sendable, Hashable {
     public var prefersNear = false
     /// How long an uplink that is cut off from the other hosts goes on announcing, milliseconds; ``patienceTimes``.
     public var patience: UInt32 = 100
+    /// How long an uplink whose host hears of no leader goes on announcing, milliseconds; ``patienceTimes``. What the host knows stays
+    /// right for a while: others can't change it either, unless the host is left behind.
+    public var leaderless = usualLeaderless
+
+    /// What ``leaderless`` is unless said.
+    static let usualLeaderless: UInt32 = 60_000
 
     /// What ``maxPaths`` may be.
     public static let pathCounts: ClosedRange<UInt8> = 1...32
-    /// What ``patience`` may be, milliseconds.
+    /// What ``patience`` and ``leaderless`` may be, milliseconds.
     public static let patienceTimes: ClosedRange<UInt32> = 0...3_600_000
     /// Of one router, at most.
     public static let mostAnnounced = 1024
@@ -72,7 +78,7 @@ extension Announcement: CustomStringConvertible {
 /// As people write and read it, the same in manifests, JSON and tables.
 extension BGPSpeaker {
     /// What may be said of it.
-    public static let fieldNames = ["as", "id", "announce", "maxPaths", "near", "patience"]
+    public static let fieldNames = ["as", "id", "announce", "maxPaths", "near", "patience", "leaderless"]
 
     /// What is said, field by field.
     public var fields: [(name: String, values: [String])] {
@@ -83,6 +89,7 @@ extension BGPSpeaker {
         if maxPaths != usual.maxPaths { list.append(("maxPaths", ["\(maxPaths)"])) }
         if prefersNear { list.append(("near", ["true"])) }
         if patience != usual.patience { list.append(("patience", ["\(patience)"])) }
+        if leaderless != usual.leaderless { list.append(("leaderless", ["\(leaderless)"])) }
         return list
     }
 
@@ -103,6 +110,7 @@ extension BGPSpeaker {
             case "maxPaths": maxPaths = try field.number(BGPSpeaker.pathCounts)
             case "near": prefersNear = try field.flag()
             case "patience": patience = try field.number(BGPSpeaker.patienceTimes)
+            case "leaderless": leaderless = try field.number(BGPSpeaker.patienceTimes)
             default:
                 throw RuleMistake(
                     field: name, reason: "is not known of bgp",

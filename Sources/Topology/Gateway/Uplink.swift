@@ -68,7 +68,7 @@ extension PortPath {
 
 /// As bytes; see `ObjectCodec.swift` for what holds for all objects.
 extension ByteWriter {
-    mutating func speaker(_ speaker: BGPSpeaker) {
+    mutating func speaker(_ speaker: BGPSpeaker, format: UInt8) {
         number(speaker.system)
         optional(speaker.identifier) { $0.number($1.bits) }
         list(speaker.announced) { out, one in
@@ -78,6 +78,7 @@ extension ByteWriter {
         number(speaker.maxPaths)
         flag(speaker.prefersNear)
         number(speaker.patience)
+        if format > 5 { number(speaker.leaderless) }
     }
 
     mutating func uplink(_ uplink: Uplink, format: UInt8) {
@@ -117,7 +118,7 @@ extension ByteWriter {
 }
 
 extension ByteReader {
-    mutating func speaker() throws(MalformedBytes) -> BGPSpeaker {
+    mutating func speaker(format: UInt8) throws(MalformedBytes) -> BGPSpeaker {
         var speaker = BGPSpeaker(system: try number())
         speaker.identifier = try flag() ? IPv4Address(bits: try number()) : nil
         speaker.announced = try list { reader throws(MalformedBytes) in
@@ -131,6 +132,7 @@ extension ByteReader {
         speaker.maxPaths = try number()
         speaker.prefersNear = try flag()
         speaker.patience = try number()
+        if format > 5 { speaker.leaderless = try number() }
         return speaker
     }
 
