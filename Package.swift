@@ -163,7 +163,7 @@ let package = Package(
         tests("Consensus", ["ClusterSimulation"]),
         tests("Gossip", ["Wire"]),
         tests("Health", ["Wire", "Topology", "Simulation"]),
-        tests("Gateway", ["Wire", "Topology", "Simulation", "Manifest", "Linux", "CLinux"]),
+        tests("Gateway", ["Wire", "Topology", "Simulation", "Manifest", "Netlink", "Linux", "CLinux"]),
         tests("Names", ["Wire", "Topology", "Simulation"]),
         tests(
             "Store", ["Consensus", "SQLite", "TLS", "Topology", .product(name: "NIOCore", package: "swift-nio")],

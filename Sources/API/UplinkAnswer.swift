@@ -4,6 +4,8 @@
 public struct UplinkAnswer: Codable, Sendable, Equatable {
     /// What stands for a port where all that a host tells by EVPN is meant.
     public static let evpn = "evpn"
+    /// What stands for a port where the host itself is meant.
+    public static let underlay = "underlay"
 
     /// A session with a router outside.
     public struct Peer: Codable, Sendable, Equatable {

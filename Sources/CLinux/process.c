@@ -10,8 +10,13 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#ifndef CLOSE_RANGE_CLOEXEC
+#define CLOSE_RANGE_CLOEXEC 4
+#endif
 
 // Runs in a child between fork and exec: nothing here may allocate or lock.
 static void become(const struct cl_spawn *spawn, int report)
@@ -40,6 +45,9 @@ static void become(const struct cl_spawn *spawn, int report)
     if (spawn->dies_with_parent && prctl(PR_SET_PDEATHSIG, SIGKILL) < 0) goto failed;
     for (int i = 0; i < 3; i++)
         if (spawn->stdio[i] >= 0 && dup2(spawn->stdio[i], i) < 0) goto failed;
+    // Not all descriptors are made by us: libraries' would hold ports and files open in programs that outlive the caller.
+    if (spawn->kept > 3) close_range(3, (unsigned)spawn->kept - 1, CLOSE_RANGE_CLOEXEC);
+    close_range(spawn->kept >= 3 ? (unsigned)spawn->kept + 1 : 3, ~0U, CLOSE_RANGE_CLOEXEC);
     execve(spawn->path, spawn->arguments, spawn->environment);
 failed:;
     int error = errno;
@@ -221,6 +229,12 @@ int cl_wait_signal(void)
     unsigned char byte;
     while (read(signals[0], &byte, 1) != 1) {}
     return byte;
+}
+
+int cl_process(int pid)
+{
+    long fd = syscall(SYS_pidfd_open, pid, 0);
+    return fd < 0 ? -errno : (int)fd;
 }
 
 int cl_enter(int namespace_fd) { return setns(namespace_fd, 0) < 0 ? -errno : 0; }

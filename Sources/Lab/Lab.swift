@@ -79,7 +79,7 @@ public struct Lab: Sendable {
             arguments: [
                 "selvage", "lab", "supervise", "--directory", directory.path, "--file", file, "--ready", "\(ends[1])",
             ],
-            input: null, output: log, error: log, ownSession: true)
+            input: null, output: log, error: log, ownSession: true, kept: ends[1])
         var stage: Int32 = 0
         var pid = spawn.startWorld(mapUser: true, stage: &stage)
         // Root needs no user namespace where there is none to be had.

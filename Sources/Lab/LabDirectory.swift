@@ -61,6 +61,8 @@ public struct LabDirectory: Sendable {
     public var processFile: String { path + "/supervisor" }
     /// The socket of a host's node.
     public func nodeSocket(_ host: String) -> String { "\(path)/\(host).sock" }
+    /// What a node reads that routes for its host.
+    public func nodeUnderlay(_ host: String) -> String { "\(path)/\(host).underlay.yaml" }
     /// The files of a host's node.
     public func nodeData(_ host: String) -> String { "\(path)/\(host).data" }
     /// The log of a host's node.

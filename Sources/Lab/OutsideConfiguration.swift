@@ -153,16 +153,6 @@ struct OutsideConfiguration {
 
     // MARK: - FRRouting
 
-    private func frrProgram(_ name: String, _ text: String, _ more: [String] = [], socket: String? = nil) -> Program {
-        Program(
-            arguments: [
-                "/usr/lib/frr/\(name)", "-f", "\(files)/\(name).conf", "-i", "\(files)/\(name).pid", "-z",
-                "\(files)/zserv.api", "--vty_socket", files, "-u", "root", "-g", "root", "-P", "0", "--log", "stdout",
-            ] + more, files: ["\(files)/\(name).conf": text], socket: socket, package: "frr")
-    }
-
-    private var zebra: Program { frrProgram("zebra", "", socket: "\(files)/zserv.api") }
-
     private func frr(_ name: String, _ router: LabPlan.Router) -> [Program] {
         let list = neighbors(name, router)
         var lines = [
@@ -186,11 +176,7 @@ struct OutsideConfiguration {
             }
             lines.append(" exit-address-family")
         }
-        let watching = "bfd\n profile quick\n  transmit-interval 100\n  receive-interval 100\n exit\nexit\n"
-        return [
-            zebra, frrProgram("bfdd", watching, ["--bfdctl", "\(files)/bfdd.sock"], socket: "\(files)/bfdd.sock"),
-            frrProgram("bgpd", lines.joined(separator: "\n") + "\n"),
-        ]
+        return Program.frr(lines, files: files)
     }
 
     // MARK: - GoBGP
@@ -242,6 +228,26 @@ struct OutsideConfiguration {
                 ],
                 files: ["\(files)/gobgp.toml": lines.joined(separator: "\n") + "\n"], socket: nil, package: "gobgpd"),
             birdProgram(birdHead(IPAddress(IPv4Address(bits: 0x7f00_0002))) + listener),
+        ]
+    }
+}
+
+extension OutsideConfiguration.Program {
+    /// FRRouting's daemons of a router that speaks BGP, watched by BFD ten times a second where it says `bfd profile quick`.
+    static func frr(_ lines: [String], files: String) -> [Self] {
+        func program(_ name: String, _ text: String, _ more: [String] = [], socket: String? = nil) -> Self {
+            Self(
+                arguments: [
+                    "/usr/lib/frr/\(name)", "-f", "\(files)/\(name).conf", "-i", "\(files)/\(name).pid", "-z",
+                    "\(files)/zserv.api", "--vty_socket", files, "-u", "root", "-g", "root", "-P", "0", "--log",
+                    "stdout",
+                ] + more, files: ["\(files)/\(name).conf": text], socket: socket, package: "frr")
+        }
+        let watching = "bfd\n profile quick\n  transmit-interval 100\n  receive-interval 100\n exit\nexit\n"
+        return [
+            program("zebra", "", socket: "\(files)/zserv.api"),
+            program("bfdd", watching, ["--bfdctl", "\(files)/bfdd.sock"], socket: "\(files)/bfdd.sock"),
+            program("bgpd", lines.joined(separator: "\n") + "\n"),
         ]
     }
 }

@@ -57,7 +57,7 @@ extension Supervisor {
             }
             try namespace.inside { Self.forward() }
         }
-        for name in world.outside.keys { try startOutside(name, &world, manifest) }
+        for name in outside.names { try startOutside(name, &world, manifest) }
     }
 
     /// FRRouting runs as a user who is in the group of its terminals, and as nobody else. In the lab's world, and there alone, that
@@ -73,7 +73,7 @@ extension Supervisor {
         try SystemError.check(cl_mount_bind(file, "/etc/group"), "let root run FRRouting")
     }
 
-    private static func forward() {
+    static func forward() {
         var names = [
             "ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv4/fib_multipath_hash_policy",
             "ipv6/fib_multipath_hash_policy",
@@ -99,16 +99,26 @@ extension Supervisor {
         }
     }
 
+    /// Where daemons of a place outside have their files.
+    func outsideFiles(_ name: String) -> String { "\(directory.path)/outside/\(name)" }
+
     /// Starts the daemons of a router outside, or of the server.
     func startOutside(_ name: String, _ world: inout World, _ manifest: Manifest) throws {
-        guard let namespace = world.outside[name], let outside = manifest.lab?.outside else { return }
-        let files = "\(directory.path)/outside/\(name)"
+        guard let namespace = world.outside[name], let lab = manifest.lab else { return }
+        let files = outsideFiles(name)
         try FileManager.default.createDirectory(atPath: files, withIntermediateDirectories: true)
         // Sockets of an earlier run would be taken for others' by those who make them.
         for file in (try? FileManager.default.contentsOfDirectory(atPath: files)) ?? []
         where [".sock", ".api", ".ctl", ".vty", ".pid"].contains(where: file.hasSuffix) { unlink("\(files)/\(file)") }
-        let configuration = OutsideConfiguration(outside, manifest.topology, files: files)
-        let programs = name == Self.outside ? configuration.server() : configuration.router(name)
+        let programs: [OutsideConfiguration.Program]
+        if let place = lab.fabric.firstIndex(of: name) {
+            programs = FabricConfiguration(place, lab, manifest.topology, files: files).programs
+        } else if let outside = lab.outside {
+            let configuration = OutsideConfiguration(outside, manifest.topology, files: files)
+            programs = name == Self.outside ? configuration.server() : configuration.router(name)
+        } else {
+            return
+        }
         let log = Glibc.open("\(files)/log", O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0o600)
         if log < 0 { throw SystemError(errno, "open \(files)/log") }
         defer { close(log) }

@@ -26,7 +26,9 @@ extension Supervisor {
     }
 
     /// Lays the cables of a host that are not there yet.
-    func addCables(_ host: String, _ topology: Topology, _ namespace: NetworkNamespace) throws {
+    func addCables(_ host: String, _ world: World, _ namespace: NetworkNamespace) throws {
+        guard let topology = world.manifest?.topology else { return }
+        if world.manifest?.lab?.fabric.isEmpty == false { return try addFabricCables(host, world, namespace) }
         let route = try RouteNetlink()
         for (number, zone) in Self.zones(topology).enumerated() {
             guard let address = topology.hosts[host]?.tunnelAddresses[zone] else { continue }
@@ -59,6 +61,11 @@ extension Supervisor {
     /// Puts hosts of different groups on different switches, of one zone or of all. What was on its way is lost, as where a switch
     /// dies.
     func partition(_ groups: [[String]], zone: String?) throws {
+        if let router = world.withLock({ $0.manifest?.lab?.fabric.first }) {
+            throw LabError(
+                "there are routers between the hosts of this lab, and no switches",
+                "take a cable out: selvage lab exec \(router) -- ip link set HOST down")
+        }
         let (hosts, zones) = try cables(zone)
         for host in groups.joined() { try known(host) }
         guard Set(groups.joined()).count == groups.joined().count else {

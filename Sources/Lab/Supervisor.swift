@@ -114,22 +114,24 @@ public final class Supervisor: Sendable {
         }
         for host in world.hosts.keys where !plan.hosts.contains(host) { try removeHost(host, &world) }
         world.manifest = manifest
+        try addFabric(&world, plan)
         for host in plan.hosts {
             if let namespace = world.hosts[host] {
-                try addCables(host, manifest.topology, namespace)
+                try addCables(host, world, namespace)
             } else {
-                try addHost(host, manifest.topology, &world)
+                try addHost(host, &world)
             }
         }
+        try runFabric(&world, manifest)
         for (path, machine) in plan.machines.sorted(by: { $0.key < $1.key }) where world.machines[path] == nil {
             try addMachine(path, machine, manifest.topology, &world)
         }
     }
 
-    private func addHost(_ host: String, _ topology: Topology, _ world: inout World) throws {
+    private func addHost(_ host: String, _ world: inout World) throws {
         let namespace = try NetworkNamespace.create(at: directory.hostNamespace(host))
         world.hosts[host] = namespace
-        try addCables(host, topology, namespace)
+        try addCables(host, world, namespace)
     }
 
     /// Addresses of the lab are unique by construction: no waiting for duplicates, no announcements of our own.

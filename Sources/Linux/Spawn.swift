@@ -20,13 +20,16 @@ public struct Spawn {
     public var relays = false
     /// Whether it is to lead a session of its own.
     public var ownSession = false
+    /// A descriptor that it is to have under its number; -1: none but those three.
+    public var kept: Int32 = -1
     /// Whether it is killed when the thread that starts it ends.
     public var diesWithParent = false
 
     /// A program with our own descriptors, in our namespaces.
     public init(
         program: String, arguments: [String], namespaces: [Int32] = [], input: Int32 = -1, output: Int32 = -1,
-        error: Int32 = -1, relays: Bool = false, ownSession: Bool = false, diesWithParent: Bool = false
+        error: Int32 = -1, relays: Bool = false, ownSession: Bool = false, diesWithParent: Bool = false,
+        kept: Int32 = -1
     ) {
         self.program = program
         self.arguments = arguments
@@ -37,6 +40,7 @@ public struct Spawn {
         self.relays = relays
         self.ownSession = ownSession
         self.diesWithParent = diesWithParent
+        self.kept = kept
     }
 
     /// Starts it; returns the process id.
@@ -69,6 +73,7 @@ public struct Spawn {
                         spawn.relays = relays ? 1 : 0
                         spawn.own_session = ownSession ? 1 : 0
                         spawn.dies_with_parent = diesWithParent ? 1 : 0
+                        spawn.kept = kept
                         return try body(&spawn)
                     }
                 }

@@ -32,7 +32,7 @@ extension LabPlan {
     }
 
     /// Names of places that are neither machines nor hosts.
-    public var places: [String] { (outside?.names ?? []) + stations.keys.sorted() }
+    public var places: [String] { fabric + (outside?.names ?? []) + stations.keys.sorted() }
 }
 
 extension ManifestReader {

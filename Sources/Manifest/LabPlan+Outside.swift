@@ -80,8 +80,8 @@ extension ManifestReader {
                 continue
             }
             for entry in yaml.entries(field.value, "lab outside") where yaml.name(entry.key, entry.node, "router") {
-                if plan.hosts.contains(entry.key) || entry.key == "outside" {
-                    yaml.mistake(entry.node, entry.key, "is the name of a host", "choose another")
+                if (plan.hosts + plan.fabric).contains(entry.key) || entry.key == "outside" {
+                    yaml.mistake(entry.node, entry.key, "is the name of a host or router", "choose another")
                 } else if let router = readOutsideRouter(entry.key, entry.value) {
                     outside.routers[entry.key] = router
                 }

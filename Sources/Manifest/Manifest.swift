@@ -20,6 +20,8 @@ public struct Manifest: Sendable {
 public struct LabPlan: Sendable, Equatable {
     /// Hosts to make, in order.
     public var hosts: [String] = []
+    /// Routers between hosts; none: hosts are on switches.
+    public var fabric: [String] = []
     /// Machines by the port that they are behind.
     public var machines: [PortPath: Machine] = [:]
     /// The world beyond uplinks; `nil`: there is none.
@@ -31,6 +33,8 @@ public struct LabPlan: Sendable, Equatable {
 
     /// Tunnel zones of a lab, at most.
     public static let mostZones = 3
+    /// Routers of ``fabric``, at most.
+    public static let mostRouters = 4
 
     /// A lab of nothing.
     public init() {}

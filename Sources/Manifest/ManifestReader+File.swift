@@ -6,6 +6,15 @@ import Topology
 extension ManifestReader {
     /// Reads a file.
     public static func read(path: String) throws(ManifestError) -> Manifest {
+        try read(try text(of: path), file: path)
+    }
+
+    /// Reads a file that says how a host is reached.
+    public static func readUnderlay(path: String) throws(ManifestError) -> UnderlayPlan {
+        try readUnderlay(try text(of: path), file: path)
+    }
+
+    private static func text(of path: String) throws(ManifestError) -> String {
         func unreadable(_ reason: String, _ remedy: String) -> ManifestError {
             ManifestError(file: path, items: [.init(line: 0, column: 0, object: "", reason: reason, remedy: remedy)])
         }
@@ -24,6 +33,6 @@ extension ManifestReader {
         guard let text = String(validating: data, as: UTF8.self) else {
             throw unreadable("the file is not text", "write the manifest as UTF-8")
         }
-        return try read(text, file: path)
+        return text
     }
 }

@@ -26,15 +26,15 @@ extension ManifestReader {
         }
     }
 
-    /// `peers` of a port.
-    mutating func readPeers(_ node: Node, _ port: PortPath) -> [BGPPeer] {
+    /// `peers` of a port, or of a host.
+    mutating func readPeers(_ node: Node, _ speaker: String) -> [BGPPeer] {
         var peers: [BGPPeer] = []
         for (place, item) in yaml.items(node).enumerated() {
-            let object = "\(port) peers \(place + 1)"
+            let object = speaker + "peers \(place + 1)"
             let (fields, nodes) = readFields(item, object, BGPPeer.fieldNames)
             do throws(RuleMistake) {
                 let peer = try BGPPeer(reading: fields)
-                yaml.note("\(port) peer \(peer.address)", at: item)
+                yaml.note(speaker + "peer \(peer.address)", at: item)
                 peers.append(peer)
             } catch {
                 yaml.mistake(nodes[error.field] ?? item, object, "\(error.field) \(error.reason)", error.remedy)

@@ -11,7 +11,7 @@ extension ManifestReader {
     mutating func readLab(_ node: Node) {
         var plan = LabPlan()
         let fields = Dictionary(
-            yaml.entries(node, "lab", known: ["hosts", "machines", "outside", "lans", "expect"]).map {
+            yaml.entries(node, "lab", known: ["hosts", "fabric", "machines", "outside", "lans", "expect"]).map {
                 ($0.key, $0.value)
             },
             uniquingKeysWith: { a, _ in a })
@@ -39,6 +39,18 @@ extension ManifestReader {
             }
         }
         if plan.hosts.isEmpty { yaml.mistake(node, "lab", "has no hosts", "write hosts: [h1, h2]") }
+        for item in yaml.items(fields["fabric"]) {
+            guard let name = yaml.text(item, "lab", "fabric"), yaml.name(name, item, "router") else { continue }
+            if plan.hosts.contains(name) || plan.fabric.contains(name) || name == "outside" {
+                yaml.mistake(item, name, "is there already", "choose another name for the router")
+            } else if plan.fabric.count == LabPlan.mostRouters {
+                yaml.mistake(
+                    item, name, "is router number \(LabPlan.mostRouters + 1)",
+                    "there are at most \(LabPlan.mostRouters) between hosts")
+            } else {
+                plan.fabric.append(name)
+            }
+        }
         for entry in yaml.entries(fields["machines"], "lab") { readMachine(entry.key, entry.node, entry.value, &plan) }
         if let node = fields["outside"] { readOutside(node, &plan) }
         if let node = fields["lans"] { readLANs(node, &plan) }

@@ -14,7 +14,7 @@ public struct ManifestReader {
     var tenants: Set<String> = []
     var others: Set<ObjectKey> = []
 
-    private init() {}
+    init() {}
 
     /// Reads the text of a manifest.
     ///
@@ -280,7 +280,7 @@ public struct ManifestReader {
             case "segment": port.segment = yaml.text(field.value, object, "segment").map { EthernetSegment(name: $0) }
             case "preference": preference = field.value
             case "vxlan": port.vxlan = readVXLAN(field.value, object)
-            case "peers": port.uplink = (port.uplink ?? Uplink()).with(peers: readPeers(field.value, port.path))
+            case "peers": port.uplink = (port.uplink ?? Uplink()).with(peers: readPeers(field.value, "\(port.path) "))
             case "snippet":
                 guard let text = yaml.text(field.value, object, "snippet") else { continue }
                 port.uplink = (port.uplink ?? Uplink()).with(snippet: text)

@@ -255,6 +255,18 @@ public struct RouteNetlink: Sendable {
         try socket.request(&message, "give \(name) the address \(address)")
     }
 
+    /// Takes an address from a link.
+    public func removeAddress(_ address: InterfaceAddress, from name: String) throws {
+        var message = NetlinkMessage(type: 21, flags: 0)  // RTM_DELADDR
+        message.append(
+            ifaddrmsg(
+                ifa_family: address.address.family == .ipv4 ? UInt8(AF_INET) : UInt8(AF_INET6),
+                ifa_prefixlen: UInt8(address.length), ifa_flags: 0, ifa_scope: 0, ifa_index: UInt32(try index(of: name))
+            ))
+        message.attribute(2, bytes: address.address.bytes)  // IFA_LOCAL
+        try socket.request(&message, "take the address \(address) from \(name)")
+    }
+
     /// Says for good which MAC an address on a link has.
     public func addNeighbor(_ address: IPAddress, mac: MACAddress, on name: String) throws {
         var message = NetlinkMessage(type: 28, flags: RouteNetlink.create | 0x100)
@@ -281,6 +293,24 @@ public struct RouteNetlink: Sendable {
         message.attribute(5, bytes: gateway.bytes)
         if metric > 0 { message.attribute(6, metric) }  // RTA_PRIORITY
         try socket.request(&message, "add the route to \(destination) via \(gateway)")
+    }
+
+    /// The address that packets to a destination are sent from; `nil`: there is no way, or none that says.
+    public func source(toward destination: IPAddress) -> IPAddress? {
+        let family = destination.family == .ipv4 ? UInt8(AF_INET) : UInt8(AF_INET6)
+        var message = NetlinkMessage(type: 26, flags: 0)
+        message.append(
+            rtmsg(
+                rtm_family: family, rtm_dst_len: UInt8(destination.family.width), rtm_src_len: 0, rtm_tos: 0,
+                rtm_table: 0, rtm_protocol: 0, rtm_scope: 0, rtm_type: 0, rtm_flags: 0))
+        message.attribute(1, bytes: destination.bytes)
+        var source: IPAddress?
+        try? socket.request(&message, "find the way to \(destination)") { reader in
+            reader.forEachAttribute(from: 12) { type, value in
+                if type == 7 { source = IPAddress(bytes: value, destination.family) }  // RTA_PREFSRC
+            }
+        }
+        return source
     }
 
     /// Puts a destination into a table, or takes it out: what is sent there is dropped, so it is for those alone who read the table.

@@ -165,7 +165,7 @@ public enum Founding {
         }
         throw NodeError(
             "no node of the cluster could be asked: \(failures.joined(separator: "; "))",
-            "check that \(token.addresses.joined(separator: " or ")) can be reached from here")
+            "check that \(token.addresses.joined(separator: " or ")) can be reached from here", isOfReaching: true)
     }
 
     private static func join(

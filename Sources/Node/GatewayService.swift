@@ -307,6 +307,14 @@ final class GatewayService: Sendable {
                     routes: evpn.peers.map(\.accepted).reduce(0, +), announced: [], problem: evpn.problem,
                     peers: evpn.peers.map(Self.answer)))
         }
+        if let underlay = node?.underlay?.status() {
+            list.append(
+                UplinkAnswer(
+                    port: UplinkAnswer.underlay, isRunning: underlay.isRunning, failures: underlay.failures,
+                    routes: underlay.peers.map(\.accepted).reduce(0, +),
+                    announced: underlay.announced.map(\.description), problem: underlay.problem,
+                    peers: underlay.peers.map(Self.answer)))
+        }
         return list.sorted { $0.port < $1.port }
     }
 }

@@ -34,6 +34,8 @@ public struct NodeConfiguration: Sendable {
     public var datapath = DatapathChoice.auto
     /// Packet threads of the userspace engine.
     public var threads = 1
+    /// How the host itself is reached, where the node sees to that.
+    public var underlay: UnderlayPlan?
     /// How long certificates hold that this node signs, seconds.
     public var certificateLifetime = Founding.certificateLifetime
 
@@ -66,6 +68,8 @@ public final class Node: Sendable {
     let gatewayService: Late<GatewayService>
     let flowExporter: Late<FlowExporter>
     private let names: NameForwarder
+    /// Routes for the host itself.
+    let underlay: UnderlayDaemon?
     var flowState: StateService {
         // `init` sets it or throws, and nobody has the node before.
         guard let service = stateService.value else { preconditionFailure("a node has flow state from its beginning") }
@@ -93,6 +97,10 @@ public final class Node: Sendable {
                 "\(configuration.directory.path): a start would come amid something unfinished (\(unfinished))",
                 "run selvage cluster recover here again, to its end")
         }
+        // What is listened at, and sent from, may be an address that the host has from here on.
+        let files = configuration.directory.underlay
+        underlay = try configuration.underlay.map { try UnderlayDaemon($0, directory: files, say: say) }
+        if underlay == nil { UnderlayDaemon.end(directory: files, say: say) }
         certificates = try Certificates(
             configuration.directory, identity, lifetime: configuration.certificateLifetime)
         replica = try Replica(
@@ -260,6 +268,7 @@ public final class Node: Sendable {
         names.stop()
         flowState.stop()
         agent.stop()
+        underlay?.close()
     }
 
     /// Other certificates are in force from now on.

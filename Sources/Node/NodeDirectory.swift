@@ -70,8 +70,11 @@ public struct NodeDirectory: Sendable {
     /// Whether a node lives here.
     public var isInUse: Bool { FileManager.default.fileExists(atPath: identityFile) }
 
+    /// Where the files of the host's own routing daemon are.
+    public var underlay: String { path + "/underlay" }
+
     /// Makes the directory.
-    func create() throws {
+    public func create() throws {
         try FileManager.default.createDirectory(
             atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
     }
@@ -159,5 +162,11 @@ public struct NodeError: Error, Sendable, CustomStringConvertible {
     /// What is wrong, and beneath it what to do.
     public let description: String
 
-    init(_ reason: String, _ remedy: String) { description = "\(reason)\n    \(remedy)" }
+    /// Whether others may only not be reached yet.
+    public let isOfReaching: Bool
+
+    init(_ reason: String, _ remedy: String, isOfReaching: Bool = false) {
+        description = "\(reason)\n    \(remedy)"
+        self.isOfReaching = isOfReaching
+    }
 }

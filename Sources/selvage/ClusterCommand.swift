@@ -2,7 +2,9 @@
 import API
 import ArgumentParser
 import Foundation
+import Gateway
 import Glibc
+import Manifest
 import Node
 import Store
 import TLS
@@ -137,18 +139,55 @@ struct ClusterCommand: AsyncParsableCommand {
         )
         @Argument(help: "What selvage cluster token printed.") var token: String
         @OptionGroup var node: NodeOptions
+        @Option(help: "File that says by which routers this host is reached; selvage node is to be told of it, too.")
+        var underlay: String?
 
         func run() async throws {
             try await reporting {
                 guard let parsed = Founding.Token(token) else {
                     throw Complaint("the token is not whole: copy all of what selvage cluster token printed")
                 }
-                let (cluster, role) = try await Founding.join(parsed, node.node, in: NodeDirectory(node.data))
+                let daemon = try reachOthers()
+                defer { daemon?.close() }
+                let (cluster, role) = try await join(parsed, daemon)
                 print(
                     """
                     \(node.name) joined cluster \(cluster) and becomes a \(role).
-                    Start it:             selvage node\(node.data == NodeDirectory.standard ? "" : " --data \(node.data)")
+                    Start it:             selvage node\(node.data == NodeDirectory.standard ? "" : " --data \(node.data)")\(underlay.map { " --underlay \($0)" } ?? "")
                     """)
+            }
+        }
+
+        /// Where the node is to route for its host, it has to before anybody is asked.
+        private func reachOthers() throws -> UnderlayDaemon? {
+            guard let underlay else { return nil }
+            let plan = try ManifestReader.readUnderlay(path: underlay)
+            let directory = NodeDirectory(node.data)
+            try directory.create()
+            return try UnderlayDaemon(plan, directory: directory.underlay) { print($0) }
+        }
+
+        /// How long it may take until routers next to the host know it and the others.
+        private static let patience = Duration.seconds(20)
+
+        private func join(
+            _ token: Founding.Token, _ daemon: UnderlayDaemon?
+        ) async throws -> (cluster: String, role: String) {
+            let deadline = ContinuousClock.now + Self.patience
+            while true {
+                do {
+                    return try await Founding.join(token, node.node, in: NodeDirectory(node.data))
+                } catch let error as NodeError {
+                    guard let daemon, error.isOfReaching else { throw error }
+                    if ContinuousClock.now < deadline {
+                        try await Task.sleep(for: .milliseconds(200))
+                        continue
+                    }
+                    let peers = daemon.status().peers.map {
+                        "\($0.address) \($0.state)" + ($0.problem.map { " (\($0))" } ?? "")
+                    }
+                    throw Complaint("\(error)\nrouters next to this host: \(peers.joined(separator: ", "))")
+                }
             }
         }
     }

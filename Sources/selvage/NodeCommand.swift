@@ -2,6 +2,7 @@
 import ArgumentParser
 import Glibc
 import Linux
+import Manifest
 import Node
 
 /// `selvage node`: runs the node of this host.
@@ -21,6 +22,8 @@ struct NodeCommand: AsyncParsableCommand {
     var datapath: NodeConfiguration.DatapathChoice = .auto
     @Option(help: "Packet threads of the userspace engine.")
     var threads = 1
+    @Option(help: "File that says by which routers this host is reached at its address; see README.")
+    var underlay: String?
     @Option(help: .hidden) var certificateSeconds = Founding.certificateLifetime
 
     mutating func validate() throws {
@@ -34,6 +37,8 @@ struct NodeCommand: AsyncParsableCommand {
         configuration.certificateLifetime = certificateSeconds
         let configured = configuration
         try await reporting {
+            var configured = configured
+            configured.underlay = try underlay.map { try ManifestReader.readUnderlay(path: $0) }
             try Signals.startCatching()
             raiseOpenFiles()
             let node = try Node(configured) { say($0) }

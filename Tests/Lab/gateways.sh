@@ -101,6 +101,8 @@ stretch "nothing happens" 400
 # TCP asks again after 200 ms, 400, 800: a gap of 300 ms is seen as up to 600, one of a second as up to 1800.
 quick=${QUICK:-700} slow=${SLOW:-1900}
 # A provider's router is without power: nothing tells but that it is silent.
+for _ in $(seq 300); do [ "$(status | grep -c ' established .* up ')" = 2 ] && break; sleep 0.1; done
+[ "$(status | grep -c ' established .* up ')" = 2 ] || { status >"$work/out"; fail "BFD does not see the provider"; }
 at isp1 pkill -STOP -f "$files/isp1/" || fail "no daemons at isp1"
 for interface in link0 link1 exchange; do
     at isp1 sh -c "tc qdisc add dev $interface ingress && tc filter add dev $interface parent ffff: protocol all u32 match u32 0 0 action drop" >"$work/out" 2>&1 ||

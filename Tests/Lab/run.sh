@@ -58,6 +58,7 @@ run "a virtual address under load" bash "$here/Tests/Lab/balance.sh" "$work/selv
 run "answers that come back by another host" bash "$here/Tests/Lab/asymmetric.sh" "$work/selvage"
 run "tunnels that die and work again" bash "$here/Tests/Lab/tunnels.sh" "$work/selvage"
 run "hosts on two underlays, each of which may fail" bash "$here/Tests/Lab/underlay.sh" "$work/selvage"
+run "hosts in a routed network, each part of which may fail" bash "$here/Tests/Lab/fabric.sh" "$work/selvage"
 run "a tunnel whose other end is BIRD" bash "$here/Tests/Lab/bfd.sh" "$work/selvage"
 run "a machine that goes elsewhere by itself" bash "$here/Tests/Lab/wander.sh" "$work/selvage"
 run "nodes that die with 100,000 connections, and one after another" bash "$here/Tests/Lab/restarts.sh" "$work/selvage"

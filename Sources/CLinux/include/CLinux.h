@@ -141,6 +141,8 @@ struct cl_spawn {
     int relays;
     // A session of its own, so that a terminal's signals do not reach it.
     int own_session;
+    // A descriptor that it has besides; -1: none. All others of the caller's stay the caller's.
+    int kept;
 };
 // Starts a process; returns its id or -errno. Only async-signal-safe calls are made between fork and exec.
 int cl_spawn_process(const struct cl_spawn *spawn);
@@ -161,6 +163,8 @@ int cl_mount_bind(const char *source, const char *target);
 int cl_pipe(int ends[2]);
 int cl_mount_proc(void);
 int cl_open_path(const char *path);
+// A descriptor of a process, whoever's child it is: it can be read when the process ended (pidfd_open).
+int cl_process(int pid);
 // Waits for any child; returns its id, 0 when none ended (with no_hang) or -errno. `status` is the exit status, 128 + n
 // for a signal.
 int cl_wait(int pid, int no_hang, int *status);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import Glibc
 import Linux
+import Topology
 
 /// Asks a running BIRD by its control socket.
 struct BirdControl {
@@ -18,6 +19,21 @@ struct BirdControl {
         let line = Array("\(command)\n".utf8)
         guard write(socket.number, line, line.count) == line.count else { throw SystemError(errno, "ask the daemon") }
         return try receive(socket.number, &reader)
+    }
+
+    /// Has it read its configuration; why it keeps the one that it has, `nil`: it does not.
+    ///
+    /// - Throws: ``DaemonBusy`` when it has just begun, or is about to end.
+    func configure() throws -> String? {
+        guard let answer = try? say("configure") else { throw DaemonBusy() }
+        return answer.code >= 8000 ? "the daemon keeps its configuration: \(answer.lines.last ?? "")" : nil
+    }
+
+    /// How its sessions are.
+    func peers(_ peers: [BGPPeer]) throws -> [PeerStatus] {
+        var list = PeerStatus.read(try say("show protocols all").lines, peers)
+        PeerStatus.read(liveness: (try? say("show bfd sessions").lines) ?? [], into: &list)
+        return list
     }
 
     private func receive(_ socket: Int32, _ reader: inout BirdReplyReader) throws -> (code: Int, lines: [String]) {

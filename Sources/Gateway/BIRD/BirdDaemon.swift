@@ -17,8 +17,8 @@ struct BirdDaemon: RoutingDaemon {
         self.farewell = farewell
     }
 
-    private var socket: String { files + ".ctl" }
-    private var configuration: String { files + ".conf" }
+    private var socket: String { BirdFiles(files).socket }
+    private var configuration: String { BirdFiles(files).configuration }
 
     var isRunning: Bool { process != nil }
 
@@ -29,32 +29,9 @@ struct BirdDaemon: RoutingDaemon {
     }
 
     mutating func configure(_ plan: UplinkPlan) throws -> String? {
-        let candidate = files + ".new"
-        var trouble: String?
-        var snippet: String?
-        if let text = plan.uplink.snippet {
-            try writeFile(text, to: files + ".snippet")
-            snippet = files + ".snippet"
-        }
-        try writeFile(BirdConfiguration(plan, snippet: snippet).text, to: candidate)
-        if let reason = BirdProcess.check(candidate, output: files + ".check") {
-            let words = reason.replacing(files + ".snippet", with: "snippet").replacing(
-                candidate, with: "configuration")
-            trouble = words
-            // What is ours goes on without what is not a configuration.
-            if snippet != nil {
-                trouble = "the snippet is left out: \(words)"
-                try writeFile(BirdConfiguration(plan, snippet: nil).text, to: candidate)
-            }
-            if snippet == nil || BirdProcess.check(candidate, output: files + ".check") != nil {
-                throw GatewayError("the daemon can't be configured: \(words)")
-            }
-        }
-        guard rename(candidate, configuration) == 0 else { throw SystemError(errno, "write \(configuration)") }
+        let trouble = try BirdFiles(files).write(plan.uplink.snippet) { BirdConfiguration(plan, snippet: $0).text }
         guard isRunning else { return trouble }
-        // It has just begun, or is about to end.
-        guard let answer = try? BirdControl(path: socket).say("configure") else { throw DaemonBusy() }
-        return answer.code >= 8000 ? "the daemon keeps its configuration: \(answer.lines.last ?? "")" : trouble
+        return try BirdControl(path: socket).configure() ?? trouble
     }
 
     mutating func start(in namespace: NetworkNamespace, isRecovering: Bool, log: Int32) throws -> String? {
@@ -73,12 +50,9 @@ struct BirdDaemon: RoutingDaemon {
     func cost(of prefix: Prefix) -> UInt32? { nil }
     func followCosts(isUrgent: Bool, now: UInt64) -> Set<Prefix>? { [] }
 
-    func removeFiles() { for file in [".conf", ".new", ".snippet", ".ctl", ".check"] { unlink(files + file) } }
+    func removeFiles() { BirdFiles(files).remove() }
 
     static func peers(of plan: UplinkPlan, files: String) throws -> [PeerStatus] {
-        let control = BirdControl(path: files + ".ctl")
-        var list = PeerStatus.read(try control.say("show protocols all").lines, plan.uplink.peers)
-        PeerStatus.read(liveness: (try? control.say("show bfd sessions").lines) ?? [], into: &list)
-        return list
+        try BirdControl(path: BirdFiles(files).socket).peers(plan.uplink.peers)
     }
 }

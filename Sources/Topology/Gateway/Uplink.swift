@@ -256,21 +256,7 @@ extension Topology {
                 "is in no network of the port, \(near.map { "\($0.network)" }.joined(separator: ", "))",
                 "correct it, or say far: true of one behind other routers", peer)
         }
-        if let password = peer.password {
-            let isPlain = password.utf8.allSatisfy { (0x21...0x7e).contains($0) && $0 != 0x22 && $0 != 0x5c }
-            if !isPlain || password.utf8.count > BGPPeer.longestPassword {
-                problem(
-                    "has a password that daemons can't be told",
-                    "use up to \(BGPPeer.longestPassword) letters, digits and signs but quotes, backslashes and spaces",
-                    peer)
-            }
-        }
-        for (name, count) in [
-            ("accept", peer.accepted.count), ("refuse", peer.refused.count), ("tell", peer.told.count),
-            ("communities", peer.communities.count),
-        ] where count > BGPPeer.mostListed {
-            problem("has \(count) entries of \(name)", "use \(BGPPeer.mostListed) at most", peer)
-        }
+        for (reason, remedy) in peer.problems { problem(reason, remedy, peer) }
         if uplink.daemon == .frr, peer.communities.count > Uplink.mostFRRCommunities {
             problem(
                 "has \(peer.communities.count) communities",
@@ -282,9 +268,33 @@ extension Topology {
                 "is asked by BFD every \(liveness.interval) ms",
                 "use \(Uplink.leastFRRInterval) ms or more: FRRouting takes no less", peer)
         }
-        if peer.isFar, peer.liveness != nil, peer.liveness != BGPPeer.Liveness() {
-            problem(
-                "is far, and BFD is of neighbors here", "leave bfd out, or name a peer in the port's network", peer)
+    }
+}
+
+extension BGPPeer {
+    /// What is wrong with it, whoever's it is.
+    var problems: [(reason: String, remedy: String)] {
+        var list: [(reason: String, remedy: String)] = []
+        if let password {
+            let isPlain = password.utf8.allSatisfy { (0x21...0x7e).contains($0) && $0 != 0x22 && $0 != 0x5c }
+            if !isPlain || password.utf8.count > BGPPeer.longestPassword {
+                list.append(
+                    (
+                        "has a password that daemons can't be told",
+                        "use up to \(BGPPeer.longestPassword) letters, digits and signs but quotes, backslashes and spaces"
+                    ))
+            }
         }
+        for (name, count) in [
+            ("accept", accepted.count), ("refuse", refused.count), ("tell", told.count),
+            ("communities", communities.count),
+        ] where count > BGPPeer.mostListed {
+            list.append(("has \(count) entries of \(name)", "use \(BGPPeer.mostListed) at most"))
+        }
+        if isFar, liveness != nil, liveness != BGPPeer.Liveness() {
+            list.append(
+                ("is far, and BFD is of neighbors here", "leave bfd out, or name a peer in a network of ours"))
+        }
+        return list
     }
 }
