@@ -58,7 +58,7 @@ public struct Farewell: Sendable {
         var buffer = [UInt8](repeating: 0, count: Self.bufferSize)
         while true {
             let now = monotonicNanoseconds()
-            let left = processes.filter { Self.runs($0) }
+            let left = processes.filter { nameOfProcess($0) != nil }
             if left.isEmpty, now - last > Self.silence || ways.count < 2 { return }
             if now - began > Self.longest { return }
             if !hasKilled, now - began > Self.patience {
@@ -69,20 +69,6 @@ public struct Farewell: Sendable {
             poll(&polls, nfds_t(polls.count), 10)
             for way in ways where way.carry(&buffer) { last = monotonicNanoseconds() }
         }
-    }
-
-    /// Whether a process is there, and has not ended.
-    private static func runs(_ pid: Int32) -> Bool {
-        if kill(pid, 0) < 0 { return false }
-        // One that nobody asked how it ended is there, and nothing else.
-        let number = open("/proc/\(pid)/stat", O_RDONLY | O_CLOEXEC)
-        if number < 0 { return false }
-        let file = Descriptor(number)
-        var buffer = [UInt8](repeating: 0, count: 512)
-        let count = read(file.number, &buffer, buffer.count)
-        let words = String(decoding: buffer.prefix(max(0, count)), as: UTF8.self)
-        // "42 (a name) Z ...": a name may have anything in it.
-        return words.split(separator: ")").last?.split(separator: " ").first != "Z"
     }
 
     /// One direction.

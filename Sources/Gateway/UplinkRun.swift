@@ -80,6 +80,8 @@ struct UplinkRun {
         let number = Glibc.open(files + ".log", O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0o600)
         if number < 0 { throw SystemError(errno, "open \(files).log") }
         log = Descriptor(number)
+        // What one says last that an earlier run of the node left goes by an interface of the same name, and its files are the same.
+        awaitEnd(ofDaemonsOf: [files + ".", FRRPlace(files: files).directory])
         namespace = try DaemonNamespace(plan)
         (announced, hasCarrier, mtu, configured, stale) = ([], true, nil, nil, nil)
         routes = NamespaceRoutes()

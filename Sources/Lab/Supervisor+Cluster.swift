@@ -74,7 +74,7 @@ extension Supervisor {
                     [
                         "selvage", "cluster", "join", token, "--name", host, "--address", address, "--peer-port",
                         "\(LabNodes.peerPort)", "--api-port", "\(LabNodes.apiPort)", "--data", directory.nodeData(host),
-                    ] + underlayOptions(host), &world)
+                    ] + underlayOptions(host, world), &world)
             }
             running.append((host, pid))
         }
@@ -111,7 +111,7 @@ extension Supervisor {
             host,
             [
                 "selvage", "node", "--data", directory.nodeData(host), "--socket", directory.nodeSocket(host),
-            ] + underlayOptions(host), &world)
+            ] + underlayOptions(host, world), &world)
     }
 
     private func waitUntilReady(_ hosts: [String]) throws {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import CLinux
 import Foundation
+import Glibc
 import Linux
 import Manifest
 import Netlink
@@ -75,18 +76,18 @@ extension Supervisor {
         var peers: [String] = []
         for (at, name) in plan.fabric.enumerated() {
             guard let router = world.outside[name] else { continue }
-            let addresses = Self.cable(at, number)
+            let (addresses, cable) = (Self.cable(at, number), Self.cableName(host, 0))
             peers.append("  - { address: \(addresses.router), as: \(Self.routers), bfd: [100, 3] }")
             let isThere = try namespace.inside { interfaceExists("eth\(at)") }
             if isThere { continue }
             try router.inside {
                 let route = try RouteNetlink()
                 try route.addVeth(
-                    host, mtu: topology.zones["default"]?.underlayMTU ?? 1500, peer: "eth\(at)",
+                    cable, mtu: topology.zones["default"]?.underlayMTU ?? 1500, peer: "eth\(at)",
                     peerNamespace: namespace.descriptor.number)
-                Supervisor.quietIPv6(on: host)
-                try route.setUp(host)
-                try route.addAddress(InterfaceAddress(addresses.router, length: 30), to: host)
+                Supervisor.quietIPv6(on: cable)
+                try route.setUp(cable)
+                try route.addAddress(InterfaceAddress(addresses.router, length: 30), to: cable)
                 Self.forward()
             }
             try namespace.inside {
@@ -110,9 +111,22 @@ extension Supervisor {
     }
 
     /// What the command of a node is told of it.
-    func underlayOptions(_ host: String) -> [String] {
-        let file = directory.nodeUnderlay(host)
-        return FileManager.default.fileExists(atPath: file) ? ["--underlay", file] : []
+    func underlayOptions(_ host: String, _ world: World) -> [String] {
+        world.manifest?.lab?.fabric.isEmpty == false ? ["--underlay", directory.nodeUnderlay(host)] : []
+    }
+
+    /// Ends what routes for a host, and takes its cables out.
+    func removeFabricCables(_ host: String, _ world: World) {
+        let files = "\(directory.nodeData(host))/underlay/bird"
+        if let text = try? String(contentsOfFile: files + ".pid", encoding: .utf8),
+            let pid = Int32(text.filter(\.isNumber)), pid > 1
+        {
+            Glibc.kill(pid, SIGKILL)
+        }
+        for name in world.manifest?.lab?.fabric ?? [] {
+            try? world.outside[name]?.inside { try RouteNetlink().remove(Self.cableName(host, 0)) }
+        }
+        unlink(directory.nodeUnderlay(host))
     }
 }
 

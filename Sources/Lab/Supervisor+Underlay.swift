@@ -15,7 +15,7 @@ extension Supervisor {
     }
 
     /// An interface name for a host's cable to a zone's switch: its own where it fits.
-    private static func cableName(_ host: String, _ zone: Int) -> String {
+    static func cableName(_ host: String, _ zone: Int) -> String {
         // No host's name has such a sign.
         let name = zone == 0 ? host : "\(host)~\(zone)"
         return name.utf8.count <= 15 ? name : "\(host.prefix(9))\(String(stableHash(name) & 0xffff, radix: 16))"

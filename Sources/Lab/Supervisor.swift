@@ -224,6 +224,7 @@ public final class Supervisor: Sendable {
         if let node = world.nodes.removeValue(forKey: host), node > 0 { Glibc.kill(node, SIGTERM) }
         world.hosts[host] = nil
         removeCables(host)
+        removeFabricCables(host, world)
         remove(directory.hostNamespace(host))
     }
 

@@ -295,22 +295,26 @@ public struct RouteNetlink: Sendable {
         try socket.request(&message, "add the route to \(destination) via \(gateway)")
     }
 
-    /// The address that packets to a destination are sent from; `nil`: there is no way, or none that says.
-    public func source(toward destination: IPAddress) -> IPAddress? {
-        let family = destination.family == .ipv4 ? UInt8(AF_INET) : UInt8(AF_INET6)
-        var message = NetlinkMessage(type: 26, flags: 0)
-        message.append(
-            rtmsg(
-                rtm_family: family, rtm_dst_len: UInt8(destination.family.width), rtm_src_len: 0, rtm_tos: 0,
-                rtm_table: 0, rtm_protocol: 0, rtm_scope: 0, rtm_type: 0, rtm_flags: 0))
-        message.attribute(1, bytes: destination.bytes)
-        var source: IPAddress?
-        try? socket.request(&message, "find the way to \(destination)") { reader in
-            reader.forEachAttribute(from: 12) { type, value in
-                if type == 7 { source = IPAddress(bytes: value, destination.family) }  // RTA_PREFSRC
+    /// All addresses, and the links that have them.
+    public func addresses() throws -> [(address: InterfaceAddress, link: String)] {
+        var message = NetlinkMessage(type: 22, flags: 0)  // RTM_GETADDR
+        message.append(ifaddrmsg(ifa_family: 0, ifa_prefixlen: 0, ifa_flags: 0, ifa_scope: 0, ifa_index: 0))
+        message.isDump = true
+        var found: [(address: InterfaceAddress, index: Int32)] = []
+        try socket.request(&message, "list addresses") { reader in
+            guard reader.payload.count >= 8 else { return }
+            let family: AddressFamily = reader.payload[0] == UInt8(AF_INET) ? .ipv4 : .ipv6
+            let length = min(Int(reader.payload[1]), family.width)
+            let index = Int32(bitPattern: reader.payload.loadUnaligned(fromByteOffset: 4, as: UInt32.self))
+            var address: IPAddress?
+            reader.forEachAttribute(from: 8) { type, value in
+                // IFA_LOCAL is its own where IFA_ADDRESS is that of the other end.
+                if type == 2 || type == 1 && address == nil { address = IPAddress(bytes: value, family) ?? address }
             }
+            if let address { found.append((InterfaceAddress(address, length: length), index)) }
         }
-        return source
+        let names = Dictionary(try links().map { ($0.index, $0.name) }, uniquingKeysWith: { a, _ in a })
+        return found.compactMap { entry in names[entry.index].map { (entry.address, $0) } }
     }
 
     /// Puts a destination into a table, or takes it out: what is sent there is dropped, so it is for those alone who read the table.

@@ -97,14 +97,19 @@ public final class Node: Sendable {
                 "\(configuration.directory.path): a start would come amid something unfinished (\(unfinished))",
                 "run selvage cluster recover here again, to its end")
         }
-        // What is listened at, and sent from, may be an address that the host has from here on.
-        let files = configuration.directory.underlay
-        underlay = try configuration.underlay.map { try UnderlayDaemon($0, directory: files, say: say) }
-        if underlay == nil { UnderlayDaemon.end(directory: files, say: say) }
         certificates = try Certificates(
             configuration.directory, identity, lifetime: configuration.certificateLifetime)
         replica = try Replica(
             try Node.replicaConfiguration(configuration, identity, certificates), say: say)
+        // The directory is nobody else's from here on; what is listened at, and sent from, may be an address that comes now.
+        let files = configuration.directory.underlay
+        if let plan = configuration.underlay {
+            Node.compare(plan, identity, say)
+            underlay = try UnderlayDaemon(plan, directory: files, say: say)
+        } else {
+            underlay = nil
+            UnderlayDaemon.end(directory: files, say: say)
+        }
         let leaser = Late<PortLeaser>()
         self.leaser = leaser
         let states = Late<StateService>()
@@ -131,6 +136,16 @@ public final class Node: Sendable {
         vxlanService.value = try VXLANService(self)
         gatewayService.value = try GatewayService(self)
         flowExporter.value = FlowExporter(self)
+    }
+
+    /// Says what can hardly be meant of addresses.
+    private static func compare(_ plan: UnderlayPlan, _ identity: NodeDirectory.Identity, _ say: (String) -> Void) {
+        guard let text = identity.tunnelAddress, let address = IPAddress(text), !plan.loopbacks.contains(address) else {
+            return
+        }
+        say(
+            "underlay: the address of tunnels, \(address), is none of those that the file says: routers do not hear of it"
+        )
     }
 
     /// Where to listen so that an address is reached: everywhere, by IPv6 as well where the address is one of it.

@@ -70,6 +70,8 @@ public struct NodeDirectory: Sendable {
     /// Whether a node lives here.
     public var isInUse: Bool { FileManager.default.fileExists(atPath: identityFile) }
 
+    /// What says how the host is reached, where the node is told nothing else.
+    public var underlayFile: String { path + "/underlay.yaml" }
     /// Where the files of the host's own routing daemon are.
     public var underlay: String { path + "/underlay" }
 

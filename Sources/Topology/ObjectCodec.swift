@@ -6,7 +6,7 @@ import Wire
 extension TopologyObject {
     /// Formats that are read, the last being written where it is needed: an object without what the later one adds is
     /// written as before, and a cluster of two versions goes on until somebody uses what only the newer one knows.
-    static let formats = UInt8(1)...12
+    static let formats = UInt8(1)...13
 
     /// As bytes; the same object always gives the same.
     public func encode(_ out: inout ByteWriter) {
@@ -93,7 +93,7 @@ extension TopologyObject {
     public init(from reader: inout ByteReader) throws(MalformedBytes) {
         let kind = try ObjectKey.Kind(from: &reader)
         let format: UInt8 = try reader.number()
-        guard TopologyObject.formats.contains(format) else {
+        guard TopologyObject.formats.contains(format), format <= kind.newestFormat else {
             throw MalformedBytes("a \(kind.rawValue) of format \(format), which a later version wrote")
         }
         switch kind {

@@ -30,7 +30,7 @@ extension Bridge {
 
 extension Router {
     fileprivate var format: UInt8 {
-        if let bgp { return bgp.leaderless == BGPSpeaker.usualLeaderless ? 5 : 6 }
+        if let bgp { return bgp.leaderless == BGPSpeaker.usualLeaderless ? 5 : 13 }
         if !translation.virtual.isEmpty { return 4 }
         if !translation.isEmpty { return 3 }
         return filters.isEmpty ? 1 : 2
@@ -48,5 +48,19 @@ extension Port {
         if !quality.isEmpty { return 5 }
         if !security.isEmpty || !allowed.isEmpty { return 3 }
         return filters.isEmpty && groups.isEmpty ? 1 : 2
+    }
+}
+
+extension ObjectKey.Kind {
+    /// The newest format of an object of this kind: a later one would be taken for one that is read.
+    var newestFormat: UInt8 {
+        switch self {
+        case .bridge: 6
+        case .router: 13
+        case .port: 12
+        case .portGroup: 4
+        case .host, .pool, .mirror: 2
+        case .zone, .chain, .addressGroup, .securityGroup, .tenant: 1
+        }
     }
 }

@@ -139,7 +139,7 @@ struct ClusterCommand: AsyncParsableCommand {
         )
         @Argument(help: "What selvage cluster token printed.") var token: String
         @OptionGroup var node: NodeOptions
-        @Option(help: "File that says by which routers this host is reached; selvage node is to be told of it, too.")
+        @Option(help: "File that says by which routers this host is reached; the node has a copy of it. See README.")
         var underlay: String?
 
         func run() async throws {
@@ -153,17 +153,20 @@ struct ClusterCommand: AsyncParsableCommand {
                 print(
                     """
                     \(node.name) joined cluster \(cluster) and becomes a \(role).
-                    Start it:             selvage node\(node.data == NodeDirectory.standard ? "" : " --data \(node.data)")\(underlay.map { " --underlay \($0)" } ?? "")
+                    Start it:             selvage node\(node.data == NodeDirectory.standard ? "" : " --data \(node.data)")
                     """)
             }
         }
 
         /// Where the node is to route for its host, it has to before anybody is asked.
         private func reachOthers() throws -> UnderlayDaemon? {
-            guard let underlay else { return nil }
-            let plan = try ManifestReader.readUnderlay(path: underlay)
             let directory = NodeDirectory(node.data)
+            // One that is a node already is let be.
+            guard let underlay, !directory.isInUse else { return nil }
+            let plan = try ManifestReader.readUnderlay(path: underlay)
             try directory.create()
+            let text = try String(contentsOfFile: underlay, encoding: .utf8)
+            try text.write(toFile: directory.underlayFile, atomically: true, encoding: .utf8)
             return try UnderlayDaemon(plan, directory: directory.underlay) { print($0) }
         }
 

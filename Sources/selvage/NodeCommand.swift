@@ -22,7 +22,10 @@ struct NodeCommand: AsyncParsableCommand {
     var datapath: NodeConfiguration.DatapathChoice = .auto
     @Option(help: "Packet threads of the userspace engine.")
     var threads = 1
-    @Option(help: "File that says by which routers this host is reached at its address; see README.")
+    @Option(
+        help:
+            "File that says by which routers this host is reached at its address: underlay.yaml of the directory, if there is one."
+    )
     var underlay: String?
     @Option(help: .hidden) var certificateSeconds = Founding.certificateLifetime
 
@@ -38,7 +41,9 @@ struct NodeCommand: AsyncParsableCommand {
         let configured = configuration
         try await reporting {
             var configured = configured
-            configured.underlay = try underlay.map { try ManifestReader.readUnderlay(path: $0) }
+            let usual = configured.directory.underlayFile
+            let file = underlay ?? (access(usual, F_OK) == 0 ? usual : nil)
+            configured.underlay = try file.map { try ManifestReader.readUnderlay(path: $0) }
             try Signals.startCatching()
             raiseOpenFiles()
             let node = try Node(configured) { say($0) }

@@ -19,7 +19,6 @@ import Wire
         peers:
           - { address: 10.1.0.1, as: 65000, password: "s3cr%t", bfd: [100, 3], refuse: [0.0.0.0/0] }
           - { address: "2001:db8:1::1", as: 65000, hold: 30, gracefulRestart: false, communities: ["65001:77"] }
-          - { address: 198.51.100.1, as: 65300, far: true }
         snippet: |
           protocol static more { ipv4; route 198.51.100.0/25 blackhole; }
         """
@@ -34,18 +33,21 @@ import Wire
         let directory = try temporaryDirectory()
         defer { try? FileManager.default.removeItem(atPath: directory) }
         let plan = try ManifestReader.readUnderlay(Self.everything, file: "underlay.yaml")
-        #expect(plan.loopbacks.count == 2 && plan.peers.count == 3 && plan.identifier == IPv4Address("192.0.2.99"))
+        #expect(plan.loopbacks.count == 2 && plan.peers.count == 2 && plan.identifier == IPv4Address("192.0.2.99"))
         let files = BirdFiles(directory + "/bird")
         func text(_ snippet: String?) -> String {
             UnderlayConfiguration(
-                plan: plan, files: directory + "/bird", own: { $0.isFar ? nil : IPAddress("10.1.0.2") },
-                snippet: snippet
+                plan: plan, files: directory + "/bird",
+                cards: [
+                    plan.peers[0].address: .init(address: IPAddress("10.1.0.2"), interface: "eth1"),
+                    plan.peers[1].address: .init(address: IPAddress("2001:db8:1::2"), interface: "eth2"),
+                ], snippet: snippet
             ).text
         }
         #expect(try files.write(plan.snippet, text) == nil, "\(text(nil))")
         #expect(text(nil).contains("route 2001:db8::1/128 via \"lo\";"))
         // What is none is left out, and all else goes on.
-        #expect(try files.write("protocol nonsense { }", text)?.hasPrefix("the snippet is left out: snippet:1") == true)
+        #expect(try files.write("protocol nonsense { }", text)?.contains("snippet:1:10") == true)
     }
 
     @Test(arguments: [
@@ -56,6 +58,8 @@ import Wire
         ("loopback: 224.0.0.1\nas: 1\npeers: [{ address: 10.0.0.1, as: 2 }]", "224.0.0.1 is no address of one host"),
         ("loopback: 192.0.2.1\nas: 1\npeers: [{ address: 'fe80::1', as: 2 }]", "of a link alone"),
         ("loopback: 192.0.2.1\nas: 1\npeers: [{ address: 10.0.0.1 }]", "as is missing"),
+        ("loopback: 127.0.0.1\nas: 1\npeers: [{ address: 10.0.0.1, as: 2 }]", "127.0.0.1 is no address of one host"),
+        ("loopback: 192.0.2.1\nas: 1\npeers: [{ address: 10.0.0.1, as: 2, far: true }]", "is far"),
         ("loopback: 192.0.2.1\nas: 1\npeers: [{ address: 10.0.0.1, as: 2, bfd: [1] }]", "bfd is"),
         ("loopback: 192.0.2.1\nas: 1\nrouters: []", "\"routers\" is not known here"),
         ("[]", "a list of \"name: value\" lines belongs here"),
@@ -85,14 +89,27 @@ import Wire
             let second = try UnderlayDaemon(plan, directory: directory) { _ in }
             #expect(pid() == number)
             kill(try #require(Int32(number.filter(\.isNumber))), SIGKILL)
-            let deadline = ContinuousClock.now + .seconds(10)
-            while second.status().failures == 0 || pid() == number || pid() == nil, .now < deadline { usleep(20_000) }
-            #expect(second.status().isRunning && second.status().failures == 1)
+            func waitUntil(_ condition: () -> Bool) {
+                let deadline = ContinuousClock.now + .seconds(20)
+                while !condition(), .now < deadline { usleep(20_000) }
+            }
+            waitUntil { second.status().failures == 1 && second.status().isRunning && pid() != number }
+            #expect(second.status().isRunning && second.status().failures == 1, "\(second.status())")
+            // A card that comes later is a peer's from then on.
+            #expect(second.status().peers[0].problem == "no card has an address in its network")
+            try RouteNetlink().addVeth("eth1", mtu: 1500, peer: "far", peerNamespace: host.descriptor.number)
+            try RouteNetlink().setUp("eth1")
+            try RouteNetlink().addAddress(
+                InterfaceAddress(try #require(IPAddress("10.1.0.2")), length: 24), to: "eth1")
+            waitUntil { second.status().peers[0].problem == nil && second.status().peers[0].state != "down" }
+            #expect(second.status().peers[0].state != "down", "\(second.status())")
             second.close()
             let own = try #require(IPAddress("192.0.2.1"))
-            #expect(try RouteNetlink().source(toward: own) == own)
+            #expect(try RouteNetlink().addresses().contains { $0.address.address == own && $0.link == "lo" })
+            // It ended by itself, and has left all behind.
+            kill(try #require(Int32((pid() ?? "").filter(\.isNumber))), SIGKILL)
             UnderlayDaemon.end(directory: directory) { _ in }
-            #expect(try RouteNetlink().source(toward: own) == nil)
+            #expect(try !RouteNetlink().addresses().contains { $0.address.address == own })
             #expect(!FileManager.default.fileExists(atPath: directory))
         }
     }

@@ -86,6 +86,7 @@ most=${LONG:-6000} stretch "a node was killed and started again"
 
 # Who was told of no underlay ends what is there of one.
 quietly "$selvage" lab kill h3 --lab $lab || fail "lab kill h3"
+rm "$files/h3.data/underlay.yaml" || fail "join has not kept what it was told"
 at h3 "$selvage" node --data "$files/h3.data" --socket "$files/h3.sock" >"$work/alone" 2>&1 & alone=$!
 says "$work/alone" "the daemon of an earlier run ends" || { cp "$work/alone" "$work/out"; fail "it is not told that the daemon ends"; }
 for _ in $(seq 100); do at h3 ip address show dev lo | grep -q 192.0.2.3 || break; sleep 0.1; done

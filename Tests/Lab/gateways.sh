@@ -160,5 +160,16 @@ quietly "$selvage" lab start h1 --lab $lab || fail "lab start h1"
 sessions 4 || fail "the node's sessions are not there again"
 sleep 3
 stretch "it is there again" 1000
+# It comes back while its last words are still being said.
+quietly "$selvage" lab kill h1 --lab $lab && quietly "$selvage" lab start h1 --lab $lab || fail "lab start h1"
+sessions 4 || fail "the node's sessions are not there again at once"
+sleep 3
+stretch "it is killed, and started at once" 1900
+"$selvage" export --lab $lab | sed 's/as: \["65200"\]/&, metric: ["5"]/' >"$work/new.yaml"
+grep -q metric "$work/new.yaml" || fail "the manifest was not changed as meant"
+quietly "$selvage" apply "$work/new.yaml" --wait --lab $lab || fail "apply"
+sleep 1
+status >"$work/out"; [ "$(grep -c ' established ' "$work/out")" = 4 ] || fail "sessions do not live on"
+grep -q 'does not answer\|problem:' "$work/out" && fail "a daemon can't be told any more"
 exec 4>&- 5>&-
 echo passed

@@ -23,8 +23,8 @@ struct BirdConfiguration {
         for family in [AddressFamily.ipv4, .ipv6] { lines += tables(family) }
         lines +=
             BirdPeers(
-                peers: plan.uplink.peers, system: plan.speaker?.system, interface: DaemonNamespace.peer,
-                announced: "source = RTS_INHERIT", own: plan.own
+                peers: plan.uplink.peers, system: plan.speaker?.system, announced: "source = RTS_INHERIT",
+                place: { .init(address: plan.own(toward: $0), interface: DaemonNamespace.peer) }
             ).lines
         if let snippet { lines.append("include \"\(snippet)\";") }
         return lines.joined(separator: "\n") + "\n"

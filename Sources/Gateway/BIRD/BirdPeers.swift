@@ -8,46 +8,58 @@ struct BirdPeers {
     let peers: [BGPPeer]
     /// Its own autonomous system; `nil`: it speaks no BGP.
     let system: UInt32?
-    /// Where they are watched, and where those are that have an address of the link alone; the first may be a pattern.
-    let interface: String
     /// Which routes they are told of, in BIRD's language.
     let announced: String
-    /// The address that a peer is to see; `nil`: whichever is in its network.
-    let own: (BGPPeer) -> IPAddress?
+    /// How each is reached; `nil`: it is not, now.
+    let place: (BGPPeer) -> Place?
     /// Whether others speak BGP in the same namespace, at addresses of their own.
     var isAmongOthers = false
 
-    /// As the daemon reads it.
-    var lines: [String] {
-        let watched = peers.filter { $0.liveness != nil && !$0.isFar }
-        var lines = watched.isEmpty ? [] : liveness(watched)
-        if let system { for peer in peers { lines += self.peer(peer, system) } }
-        return lines
+    /// How a peer is reached.
+    struct Place: Sendable, Equatable {
+        /// The address that it is to see; `nil`: whichever is in its network.
+        var address: IPAddress?
+        /// The interface that it is behind.
+        var interface: String
     }
 
-    private func liveness(_ peers: [BGPPeer]) -> [String] {
-        var lines = ["protocol bfd watching {"]
-        // What one is asked at is a matter of the interface: the quickest of all.
-        let quickest = peers.compactMap(\.liveness).min {
-            $0.interval * UInt32($0.count) < $1.interval * UInt32($1.count)
+    /// As the daemon reads it.
+    var lines: [String] {
+        var watched: [String: [BGPPeer]] = [:]
+        var lines: [String] = []
+        for peer in peers {
+            guard let place = place(peer) else { continue }
+            if peer.liveness != nil, !peer.isFar { watched[place.interface, default: []].append(peer) }
+            if let system { lines += self.peer(peer, place, system) }
         }
-        let said = quickest ?? .init()
-        lines.append(
-            "  interface \"\(interface)\" { interval \(said.interval) ms; idle tx interval 1000 ms; multiplier \(said.count); };"
-        )
+        return liveness(watched) + lines
+    }
+
+    private func liveness(_ watched: [String: [BGPPeer]]) -> [String] {
+        if watched.isEmpty { return [] }
+        var lines = ["protocol bfd watching {"]
+        for (interface, peers) in watched.sorted(by: { $0.key < $1.key }) {
+            // What one is asked at is a matter of the interface: the quickest of all.
+            let said =
+                peers.compactMap(\.liveness).min {
+                    $0.interval * UInt32($0.count) < $1.interval * UInt32($1.count)
+                } ?? .init()
+            lines.append(
+                "  interface \"\(interface)\" { interval \(said.interval) ms; idle tx interval 1000 ms; multiplier \(said.count); };"
+            )
+        }
         lines.append("}")
         return lines
     }
 
-    private func peer(_ peer: BGPPeer, _ system: UInt32) -> [String] {
+    private func peer(_ peer: BGPPeer, _ place: Place, _ system: UInt32) -> [String] {
         let family = peer.address.family
         let name = daemonName(of: peer)
-        let own = own(peer)
         var lines = incoming(peer, name) + outgoing(peer, name, system)
         lines.append("protocol bgp \(name) {")
-        lines.append("  local\(own.map { " \($0)" } ?? "") as \(system);")
-        let scope = peer.address.v6?.isLinkLocal == true ? "%'\(interface)'" : ""
-        if isAmongOthers, own != nil { lines.append("  strict bind yes;") }
+        lines.append("  local\(place.address.map { " \($0)" } ?? "") as \(system);")
+        let scope = peer.address.v6?.isLinkLocal == true ? "%'\(place.interface)'" : ""
+        if isAmongOthers, place.address != nil { lines.append("  strict bind yes;") }
         lines.append("  neighbor \(peer.address)\(scope) as \(peer.system);")
         lines.append(peer.isFar ? "  multihop;" : "  direct;")
         if let password = peer.password { lines.append("  password \"\(password)\";") }

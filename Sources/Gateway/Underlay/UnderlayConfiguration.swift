@@ -8,12 +8,10 @@ struct UnderlayConfiguration {
     let plan: UnderlayPlan
     /// What the names of the daemon's files begin with.
     let files: String
-    /// The host's address in the network of a peer; `nil`: it is not known now.
-    let own: (BGPPeer) -> IPAddress?
+    /// By which cards peers are reached; one that is by none is left out.
+    let cards: [IPAddress: BirdPeers.Place]
     /// The file with the operator's own part; `nil`: it has none.
     let snippet: String?
-    /// Whether routes stay when the daemon ends: not when it ends for good.
-    var persists = true
 
     /// The longest log, bytes.
     private static let longestLog = 1 << 20
@@ -31,9 +29,8 @@ struct UnderlayConfiguration {
         for family in [AddressFamily.ipv4, .ipv6] { lines += tables(family) }
         lines +=
             BirdPeers(
-                peers: plan.peers, system: plan.speaker.system, interface: "*",
-                announced: "proto = \"own4\" || proto = \"own6\"", own: own,
-                isAmongOthers: true
+                peers: plan.peers, system: plan.speaker.system,
+                announced: "proto = \"own4\" || proto = \"own6\"", place: { cards[$0.address] }, isAmongOthers: true
             ).lines
         lines += patience
         if let snippet { lines.append("include \"\(snippet)\";") }
@@ -69,7 +66,7 @@ struct UnderlayConfiguration {
               \(source)accept;
             }
             protocol kernel host\(digit) {
-              merge paths \(paths > 1 ? "on limit \(paths)" : "off"); scan time 10; persist \(persists ? "yes" : "no"); graceful restart yes;
+              merge paths \(paths > 1 ? "on limit \(paths)" : "off"); scan time 10; persist yes; graceful restart yes;
               \(name) { import none; export filter reached\(digit); };
             }
             """)

@@ -27,18 +27,24 @@ public final class UnderlayDaemon: Sendable {
         var isEnding = false
         var isRunning = true
         var failures = 0
+        /// Why it does not run.
         var problem: String?
-        /// What is wrong with what was said of it.
+        /// What of its configuration is left out, and by which cards peers are reached.
         var trouble: String?
+        var cards: [IPAddress: BirdPeers.Place] = [:]
+        /// Whether the daemon does what is written.
+        var isTold = false
         var since = SteadyTimes()
     }
     private let plan: UnderlayPlan
     private let place: UnderlayPlace
     private let say: @Sendable (String) -> Void
-    private let state: Mutex<State>
+    private let state = Mutex(State())
     private let alarm: Alarm
     private let thread = Mutex<NamedThread?>(nil)
 
+    /// How often it is looked whether cards have other addresses, nanoseconds.
+    private static let glance: UInt64 = 1_000_000_000
     /// The pauses before it is started again, nanoseconds: the first, sooner than neighbors miss it, and the longest.
     private static let pauses: ClosedRange<UInt64> = 10_000_000...10_000_000_000
     /// How long it has to run to be taken for well, nanoseconds.
@@ -55,21 +61,22 @@ public final class UnderlayDaemon: Sendable {
         self.say = say
         place = try UnderlayPlace(directory)
         alarm = try Alarm()
-        try place.setAddresses(plan.loopbacks)
+        // The kernel has routes of one that was there before.
+        let isRecovering = access(place.bird.configuration, F_OK) == 0
+        try place.addAddresses(plan.loopbacks)
         // Flows are shared by what tells them apart, ports included.
         if plan.speaker.maxPaths > 1 {
             for family in ["ipv4", "ipv6"] { setSysctl("net/\(family)/fib_multipath_hash_policy", "1") }
         }
-        let problem = try place.bird.write(plan.snippet) { [place] in
-            UnderlayConfiguration(plan: plan, files: place.files, own: UnderlayPlace.own, snippet: $0).text
-        }
-        state = Mutex(State(problem: problem, trouble: problem))
-        if let problem { say("underlay: \(problem)") }
+        try write(UnderlayPlace.cards(plan.peers))
         if place.runs {
-            if let problem = try place.control.configure() { state.withLock { $0.problem = problem } }
+            tell()
         } else {
-            try place.start(isRecovering: false)
+            try place.start(isRecovering: isRecovering)
+            state.withLock { $0.isTold = true }
         }
+        // Others were told of what the host was reached at before until now.
+        try place.removeAddresses(except: plan.loopbacks)
         let watching = try NamedThread("sel-underlay") { [self] in watch() }
         thread.withLock { $0 = watching }
     }
@@ -86,13 +93,17 @@ public final class UnderlayDaemon: Sendable {
 
     /// How it is; asks the daemon.
     public func status() -> Status {
-        var peers = plan.peers.map { PeerStatus($0) }
-        if let told = try? place.control.peers(plan.peers) { peers = told }
+        let told = try? place.control.peers(plan.peers)
         return state.withLock { state in
+            var peers = told ?? plan.peers.map { PeerStatus($0) }
+            for at in peers.indices where state.cards[plan.peers[at].address] == nil {
+                peers[at].problem = "no card has an address in its network"
+            }
             state.since.steady(&peers)
             return Status(
                 peers: peers, isRunning: state.isRunning, failures: state.failures,
-                announced: plan.loopbacks.map { Prefix($0, length: $0.family.width) }, problem: state.problem)
+                announced: plan.loopbacks.map { Prefix($0, length: $0.family.width) },
+                problem: state.problem ?? (told == nil ? "the daemon does not answer" : state.trouble))
         }
     }
 
@@ -103,39 +114,86 @@ public final class UnderlayDaemon: Sendable {
         place.end()
     }
 
+    // MARK: - Configuration
+
+    /// Writes what the daemon is to do. A card that has lost its address just now may have it again: the daemon tells by itself.
+    private func write(_ cards: [IPAddress: BirdPeers.Place]) throws {
+        let known = state.withLock { $0.cards.merging(cards) { $1 } }
+        let trouble = try place.bird.write(plan.snippet) { [place, plan] in
+            UnderlayConfiguration(plan: plan, files: place.files, cards: known, snippet: $0).text
+        }
+        let isNew = state.withLock { state in
+            defer { (state.trouble, state.cards, state.isTold) = (trouble, known, false) }
+            return state.trouble != trouble
+        }
+        if isNew, let trouble { say("underlay: \(trouble)") }
+    }
+
+    /// Has the daemon do what is written; one that can't be told now is told later.
+    private func tell() {
+        do {
+            let kept = try place.control.configure()
+            state.withLock { state in
+                state.isTold = true
+                state.trouble = kept ?? state.trouble
+            }
+        } catch {}
+    }
+
+    /// Brings the daemon up to date with the host's cards.
+    private func follow() {
+        let cards = UnderlayPlace.cards(plan.peers)
+        let isNew = state.withLock { state in cards.contains { state.cards[$0.key] != $0.value } }
+        if isNew {
+            do { try write(cards) } catch { return note("\(error)") }
+        }
+        if state.withLock({ !$0.isTold }) { tell() }
+    }
+
+    private func note(_ problem: String) {
+        let isNew = state.withLock { state in
+            defer { state.problem = problem }
+            return state.problem != problem
+        }
+        if isNew { say("underlay: \(problem)") }
+    }
+
     // MARK: - The thread
 
     private func watch() {
         var pause = Self.pauses.lowerBound
         var due: UInt64 = 0
+        var began = monotonicNanoseconds()
         while !state.withLock({ $0.isEnding }) {
-            if let process = place.process {
-                state.withLock { $0.isRunning = true }
-                let began = monotonicNanoseconds()
-                alarm.wait(until: .max, or: process.number)
-                if state.withLock({ $0.isEnding }) { return }
-                if place.runs { continue }
+            if place.runs {
+                state.withLock { ($0.isRunning, $0.problem) = (true, nil) }
+                follow()
+                // Without a descriptor of the process it is seen a little later that it ended.
+                let process = place.process
+                let until = monotonicNanoseconds() + (process == nil ? Self.glance / 10 : Self.glance)
+                alarm.wait(until: until, or: process?.number ?? -1)
+                continue
+            }
+            let hasEnded = state.withLock { state in
+                defer { state.isRunning = false }
+                if state.isRunning { state.failures += 1 }
+                return state.isRunning
+            }
+            if hasEnded {
                 say("the routing daemon of the host ended, and is started again")
-                state.withLock { state in
-                    state.isRunning = false
-                    state.failures += 1
-                }
                 let now = monotonicNanoseconds()
                 pause = now - began > Self.wellAfter ? Self.pauses.lowerBound : min(pause * 2, Self.pauses.upperBound)
                 due = now + pause
             }
             alarm.wait(until: due)
-            if state.withLock({ $0.isEnding }) || monotonicNanoseconds() < due { continue }
+            if monotonicNanoseconds() < due { continue }
             do {
+                try write(UnderlayPlace.cards(plan.peers))
                 try place.start(isRecovering: true)
-                state.withLock { $0.problem = $0.trouble }
+                began = monotonicNanoseconds()
+                state.withLock { ($0.isRunning, $0.problem, $0.isTold) = (true, nil, true) }
             } catch {
-                let words = "\(error)"
-                let isNew = state.withLock { state in
-                    defer { state.problem = words }
-                    return state.problem != words
-                }
-                if isNew { say("underlay: \(words)") }
+                note("\(error)")
                 pause = min(pause * 2, Self.pauses.upperBound)
                 due = monotonicNanoseconds() + pause
             }

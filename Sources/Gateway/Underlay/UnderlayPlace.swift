@@ -27,10 +27,10 @@ struct UnderlayPlace: Sendable {
 
     // MARK: - The process
 
-    /// The daemon's process id, if one runs.
+    /// The daemon's process id, if it runs. A number may have become another one's.
     private var pid: Int32? {
-        guard let text = Self.text(of: numberFile), let pid = Int32(text), pid > 0,
-            let name = Self.text(of: "/proc/\(pid)/comm"), name == "bird"
+        guard let text = shortText(of: numberFile), let pid = Int32(text), pid > 0, nameOfProcess(pid) == "bird",
+            commandOfProcess(pid).contains(bird.configuration)
         else { return nil }
         return pid
     }
@@ -38,42 +38,64 @@ struct UnderlayPlace: Sendable {
     /// Whether it runs.
     var runs: Bool { pid != nil }
 
-    /// What can be read when it ended; `nil`: it does not run.
+    /// What can be read when it ended; `nil`: it does not run, or that can't be had.
     var process: Descriptor? {
         guard let pid, case let number = cl_process(pid), number >= 0 else { return nil }
         return Descriptor(number)
     }
 
+    /// How long a host that has a lot to do may take to start it, hundredths of a second.
+    private static let patience = 500
+
     /// Starts it; it goes its own way.
+    ///
+    /// - Parameter isRecovering: whether the kernel may have routes of an earlier one.
     func start(isRecovering: Bool) throws {
         guard let program = BirdProcess.program else { throw GatewayError(BirdProcess.missing) }
-        let wasThere = access(numberFile, F_OK) == 0
+        if let other = Self.others(than: bird.configuration).first {
+            throw GatewayError(
+                "another BIRD runs on this host, process \(other), and each would take the other's routes away: "
+                    + "end it, as with systemctl disable --now bird")
+        }
         for file in [bird.socket, numberFile] { unlink(file) }
         let (status, words) = try ShortProgram.run(
             program,
-            ["bird", "-c", bird.configuration, "-s", bird.socket, "-P", numberFile]
-                + (isRecovering || wasThere ? ["-R"] : []), output: bird.words)
+            ["bird", "-c", bird.configuration, "-s", bird.socket, "-P", numberFile] + (isRecovering ? ["-R"] : []),
+            output: bird.words)
         if status != 0 { throw GatewayError("the host's routing daemon does not start: \(words)") }
         // It says who it is when who started it has ended already.
-        for _ in 0..<500 {
+        for _ in 0..<Self.patience {
             if runs, access(bird.socket, F_OK) == 0 { return }
-            usleep(2000)
+            usleep(10_000)
         }
         throw GatewayError("the host's routing daemon ends at once: its words are in \(files).log")
     }
 
+    /// Others of its kind in this network namespace.
+    private static func others(than configuration: String) -> [Int32] {
+        let here = targetOfLink("/proc/thread-self/ns/net")
+        return processes.filter {
+            nameOfProcess($0) == "bird" && targetOfLink("/proc/\($0)/ns/net") == here
+                && !commandOfProcess($0).contains(configuration)
+        }
+    }
+
     /// Ends it, with all that it told the kernel.
     func end() {
+        // One that ended by itself left its routes: it takes them away when it begins and was not told to keep them.
+        if !runs, access(bird.configuration, F_OK) == 0 { try? start(isRecovering: false) }
         if let pid {
-            if let text = Self.text(of: bird.configuration, atMost: 1 << 20) {
+            if let text = shortText(of: bird.configuration, atMost: 1 << 24) {
                 try? writeFile(text.replacing("persist yes;", with: "persist no;"), to: bird.configuration)
                 _ = try? control.configure()
             }
             kill(pid, SIGTERM)
-            for _ in 0..<200 where runs { usleep(10_000) }
-            if runs { kill(pid, SIGKILL) }
+            for turn in 0..<300 where runs {
+                if turn == 200 { kill(pid, SIGKILL) }
+                usleep(10_000)
+            }
         }
-        try? setAddresses([])
+        try? removeAddresses(except: [])
         bird.remove()
         for file in [".pid", ".log", ".log.old", ".addresses"] { unlink(files + file) }
         rmdir(String(files.dropLast("/bird".count)))
@@ -81,42 +103,49 @@ struct UnderlayPlace: Sendable {
 
     // MARK: - Addresses
 
-    /// The host's address in the network of a peer next to it; `nil`: it has none now.
-    static func own(_ peer: BGPPeer) -> IPAddress? {
-        peer.isFar ? nil : (try? RouteNetlink())?.source(toward: peer.address)
+    /// By which cards peers are reached: those that have addresses in their networks.
+    static func cards(_ peers: [BGPPeer]) -> [IPAddress: BirdPeers.Place] {
+        guard let addresses = try? RouteNetlink().addresses() else { return [:] }
+        var found: [IPAddress: BirdPeers.Place] = [:]
+        for peer in peers {
+            guard let (own, interface) = addresses.first(where: { $0.address.network.contains(peer.address) }) else {
+                continue
+            }
+            found[peer.address] = BirdPeers.Place(address: own.address, interface: interface)
+        }
+        return found
     }
 
-    /// Gives the host its addresses, and takes away those that it was given before.
-    func setAddresses(_ wanted: [IPAddress]) throws {
+    private var given: Set<IPAddress> {
+        Set(
+            (shortText(of: addressFile, atMost: 1 << 16) ?? "").split(separator: " ").compactMap {
+                IPAddress(String($0))
+            })
+    }
+
+    private func note(_ addresses: Set<IPAddress>) throws {
+        try writeFile(addresses.sorted().map(\.description).joined(separator: " "), to: addressFile)
+    }
+
+    /// Gives the host its addresses. One that the host has had is the operator's, and stays when the daemon goes.
+    func addAddresses(_ wanted: [IPAddress]) throws {
         let route = try RouteNetlink()
-        let given = (Self.text(of: addressFile) ?? "").split(separator: " ").compactMap { IPAddress(String($0)) }
-        for address in given where !wanted.contains(address) {
+        try route.setUp("lo")
+        let there = Set(try route.addresses().map(\.address.address))
+        let ours = given
+        try note(ours.union(wanted.filter { !there.contains($0) }))
+        for address in wanted where !there.contains(address) {
+            if address.family == .ipv6, !kernelHasIPv6 { continue }
+            try route.addAddress(InterfaceAddress(address, length: address.family.width), to: "lo")
+        }
+    }
+
+    /// Takes those away that the host was given, and does not need any more.
+    func removeAddresses(except wanted: [IPAddress]) throws {
+        let route = try RouteNetlink()
+        for address in given.subtracting(wanted) {
             try? route.removeAddress(InterfaceAddress(address, length: address.family.width), from: "lo")
         }
-        // One that the host has had is the operator's, and stays when the daemon goes.
-        var ours = given.filter { wanted.contains($0) }
-        try route.setUp("lo")
-        for address in wanted {
-            do {
-                try route.addAddress(InterfaceAddress(address, length: address.family.width), to: "lo")
-                ours.append(address)
-            } catch let error as SystemError where error.code == EEXIST {}
-        }
-        try writeFile(ours.map(\.description).joined(separator: " "), to: addressFile)
-    }
-
-    /// A short text; `nil` where there is none.
-    private static func text(of file: String, atMost most: Int = 4096) -> String? {
-        let number = open(file, O_RDONLY | O_CLOEXEC)
-        if number < 0 { return nil }
-        let descriptor = Descriptor(number)
-        var bytes: [UInt8] = []
-        var buffer = [UInt8](repeating: 0, count: 4096)
-        while bytes.count < most, case let count = read(descriptor.number, &buffer, buffer.count), count > 0 {
-            bytes += buffer[..<count]
-        }
-        var text = String(decoding: bytes, as: UTF8.self)
-        while text.last?.isNewline == true { text.removeLast() }
-        return text
+        try note(given.intersection(wanted))
     }
 }

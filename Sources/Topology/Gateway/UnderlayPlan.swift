@@ -35,7 +35,8 @@ public struct UnderlayPlan: Sendable, Hashable {
         }
         for (place, address) in loopbacks.enumerated() {
             if loopbacks.prefix(place).contains(address) { problem("has \(address) twice", "leave one of them out") }
-            if address.isMulticast || address.v6?.isLinkLocal == true {
+            let isNobodys = address.isMulticast || address.isUnspecified || address.isOfThisHost
+            if isNobodys || address.v6?.isLinkLocal == true {
                 problem("\(address) is no address of one host", "name one that others reach it at")
             }
         }
@@ -52,6 +53,7 @@ public struct UnderlayPlan: Sendable, Hashable {
             if peer.address.v6?.isLinkLocal == true {
                 problem("has an address of a link alone", "name an address that says on which", peer)
             }
+            if peer.isFar { problem("is far", "name the routers next to the host", peer) }
             for (reason, remedy) in peer.problems { problem(reason, remedy, peer) }
         }
         return found
@@ -61,4 +63,10 @@ public struct UnderlayPlan: Sendable, Hashable {
     public init(_ loopbacks: [IPAddress], speaker: BGPSpeaker, peers: [BGPPeer]) {
         (self.loopbacks, self.speaker, self.peers) = (loopbacks, speaker, peers)
     }
+}
+
+extension IPAddress {
+    fileprivate var isUnspecified: Bool { high | low == 0 }
+    /// Whether it is one of those by which a host means itself.
+    fileprivate var isOfThisHost: Bool { family == .ipv4 ? high >> 56 == 127 : high == 0 && low == 1 }
 }

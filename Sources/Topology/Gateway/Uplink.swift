@@ -78,7 +78,7 @@ extension ByteWriter {
         number(speaker.maxPaths)
         flag(speaker.prefersNear)
         number(speaker.patience)
-        if format > 5 { number(speaker.leaderless) }
+        if format > 12 { number(speaker.leaderless) }
     }
 
     mutating func uplink(_ uplink: Uplink, format: UInt8) {
@@ -132,7 +132,7 @@ extension ByteReader {
         speaker.maxPaths = try number()
         speaker.prefersNear = try flag()
         speaker.patience = try number()
-        if format > 5 { speaker.leaderless = try number() }
+        if format > 12 { speaker.leaderless = try number() }
         return speaker
     }
 
