@@ -58,7 +58,7 @@ public struct Farewell: Sendable {
         var buffer = [UInt8](repeating: 0, count: Self.bufferSize)
         while true {
             let now = monotonicNanoseconds()
-            let left = processes.filter { nameOfProcess($0) != nil }
+            let left = processes.filter { RunningProcess($0).name != nil }
             if left.isEmpty, now - last > Self.silence || ways.count < 2 { return }
             if now - began > Self.longest { return }
             if !hasKilled, now - began > Self.patience {

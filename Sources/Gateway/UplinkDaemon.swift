@@ -72,12 +72,12 @@ public final class UplinkDaemon: Sendable {
         path = plan.path
         state = Mutex(State(plan: plan))
         alarm = try Alarm()
-        files = "\(directory)/\(plan.path.daemonInterface)"
+        if mkdir(directory, 0o700) < 0, errno != EEXIST { throw SystemError(errno, "make \(directory)") }
+        files = "\(try realPath(directory))/\(plan.path.daemonInterface)"
         self.saysFarewell = saysFarewell
         self.known = known
         self.report = report
         self.say = say
-        if mkdir(directory, 0o700) < 0, errno != EEXIST { throw SystemError(errno, "make \(directory)") }
         _ = try NamedThread("sel-uplink") { [self] in
             run()
             ended.put(true)

@@ -81,7 +81,7 @@ struct UplinkRun {
         if number < 0 { throw SystemError(errno, "open \(files).log") }
         log = Descriptor(number)
         // What one says last that an earlier run of the node left goes by an interface of the same name, and its files are the same.
-        awaitEnd(ofDaemonsOf: [files + ".", FRRPlace(files: files).directory])
+        EarlierDaemons.awaitEnd([files + ".", FRRPlace(files: files).directory + "/"])
         namespace = try DaemonNamespace(plan)
         (announced, hasCarrier, mtu, configured, stale) = ([], true, nil, nil, nil)
         routes = NamespaceRoutes()

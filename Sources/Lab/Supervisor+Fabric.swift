@@ -65,7 +65,10 @@ extension Supervisor {
         )
         .start()
         var status: Int32 = 0
-        cl_wait(pid, 0, &status)
+        // Whoever waits for all that end may hear of it sooner.
+        if cl_wait(pid, 0, &status) > 0, status != 0 {
+            throw LabError("a router between hosts is not told of new ones", "selvage lab down, and up again")
+        }
     }
 
     /// Lays the cables of a host to all routers, and writes down how it is reached.
@@ -117,11 +120,9 @@ extension Supervisor {
 
     /// Ends what routes for a host, and takes its cables out.
     func removeFabricCables(_ host: String, _ world: World) {
-        let files = "\(directory.nodeData(host))/underlay/bird"
-        if let text = try? String(contentsOfFile: files + ".pid", encoding: .utf8),
-            let pid = Int32(text.filter(\.isNumber)), pid > 1
-        {
-            Glibc.kill(pid, SIGKILL)
+        let configuration = "\(directory.nodeData(host))/underlay/bird.conf"
+        for process in RunningProcess.all where process.name == "bird" && process.command.contains(configuration) {
+            Glibc.kill(process.pid, SIGKILL)
         }
         for name in world.manifest?.lab?.fabric ?? [] {
             try? world.outside[name]?.inside { try RouteNetlink().remove(Self.cableName(host, 0)) }

@@ -221,7 +221,12 @@ public final class Supervisor: Sendable {
     }
 
     private func removeHost(_ host: String, _ world: inout World) throws {
-        if let node = world.nodes.removeValue(forKey: host), node > 0 { Glibc.kill(node, SIGTERM) }
+        // What watches over the host's daemon is to be gone before that is.
+        let isRouted = world.manifest?.lab?.fabric.isEmpty == false
+        if let node = world.nodes.removeValue(forKey: host), node > 0 {
+            Glibc.kill(node, isRouted ? SIGKILL : SIGTERM)
+            for _ in 0..<200 where isRouted && RunningProcess(node).name != nil { usleep(5000) }
+        }
         world.hosts[host] = nil
         removeCables(host)
         removeFabricCables(host, world)
@@ -259,6 +264,12 @@ public final class Supervisor: Sendable {
             let manifest = try ManifestReader.read(text, file: file)
             guard manifest.lab != nil else {
                 throw LabError("\(file): has no lab part", "add lab: with hosts and machines")
+            }
+            let fabric = world.withLock { $0.manifest?.lab?.fabric }
+            guard manifest.lab?.fabric == fabric else {
+                throw LabError(
+                    "\(file): other routers are between hosts than in the running lab",
+                    "begin it anew: selvage lab down, selvage lab up \(file)")
             }
             // What the cluster would refuse must not have moved a machine.
             try nodes.apply(text, file: file, asking: try anyone(), dryRun: true)

@@ -7,3 +7,10 @@ public func targetOfLink(_ path: String) -> String? {
     let count = readlink(path, &bytes, bytes.count)
     return count < 0 ? nil : String(decoding: bytes.prefix(count).lazy.map { UInt8(bitPattern: $0) }, as: UTF8.self)
 }
+
+/// A path from the root, without links and dots.
+public func realPath(_ path: String) throws(SystemError) -> String {
+    guard let real = realpath(path, nil) else { throw SystemError(errno, "find \(path)") }
+    defer { free(real) }
+    return String(cString: real)
+}

@@ -295,26 +295,65 @@ public struct RouteNetlink: Sendable {
         try socket.request(&message, "add the route to \(destination) via \(gateway)")
     }
 
-    /// All addresses, and the links that have them.
-    public func addresses() throws -> [(address: InterfaceAddress, link: String)] {
-        var message = NetlinkMessage(type: 22, flags: 0)  // RTM_GETADDR
-        message.append(ifaddrmsg(ifa_family: 0, ifa_prefixlen: 0, ifa_flags: 0, ifa_scope: 0, ifa_index: 0))
-        message.isDump = true
-        var found: [(address: InterfaceAddress, index: Int32)] = []
-        try socket.request(&message, "list addresses") { reader in
-            guard reader.payload.count >= 8 else { return }
-            let family: AddressFamily = reader.payload[0] == UInt8(AF_INET) ? .ipv4 : .ipv6
-            let length = min(Int(reader.payload[1]), family.width)
-            let index = Int32(bitPattern: reader.payload.loadUnaligned(fromByteOffset: 4, as: UInt32.self))
-            var address: IPAddress?
-            reader.forEachAttribute(from: 8) { type, value in
-                // IFA_LOCAL is its own where IFA_ADDRESS is that of the other end.
-                if type == 2 || type == 1 && address == nil { address = IPAddress(bytes: value, family) ?? address }
-            }
-            if let address { found.append((InterfaceAddress(address, length: length), index)) }
-        }
+    /// An address of a link.
+    public struct Address: Sendable {
+        /// The host's own.
+        public var own: IPAddress
+        /// What is reached by the link because of it: of an address with one at the other end, that one.
+        public var network: Prefix
+        /// The link's name.
+        public var link: String
+        /// Whether it is one to be known by: in use, not about to go, and not one of several that come and go.
+        public var isSteady: Bool
+    }
+
+    /// How often a list is asked for that changed while it was told.
+    private static let attempts = 10
+
+    /// The addresses of all links.
+    public func addresses() throws -> [Address] {
         let names = Dictionary(try links().map { ($0.index, $0.name) }, uniquingKeysWith: { a, _ in a })
-        return found.compactMap { entry in names[entry.index].map { (entry.address, $0) } }
+        var found: [Address] = []
+        for _ in 0..<Self.attempts {
+            found = []
+            var message = NetlinkMessage(type: 22, flags: 0)  // RTM_GETADDR
+            message.append(ifaddrmsg(ifa_family: 0, ifa_prefixlen: 0, ifa_flags: 0, ifa_scope: 0, ifa_index: 0))
+            message.isDump = true
+            try socket.request(&message, "list addresses") { reader in
+                if let address = Self.address(reader, names) { found.append(address) }
+            }
+            if !socket.wasInterrupted { break }
+        }
+        return found
+    }
+
+    private static func address(_ reader: NetlinkReader, _ names: [Int32: String]) -> Address? {
+        guard reader.payload.count >= 8,
+            let link = names[reader.payload.loadUnaligned(fromByteOffset: 4, as: Int32.self)]
+        else { return nil }
+        let family: AddressFamily
+        switch Int32(reader.payload[0]) {
+        case AF_INET: family = .ipv4
+        case AF_INET6: family = .ipv6
+        default: return nil
+        }
+        let length = min(Int(reader.payload[1]), family.width)
+        var flags = UInt32(reader.payload[2])
+        var (own, other): (IPAddress?, IPAddress?)
+        reader.forEachAttribute(from: 8) { type, value in
+            switch type {
+            case 1: other = IPAddress(bytes: value, family)  // IFA_ADDRESS
+            case 2: own = IPAddress(bytes: value, family)  // IFA_LOCAL
+            case 8: flags = value.number() ?? flags  // IFA_FLAGS
+            default: break
+            }
+        }
+        guard let own = own ?? other else { return nil }
+        // IFA_F_SECONDARY or TEMPORARY, DADFAILED, DEPRECATED, TENTATIVE
+        let passing: UInt32 = 0x01 | 0x08 | 0x20 | 0x40
+        return Address(
+            own: own, network: InterfaceAddress(other ?? own, length: length).network, link: link,
+            isSteady: flags & passing == 0)
     }
 
     /// Puts a destination into a table, or takes it out: what is sent there is dropped, so it is for those alone who read the table.

@@ -71,7 +71,19 @@ public struct NodeDirectory: Sendable {
     public var isInUse: Bool { FileManager.default.fileExists(atPath: identityFile) }
 
     /// What says how the host is reached, where the node is told nothing else.
-    public var underlayFile: String { path + "/underlay.yaml" }
+    private var underlayFile: String { path + "/underlay.yaml" }
+
+    /// The file that says how the host is reached: the one that is named, or the one that is kept here; `nil`: there is none.
+    public func underlayFile(_ named: String?) -> String? {
+        named ?? (FileManager.default.fileExists(atPath: underlayFile) ? underlayFile : nil)
+    }
+
+    /// Keeps what says how the host is reached; it may have passwords.
+    public func keepUnderlay(_ text: String) throws { try Files.replace(underlayFile, Array(text.utf8)) }
+
+    /// Takes away what ``keepUnderlay(_:)`` kept.
+    public func removeUnderlay() { unlink(underlayFile) }
+
     /// Where the files of the host's own routing daemon are.
     public var underlay: String { path + "/underlay" }
 

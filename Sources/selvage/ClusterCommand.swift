@@ -147,9 +147,7 @@ struct ClusterCommand: AsyncParsableCommand {
                 guard let parsed = Founding.Token(token) else {
                     throw Complaint("the token is not whole: copy all of what selvage cluster token printed")
                 }
-                let daemon = try reachOthers()
-                defer { daemon?.close() }
-                let (cluster, role) = try await join(parsed, daemon)
+                let (cluster, role) = try await reachOthers { try await join(parsed, $0) }
                 print(
                     """
                     \(node.name) joined cluster \(cluster) and becomes a \(role).
@@ -158,16 +156,27 @@ struct ClusterCommand: AsyncParsableCommand {
             }
         }
 
-        /// Where the node is to route for its host, it has to before anybody is asked.
-        private func reachOthers() throws -> UnderlayDaemon? {
+        /// Where the node is to route for its host, it has to before anybody is asked. What is not to be a node after all does not go
+        /// on to be reached.
+        private func reachOthers<Value: Sendable>(
+            _ body: (UnderlayDaemon?) async throws -> Value
+        ) async throws -> Value {
             let directory = NodeDirectory(node.data)
             // One that is a node already is let be.
-            guard let underlay, !directory.isInUse else { return nil }
-            let plan = try ManifestReader.readUnderlay(path: underlay)
+            guard let file = directory.underlayFile(underlay), !directory.isInUse else { return try await body(nil) }
+            let plan = try ManifestReader.readUnderlay(path: file)
             try directory.create()
-            let text = try String(contentsOfFile: underlay, encoding: .utf8)
-            try text.write(toFile: directory.underlayFile, atomically: true, encoding: .utf8)
-            return try UnderlayDaemon(plan, directory: directory.underlay) { print($0) }
+            let daemon = try UnderlayDaemon(plan, directory: directory.underlay) { print($0) }
+            do {
+                let value = try await body(daemon)
+                if let underlay { try directory.keepUnderlay(try String(contentsOfFile: underlay, encoding: .utf8)) }
+                daemon.close()
+                return value
+            } catch {
+                daemon.close()
+                UnderlayDaemon.end(directory: directory.underlay) { _ in }
+                throw error
+            }
         }
 
         /// How long it may take until routers next to the host know it and the others.

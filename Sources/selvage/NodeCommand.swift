@@ -34,19 +34,17 @@ struct NodeCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
-        var configuration = NodeConfiguration(directory: NodeDirectory(data), socket: socket)
-        configuration.datapath = datapath
-        configuration.threads = threads
-        configuration.certificateLifetime = certificateSeconds
-        let configured = configuration
         try await reporting {
-            var configured = configured
-            let usual = configured.directory.underlayFile
-            let file = underlay ?? (access(usual, F_OK) == 0 ? usual : nil)
-            configured.underlay = try file.map { try ManifestReader.readUnderlay(path: $0) }
+            var configuration = NodeConfiguration(directory: NodeDirectory(data), socket: socket)
+            configuration.datapath = datapath
+            configuration.threads = threads
+            configuration.certificateLifetime = certificateSeconds
+            configuration.underlay = try configuration.directory.underlayFile(underlay).map {
+                try ManifestReader.readUnderlay(path: $0)
+            }
             try Signals.startCatching()
             raiseOpenFiles()
-            let node = try Node(configured) { say($0) }
+            let node = try Node(configuration) { say($0) }
             try await node.start()
             say("node \(node.name) is ready")
             await waitForEnd()

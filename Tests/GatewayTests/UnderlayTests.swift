@@ -105,11 +105,11 @@ import Wire
             #expect(second.status().peers[0].state != "down", "\(second.status())")
             second.close()
             let own = try #require(IPAddress("192.0.2.1"))
-            #expect(try RouteNetlink().addresses().contains { $0.address.address == own && $0.link == "lo" })
+            #expect(try RouteNetlink().addresses().contains { $0.own == own && $0.link == "lo" })
             // It ended by itself, and has left all behind.
             kill(try #require(Int32((pid() ?? "").filter(\.isNumber))), SIGKILL)
             UnderlayDaemon.end(directory: directory) { _ in }
-            #expect(try !RouteNetlink().addresses().contains { $0.address.address == own })
+            #expect(try !RouteNetlink().addresses().contains { $0.own == own })
             #expect(!FileManager.default.fileExists(atPath: directory))
         }
     }

@@ -84,16 +84,32 @@ quietly "$selvage" lab start h1 --lab $lab || fail "lab start h1"
 sessions 2 h1
 most=${LONG:-6000} stretch "a node was killed and started again"
 
+# Who is refused changes nothing.
+pid=$(pgrep -f "bird -c $files/h1.data/underlay")
+at h1 "$selvage" node --data "$files/h1.data" --socket "$work/second.sock" >"$work/out" 2>&1 && fail "two nodes have one directory"
+[ "$(pgrep -f "bird -c $files/h1.data/underlay")" = "$pid" ] || fail "the second node ended the first one's daemon"
+at h1 ip address show dev lo >"$work/out" || fail ip
+grep -q 192.0.2.1/32 "$work/out" || fail "the second node took the first one's address"
+
 # Who was told of no underlay ends what is there of one.
 quietly "$selvage" lab kill h3 --lab $lab || fail "lab kill h3"
 rm "$files/h3.data/underlay.yaml" || fail "join has not kept what it was told"
 at h3 "$selvage" node --data "$files/h3.data" --socket "$files/h3.sock" >"$work/alone" 2>&1 & alone=$!
 says "$work/alone" "the daemon of an earlier run ends" || { cp "$work/alone" "$work/out"; fail "it is not told that the daemon ends"; }
 for _ in $(seq 100); do at h3 ip address show dev lo | grep -q 192.0.2.3 || break; sleep 0.1; done
-at h3 ip address show dev lo >"$work/out"; grep -q 192.0.2.3 "$work/out" && fail "the address is there still"
-at h3 ip route show proto bird >"$work/out"; [ -s "$work/out" ] && fail "routes are there still"
+at h3 ip address show dev lo >"$work/out" || fail ip
+grep -q 192.0.2.3 "$work/out" && fail "the address is there still"
+at h3 ip route show proto bird >"$work/out" || fail ip
+[ -s "$work/out" ] && fail "routes are there still"
 pgrep -f "bird -c $files/h3.data/underlay" >"$work/out" && fail "the daemon is there still"
 quietly at h3 pkill -KILL -f "node --data $files/h3.data"; wait $alone
+# Another one would take away what ours tells the kernel.
+echo 'protocol device { }' >"$work/other.conf"
+at h3 bird -f -c "$work/other.conf" -s "$work/other.ctl" >"$work/other" 2>&1 & other=$!
+for _ in $(seq 100); do [ -S "$work/other.ctl" ] && break; sleep 0.1; done
+"$selvage" lab start h3 --lab $lab >"$work/out" 2>&1 && fail "two daemons route for one host"
+grep -q 'another BIRD runs on this host, process' "$work/out" || fail "it is not told that another one runs"
+at h3 pkill -f "bird -f -c $work/other.conf"; wait $other
 quietly "$selvage" lab start h3 --lab $lab || fail "lab start h3"
 sessions 2 h3; ways 2 h3
 

@@ -27,8 +27,9 @@ public final class UnderlayDaemon: Sendable {
         var isEnding = false
         var isRunning = true
         var failures = 0
-        /// Why it does not run.
+        /// Why it does not run, and why it can't be told what is so now.
         var problem: String?
+        var fault: String?
         /// What of its configuration is left out, and by which cards peers are reached.
         var trouble: String?
         var cards: [IPAddress: BirdPeers.Place] = [:]
@@ -68,7 +69,7 @@ public final class UnderlayDaemon: Sendable {
         if plan.speaker.maxPaths > 1 {
             for family in ["ipv4", "ipv6"] { setSysctl("net/\(family)/fib_multipath_hash_policy", "1") }
         }
-        try write(UnderlayPlace.cards(plan.peers))
+        try write(UnderlayPlace.cards(plan.peers, known: [:]))
         if place.runs {
             tell()
         } else {
@@ -103,7 +104,7 @@ public final class UnderlayDaemon: Sendable {
             return Status(
                 peers: peers, isRunning: state.isRunning, failures: state.failures,
                 announced: plan.loopbacks.map { Prefix($0, length: $0.family.width) },
-                problem: state.problem ?? (told == nil ? "the daemon does not answer" : state.trouble))
+                problem: state.problem ?? state.fault ?? (told == nil ? "the daemon does not answer" : state.trouble))
         }
     }
 
@@ -142,18 +143,19 @@ public final class UnderlayDaemon: Sendable {
 
     /// Brings the daemon up to date with the host's cards.
     private func follow() {
-        let cards = UnderlayPlace.cards(plan.peers)
-        let isNew = state.withLock { state in cards.contains { state.cards[$0.key] != $0.value } }
-        if isNew {
-            do { try write(cards) } catch { return note("\(error)") }
-        }
+        let known = state.withLock { $0.cards }
+        do {
+            let cards = try UnderlayPlace.cards(plan.peers, known: known)
+            if cards.contains(where: { known[$0.key] != $0.value }) { try write(cards) }
+            state.withLock { $0.fault = nil }
+        } catch { return note("\(error)", \.fault) }
         if state.withLock({ !$0.isTold }) { tell() }
     }
 
-    private func note(_ problem: String) {
+    private func note(_ problem: String, _ kind: WritableKeyPath<State, String?>) {
         let isNew = state.withLock { state in
-            defer { state.problem = problem }
-            return state.problem != problem
+            defer { state[keyPath: kind] = problem }
+            return state[keyPath: kind] != problem
         }
         if isNew { say("underlay: \(problem)") }
     }
@@ -188,12 +190,12 @@ public final class UnderlayDaemon: Sendable {
             alarm.wait(until: due)
             if monotonicNanoseconds() < due { continue }
             do {
-                try write(UnderlayPlace.cards(plan.peers))
+                try write(UnderlayPlace.cards(plan.peers, known: state.withLock { $0.cards }))
                 try place.start(isRecovering: true)
                 began = monotonicNanoseconds()
                 state.withLock { ($0.isRunning, $0.problem, $0.isTold) = (true, nil, true) }
             } catch {
-                note("\(error)")
+                note("\(error)", \.problem)
                 pause = min(pause * 2, Self.pauses.upperBound)
                 due = monotonicNanoseconds() + pause
             }

@@ -20,19 +20,26 @@ struct UnderlayPlace: Sendable {
     init(_ directory: String) throws {
         if mkdir(directory, 0o700) < 0, errno != EEXIST { throw SystemError(errno, "make \(directory)") }
         // The daemon leaves the directory that it is started in.
-        guard let real = realpath(directory, nil) else { throw SystemError(errno, "find \(directory)") }
-        defer { free(real) }
-        files = String(cString: real) + "/bird"
+        files = try realPath(directory) + "/bird"
     }
 
     // MARK: - The process
 
     /// The daemon's process id, if it runs. A number may have become another one's.
     private var pid: Int32? {
-        guard let text = shortText(of: numberFile), let pid = Int32(text), pid > 0, nameOfProcess(pid) == "bird",
-            commandOfProcess(pid).contains(bird.configuration)
-        else { return nil }
+        guard let text = shortText(of: numberFile), let pid = Int32(text), pid > 0, isOurs(RunningProcess(pid)) else {
+            return nil
+        }
         return pid
+    }
+
+    private func isOurs(_ process: RunningProcess) -> Bool {
+        process.name == "bird" && Self.isDaemon(process.command) && process.command.contains(bird.configuration)
+    }
+
+    /// Whether a command is one of a daemon, and not of one that only looks whether a configuration is one.
+    private static func isDaemon(_ command: [String]) -> Bool {
+        !command.contains("-p") && !command.contains("--version") && !command.contains("--help")
     }
 
     /// Whether it runs.
@@ -52,9 +59,12 @@ struct UnderlayPlace: Sendable {
     /// - Parameter isRecovering: whether the kernel may have routes of an earlier one.
     func start(isRecovering: Bool) throws {
         guard let program = BirdProcess.program else { throw GatewayError(BirdProcess.missing) }
-        if let other = Self.others(than: bird.configuration).first {
+        let birds = Self.birds
+        // Its number may be lost, and it is not.
+        if let ours = birds.first(where: isOurs) { return try writeFile("\(ours.pid)", to: numberFile) }
+        if let other = birds.first {
             throw GatewayError(
-                "another BIRD runs on this host, process \(other), and each would take the other's routes away: "
+                "another BIRD runs on this host, process \(other.pid), and each would take the other's routes away: "
                     + "end it, as with systemctl disable --now bird")
         }
         for file in [bird.socket, numberFile] { unlink(file) }
@@ -71,13 +81,9 @@ struct UnderlayPlace: Sendable {
         throw GatewayError("the host's routing daemon ends at once: its words are in \(files).log")
     }
 
-    /// Others of its kind in this network namespace.
-    private static func others(than configuration: String) -> [Int32] {
-        let here = targetOfLink("/proc/thread-self/ns/net")
-        return processes.filter {
-            nameOfProcess($0) == "bird" && targetOfLink("/proc/\($0)/ns/net") == here
-                && !commandOfProcess($0).contains(configuration)
-        }
+    /// All of its kind in this network namespace.
+    private static var birds: [RunningProcess] {
+        RunningProcess.all.filter { $0.name == "bird" && isDaemon($0.command) && $0.shares("net") }
     }
 
     /// Ends it, with all that it told the kernel.
@@ -104,14 +110,22 @@ struct UnderlayPlace: Sendable {
     // MARK: - Addresses
 
     /// By which cards peers are reached: those that have addresses in their networks.
-    static func cards(_ peers: [BGPPeer]) -> [IPAddress: BirdPeers.Place] {
-        guard let addresses = try? RouteNetlink().addresses() else { return [:] }
+    ///
+    /// - Parameter known: how they were: one that is right still stays, whatever else a card has.
+    static func cards(
+        _ peers: [BGPPeer], known: [IPAddress: BirdPeers.Place]
+    ) throws -> [IPAddress: BirdPeers.Place] {
+        let addresses = try RouteNetlink().addresses()
         var found: [IPAddress: BirdPeers.Place] = [:]
         for peer in peers {
-            guard let (own, interface) = addresses.first(where: { $0.address.network.contains(peer.address) }) else {
-                continue
+            let near = addresses.filter { $0.network.contains(peer.address) && $0.own != peer.address }
+            func rank(_ address: RouteNetlink.Address) -> (Int, Int, Int) {
+                let isKnown = known[peer.address] == BirdPeers.Place(address: address.own, interface: address.link)
+                return (isKnown ? 0 : 1, address.isSteady ? 0 : 1, -address.network.length)
             }
-            found[peer.address] = BirdPeers.Place(address: own.address, interface: interface)
+            let best = near.min { rank($0) == rank($1) ? $0.own < $1.own : rank($0) < rank($1) }
+            guard let best else { continue }
+            found[peer.address] = BirdPeers.Place(address: best.own, interface: best.link)
         }
         return found
     }
@@ -131,7 +145,7 @@ struct UnderlayPlace: Sendable {
     func addAddresses(_ wanted: [IPAddress]) throws {
         let route = try RouteNetlink()
         try route.setUp("lo")
-        let there = Set(try route.addresses().map(\.address.address))
+        let there = Set(try route.addresses().map(\.own))
         let ours = given
         try note(ours.union(wanted.filter { !there.contains($0) }))
         for address in wanted where !there.contains(address) {
