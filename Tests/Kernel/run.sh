@@ -33,6 +33,6 @@ MOST=250 run bash ../Lab/segments.sh "$SELVAGE"
 MOST=250 run bash ../Lab/vteps.sh "$SELVAGE"
 MOST=400 SLOW=1000 run bash ../Lab/evpn.sh "$SELVAGE"
 CONNECTIONS=1 MOST=2500 run bash ../Lab/underlay.sh "$SELVAGE"
-CONNECTIONS=1 MOST=2500 BACK=4000 LONG=9000 run bash ../Lab/fabric.sh "$SELVAGE"
+CONNECTIONS=1 MOST=2500 BACK=4000 SHORT=1 run bash ../Lab/fabric.sh "$SELVAGE"
 LEAST=200 run bash ../Lab/balance.sh "$SELVAGE"
 exit $failed
