@@ -103,11 +103,15 @@ quick=${QUICK:-700} slow=${SLOW:-1900}
 # A provider's router is without power: nothing tells but that it is silent.
 for _ in $(seq 300); do [ "$(status | grep -c ' established .* up ')" = 2 ] && break; sleep 0.1; done
 [ "$(status | grep -c ' established .* up ')" = 2 ] || { status >"$work/out"; fail "BFD does not see the provider"; }
-at isp1 pkill -STOP -f "$files/isp1/" || fail "no daemons at isp1"
+# All at once: whoever connects to one that is stopped, and not yet silent, waits for its words rather than for BFD.
+cat >"$work/silence.sh" <<SH
+pkill -STOP -f '$files/isp1/'
 for interface in link0 link1 exchange; do
-    at isp1 sh -c "tc qdisc add dev $interface ingress && tc filter add dev $interface parent ffff: protocol all u32 match u32 0 0 action drop" >"$work/out" 2>&1 ||
-        at isp1 nft "add table netdev off; add chain netdev off $interface { type filter hook ingress device $interface priority 0; policy drop; }" >"$work/out" 2>&1 || fail "isp1 hears all the same"
+    tc qdisc add dev \$interface ingress && tc filter add dev \$interface parent ffff: protocol all u32 match u32 0 0 action drop ||
+        nft "add table netdev off; add chain netdev off \$interface { type filter hook ingress device \$interface priority 0; policy drop; }" || exit
 done
+SH
+quietly at isp1 sh "$work/silence.sh" || fail "isp1 hears all the same"
 sleep 4
 stretch "a provider is silent" $quick
 sessions 2 || fail "sessions with the silent provider are still there"
