@@ -166,14 +166,13 @@ struct ClusterCommand: AsyncParsableCommand {
             guard let file = directory.underlayFile(underlay), !directory.isInUse else { return try await body(nil) }
             let plan = try ManifestReader.readUnderlay(path: file)
             try directory.create()
-            let daemon = try UnderlayDaemon(plan, directory: directory.underlay) { print($0) }
             do {
+                let daemon = try UnderlayDaemon(plan, directory: directory.underlay) { print($0) }
+                defer { daemon.close() }
                 let value = try await body(daemon)
                 if let underlay { try directory.keepUnderlay(try String(contentsOfFile: underlay, encoding: .utf8)) }
-                daemon.close()
                 return value
             } catch {
-                daemon.close()
                 UnderlayDaemon.end(directory: directory.underlay) { _ in }
                 throw error
             }
