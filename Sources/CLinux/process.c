@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -42,6 +43,7 @@ static void become(const struct cl_spawn *spawn, int report)
         }
     }
     if (spawn->own_session && setsid() < 0) goto failed;
+    if (spawn->niceness) setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + spawn->niceness);
     if (spawn->dies_with_parent && prctl(PR_SET_PDEATHSIG, SIGKILL) < 0) goto failed;
     for (int i = 0; i < 3; i++)
         if (spawn->stdio[i] >= 0 && dup2(spawn->stdio[i], i) < 0) goto failed;

@@ -17,6 +17,10 @@ func writeFile(_ text: String, to file: String, mode: mode_t = 0o600) throws {
     }
 }
 
+/// What is added to the nice value of routing daemons: they do little, and who of them speaks BFD has a fraction of a second for
+/// it, whatever a host's machines compute. As much as Open vSwitch's own daemon has by default.
+let routingNiceness: Int32 = -10
+
 /// A program that ends by itself, soon.
 enum ShortProgram {
     /// How long one may take, nanoseconds.
@@ -24,13 +28,18 @@ enum ShortProgram {
 
     /// Runs it; how it ended, and its words.
     ///
-    /// - Parameter output: a file for its words.
-    static func run(_ program: String, _ arguments: [String], output: String) throws -> (status: Int32, words: String) {
+    /// - Parameters:
+    ///   - output: a file for its words.
+    ///   - niceness: what is added to its nice value, and to what stays of it.
+    static func run(
+        _ program: String, _ arguments: [String], output: String, niceness: Int32 = 0
+    ) throws -> (status: Int32, words: String) {
         let words = open(output, O_CREAT | O_RDWR | O_TRUNC | O_CLOEXEC, 0o600)
         if words < 0 { throw SystemError(errno, "write \(output)") }
         let descriptor = Descriptor(words)
         let pid = try Spawn(
-            program: program, arguments: arguments, output: descriptor.number, error: descriptor.number
+            program: program, arguments: arguments, output: descriptor.number, error: descriptor.number,
+            niceness: niceness
         )
         .start()
         var status: Int32 = 0

@@ -32,7 +32,7 @@ struct ProcessWatch {
         pid = try Spawn(
             program: "/bin/sh",
             arguments: ["sh", "-c", Self.script, "selvage-watch", list] + (farewell?.command ?? ["false"]),
-            input: end.number
+            input: end.number, niceness: routingNiceness
         )
         .start()
     }

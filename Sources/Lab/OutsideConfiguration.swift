@@ -121,7 +121,7 @@ struct OutsideConfiguration {
     private func birdHead(_ identifier: IPAddress, sources: [IPAddress] = []) -> [String] {
         var lines = [
             "log stderr all;", "router id \(identifier);", "protocol device { scan time 5; }",
-            "protocol bfd { interface \"*\" { interval 100 ms; multiplier 3; }; }",
+            "protocol bfd { interface \"*\" { interval 75 ms; multiplier 3; }; }",
         ]
         for family in [AddressFamily.ipv4, .ipv6] {
             let name = family == .ipv4 ? "ipv4" : "ipv6"
@@ -233,7 +233,7 @@ struct OutsideConfiguration {
 }
 
 extension OutsideConfiguration.Program {
-    /// FRRouting's daemons of a router that speaks BGP, watched by BFD ten times a second where it says `bfd profile quick`.
+    /// FRRouting's daemons of a router that speaks BGP, watched by BFD each 75 ms where it says `bfd profile quick`.
     static func frr(_ lines: [String], files: String) -> [Self] {
         func program(_ name: String, _ text: String, _ more: [String] = [], socket: String? = nil) -> Self {
             Self(
@@ -243,7 +243,7 @@ extension OutsideConfiguration.Program {
                     "stdout",
                 ] + more, files: ["\(files)/\(name).conf": text], socket: socket, package: "frr")
         }
-        let watching = "bfd\n profile quick\n  transmit-interval 100\n  receive-interval 100\n exit\nexit\n"
+        let watching = "bfd\n profile quick\n  transmit-interval 75\n  receive-interval 75\n exit\nexit\n"
         return [
             program("zebra", "", socket: "\(files)/zserv.api"),
             program("bfdd", watching, ["--bfdctl", "\(files)/bfdd.sock"], socket: "\(files)/bfdd.sock"),

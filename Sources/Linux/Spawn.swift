@@ -24,12 +24,14 @@ public struct Spawn {
     public var kept: Int32 = -1
     /// Whether it is killed when the thread that starts it ends.
     public var diesWithParent = false
+    /// What is added to its nice value: less than 0 has it run before others, if we may do that (`CAP_SYS_NICE`).
+    public var niceness: Int32 = 0
 
     /// A program with our own descriptors, in our namespaces.
     public init(
         program: String, arguments: [String], namespaces: [Int32] = [], input: Int32 = -1, output: Int32 = -1,
         error: Int32 = -1, relays: Bool = false, ownSession: Bool = false, diesWithParent: Bool = false,
-        kept: Int32 = -1
+        kept: Int32 = -1, niceness: Int32 = 0
     ) {
         self.program = program
         self.arguments = arguments
@@ -41,6 +43,7 @@ public struct Spawn {
         self.ownSession = ownSession
         self.diesWithParent = diesWithParent
         self.kept = kept
+        self.niceness = niceness
     }
 
     /// Starts it; returns the process id.
@@ -74,6 +77,7 @@ public struct Spawn {
                         spawn.own_session = ownSession ? 1 : 0
                         spawn.dies_with_parent = diesWithParent ? 1 : 0
                         spawn.kept = kept
+                        spawn.niceness = niceness
                         return try body(&spawn)
                     }
                 }

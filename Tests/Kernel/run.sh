@@ -5,7 +5,7 @@ cd "$(dirname "$0")" || exit 1
 failed=0
 run() {
     echo "== $*"
-    ./uml -t 480 "$@" || { failed=1; echo "FAILED  $*"; }
+    ./uml -t 720 "$@" || { failed=1; echo "FAILED  $*"; }
 }
 SELVAGE_ENGINE=kernel run "$SELVAGE_TESTS" --testing-library swift-testing --filter ConformanceTests
 run bash two-hosts.sh gre
@@ -28,11 +28,11 @@ LEAST=2700 run bash ../Lab/records.sh "$SELVAGE"
 RATE=8 PROMISED=4 run bash ../Lab/promises.sh "$SELVAGE"
 EGRESS=6 INGRESS=4 OFFERED=12 FREE=8 CHANGED=9 run bash ../Lab/qos.sh "$SELVAGE"
 # A guest that stands still does so for longer than BFD waits.
-QUICK=3000 SLOW=4000 CONNECTIONS=4 run bash ../Lab/gateways.sh "$SELVAGE"
+STILL=1000 QUICK=3000 SLOW=4000 EVERY=20 CONNECTIONS=4 run bash ../Lab/gateways.sh "$SELVAGE"
 MOST=250 run bash ../Lab/segments.sh "$SELVAGE"
 MOST=250 run bash ../Lab/vteps.sh "$SELVAGE"
 MOST=400 SLOW=1000 run bash ../Lab/evpn.sh "$SELVAGE"
-CONNECTIONS=1 MOST=2500 run bash ../Lab/underlay.sh "$SELVAGE"
-CONNECTIONS=1 MOST=2500 BACK=4000 SHORT=1 run bash ../Lab/fabric.sh "$SELVAGE"
+EVERY=50 CONNECTIONS=1 MOST=2500 run bash ../Lab/underlay.sh "$SELVAGE"
+EVERY=50 CONNECTIONS=1 MOST=2500 SHORT=1 run bash ../Lab/fabric.sh "$SELVAGE"
 LEAST=200 run bash ../Lab/balance.sh "$SELVAGE"
 exit $failed

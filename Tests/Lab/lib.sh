@@ -36,6 +36,28 @@ says() {
     return 1
 }
 
+# silence PLACE PATTERN INTERFACE...: a router is without power: it hears nothing there, and its daemons, by their command, say nothing.
+# All at once: whoever connects to one that is stopped, and not yet silent, waits for its words rather than for BFD.
+silence() {
+    # In a file: a command with the pattern in it would be among those that it is for.
+    cat >"$work/silence" <<SH
+pkill -STOP -f '$2' || exit
+for interface in ${*:3}; do
+    tc qdisc add dev \$interface ingress && tc filter add dev \$interface parent ffff: protocol all u32 match u32 0 0 action drop ||
+        nft "add table netdev off; add chain netdev off \$interface { type filter hook ingress device \$interface priority 0; policy drop; }" || exit
+done
+SH
+    quietly at "$1" sh "$work/silence"
+}
+# heard PLACE PATTERN INTERFACE...: what silence did, undone.
+heard() {
+    cat >"$work/silence" <<SH
+nft 'delete table netdev off' || for interface in ${*:3}; do tc qdisc del dev \$interface ingress || exit; done
+pkill -CONT -f '$2'
+SH
+    quietly at "$1" sh "$work/silence"
+}
+
 now() { date +%s%3N; }
 
 # process_at PLACE: a process there, by its number in the lab, that lives for a while; ip link's netns takes it.

@@ -1,6 +1,9 @@
-"""Echoes over many TCP connections at once, to see that all of them go on.
-talkers.py serve PORT | talkers.py talk ADDRESS PORT COUNT
-The talker says what it is told: a line on its input ends a stretch, of which it prints the longest silence of any connection."""
+"""Echoes over many TCP connections at once, to see that all of them go on, and of datagrams, to see for how long nothing went.
+talkers.py serve PORT | talkers.py talk ADDRESS PORT COUNT [ADDRESS PORT of the datagrams, as many flows]
+The talker says what it is told: a line on its input ends a stretch, of which it prints the longest silence of any connection,
+and of any flow of datagrams. A connection is silent for longer than its network, up to three times as long: TCP asks again after
+a pause, and then after twice that. Each is asked every EVERY milliseconds (10)."""
+import os
 import selectors
 import socket
 import sys
@@ -10,9 +13,19 @@ if sys.argv[1] == "serve":
     poll = selectors.DefaultSelector()
     listener = socket.create_server(("", int(sys.argv[2])), backlog=256)
     poll.register(listener, selectors.EVENT_READ)
+    datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    datagrams.bind(("", int(sys.argv[2])))
+    poll.register(datagrams, selectors.EVENT_READ)
     print("ready", flush=True)
     while True:
         for key, _ in poll.select():
+            if key.fileobj is datagrams:
+                try:
+                    data, sender = datagrams.recvfrom(2048)
+                    datagrams.sendto(data, sender)
+                except OSError:
+                    pass  # No way to there for now: the next one will tell.
+                continue
             if key.fileobj is listener:
                 connection, _ = listener.accept()
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -28,23 +41,30 @@ if sys.argv[1] == "serve":
             poll.unregister(key.fileobj)
             key.fileobj.close()
 else:
-    # Many datagrams a second show a gap as it is; TCP's own pauses grow, so a connection is asked by a small timer of its own.
     address, port, count = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     poll = selectors.DefaultSelector()
     talkers, dead = {}, 0
+    every = float(os.environ.get("EVERY", 10)) / 1e3
     for _ in range(count):
         connection = socket.create_connection((address, port), timeout=5)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setblocking(False)
         talkers[connection] = {"heard": time.monotonic(), "worst": 0.0}
         poll.register(connection, selectors.EVENT_READ)
+    flows = {}
+    for _ in range(count if len(sys.argv) > 5 else 0):
+        flow = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        flow.connect((sys.argv[5], int(sys.argv[6])))
+        flow.setblocking(False)
+        flows[flow] = {"heard": time.monotonic(), "worst": 0.0}
+        poll.register(flow, selectors.EVENT_READ)
     poll.register(sys.stdin, selectors.EVENT_READ)
     print("connected", len(talkers), flush=True)
     due = time.monotonic()
     while True:
         now = time.monotonic()
         if now >= due:
-            due = now + 0.01
+            due = now + every
             for connection in list(talkers):
                 try:
                     connection.send(b"x")
@@ -54,15 +74,23 @@ else:
                     dead += 1
                     poll.unregister(connection)
                     del talkers[connection]
+            for flow in flows:
+                try:
+                    flow.send(b"x")
+                except OSError:
+                    pass  # What ICMP said of an earlier one: it is silence, and counts as that.
         for key, _ in poll.select(max(0, due - time.monotonic())):
             if key.fileobj is sys.stdin:
                 if not sys.stdin.readline():
                     sys.exit(0)
                 now = time.monotonic()
-                worst = max([max(t["worst"], now - t["heard"]) for t in talkers.values()], default=0)
-                print("stretch alive", len(talkers), "dead", dead, "worst_ms", int(worst * 1e3), flush=True)
-                for talker in talkers.values():
-                    talker["worst"] = 0.0
+                said = "stretch alive %d dead %d" % (len(talkers), dead)
+                for name, group in (("worst_ms", talkers), ("gap_ms", flows)):
+                    if group:
+                        said += " %s %d" % (name, max(max(t["worst"], now - t["heard"]) for t in group.values()) * 1e3)
+                    for talker in group.values():
+                        talker["worst"] = 0.0
+                print(said, flush=True)
                 continue
             now = time.monotonic()
             try:
@@ -70,12 +98,14 @@ else:
             except BlockingIOError:
                 continue
             except OSError:
+                if key.fileobj in flows:
+                    continue
                 data = b""
             if not data:
                 dead += 1
                 poll.unregister(key.fileobj)
                 del talkers[key.fileobj]
                 continue
-            talker = talkers[key.fileobj]
+            talker = flows.get(key.fileobj) or talkers[key.fileobj]
             talker["worst"] = max(talker["worst"], now - talker["heard"])
             talker["heard"] = now

@@ -143,6 +143,8 @@ struct cl_spawn {
     int own_session;
     // A descriptor that it has besides; -1: none. All others of the caller's stay the caller's.
     int kept;
+    // What is added to its nice value; who may not be quicker than others is as they are.
+    int niceness;
 };
 // Starts a process; returns its id or -errno. Only async-signal-safe calls are made between fork and exec.
 int cl_spawn_process(const struct cl_spawn *spawn);

@@ -48,7 +48,7 @@ struct BirdProcess {
             program: program,
             arguments: ["bird", "-f", "-c", configuration, "-s", socket] + (isRecovering ? ["-R"] : []),
             namespaces: [namespace.descriptor.number], output: log, error: log,
-            diesWithParent: farewell == nil
+            diesWithParent: farewell == nil, niceness: routingNiceness
         )
         .start()
         do { return BirdProcess(pid: pid, watch: try ProcessWatch([pid], farewell: farewell)) } catch {

@@ -43,7 +43,8 @@ struct FRRProcesses {
                 guard let program = FRRPlace.program(name) else { throw GatewayError(FRRPlace.missing) }
                 let pid = try Spawn(
                     program: program, arguments: place.arguments(name) + (more[name] ?? []),
-                    namespaces: namespace.map { [$0.descriptor.number] } ?? [], output: log, error: log
+                    namespaces: namespace.map { [$0.descriptor.number] } ?? [], output: log, error: log,
+                    niceness: routingNiceness
                 )
                 .start()
                 running.append((name, pid))

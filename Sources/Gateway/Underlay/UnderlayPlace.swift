@@ -71,7 +71,7 @@ struct UnderlayPlace: Sendable {
         let (status, words) = try ShortProgram.run(
             program,
             ["bird", "-c", bird.configuration, "-s", bird.socket, "-P", numberFile] + (isRecovering ? ["-R"] : []),
-            output: bird.words)
+            output: bird.words, niceness: routingNiceness)
         if status != 0 { throw GatewayError("the host's routing daemon does not start: \(words)") }
         // It says who it is when who started it has ended already.
         for _ in 0..<Self.patience {
