@@ -24,7 +24,7 @@ MOST=5 run bash ../Lab/asymmetric.sh "$SELVAGE"
 run bash ../Lab/multicast.sh "$SELVAGE"
 MOST=100 run bash ../Lab/services.sh "$SELVAGE"
 OFFERED=6 LIMIT=2 run bash ../Lab/mirrors.sh "$SELVAGE"
-LEAST=2700 run bash ../Lab/records.sh "$SELVAGE"
+LEAST=2400 run bash ../Lab/records.sh "$SELVAGE"
 RATE=8 PROMISED=4 run bash ../Lab/promises.sh "$SELVAGE"
 EGRESS=6 INGRESS=4 OFFERED=12 FREE=8 CHANGED=9 run bash ../Lab/qos.sh "$SELVAGE"
 # A guest that stands still does so for longer than BFD waits.

@@ -30,7 +30,7 @@ YAML
 up
 capture() { # PLACE FILE FILTER...: what comes there, until the end
     local place=$1 file=$2; shift 2
-    at "$place" timeout 300 tcpdump -U --immediate-mode -l -n -e -v -i eth0 "$@" >"$file" 2>"$file.err" &
+    at "$place" timeout 900 tcpdump -U --immediate-mode -l -n -e -v -i eth0 "$@" >"$file" 2>"$file.err" &
     says "$file.err" 'listening on' || fail "tcpdump at $place: $(cat "$file.err")"
 }
 capture acme/security/ids "$work/ids" ip

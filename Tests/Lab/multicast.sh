@@ -29,9 +29,9 @@ listen() {
 quit() { at acme/floor/$1 sh -c 'kill $(cat '"$work/pid.$1"')'; }
 # Every machine's wire is watched: a group is to reach no interface whose machine did not join it.
 for who in $machines; do
-    at acme/floor/$who timeout 300 tcpdump -U --immediate-mode -l -n -i eth0 'udp port 5000' >"$work/wire.$who" 2>"$work/started.$who" &
+    at acme/floor/$who timeout 900 tcpdump -U --immediate-mode -l -n -i eth0 'udp port 5000' >"$work/wire.$who" 2>"$work/started.$who" &
 done
-at acme/floor/deaf timeout 300 tcpdump -U --immediate-mode -l -n -c 1 -i eth0 'ip6[6] == 0 and ip6[48] == 130' >"$work/query" 2>"$work/started" &
+at acme/floor/deaf timeout 900 tcpdump -U --immediate-mode -l -n -c 1 -i eth0 'ip6[6] == 0 and ip6[48] == 130' >"$work/query" 2>"$work/started" &
 says "$work/started" 'listening on' || fail tcpdump
 for who in $machines; do says "$work/started.$who" 'listening on' || fail "tcpdump of $who"; done
 # send GROUP WORD: three times, a moment apart.

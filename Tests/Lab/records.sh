@@ -25,7 +25,7 @@ YAML
 up
 h3=$(at h3 ip -4 -br addr show dev eth0 | awk '{ split($3, a, "/"); print a[1] }')
 [ "$h3" = 192.0.2.3 ] || fail "the collector has address $h3"
-at h3 timeout 300 tcpdump -U --immediate-mode -i eth0 -w "$work/pcap" udp port 4739 2>"$work/pcap.err" &
+at h3 timeout 900 tcpdump -U --immediate-mode -i eth0 -w "$work/pcap" udp port 4739 2>"$work/pcap.err" &
 says "$work/pcap.err" 'listening on' || fail "tcpdump: $(cat "$work/pcap.err")"
 # What the collector was told so far: source, destination, protocol, port, packets, bytes, what became of it, tenant, ports; one
 # line a record.

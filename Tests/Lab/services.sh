@@ -35,7 +35,7 @@ quietly at acme/fw/ids sh -e -c 'ip link add br0 type bridge; ip link set eth0 m
     for i in br0 eth0; do echo 1 >/proc/sys/net/ipv6/conf/$i/disable_ipv6; done; ip link set br0 up' || fail "the hairpin"
 capture() { # PLACE INTERFACE FILE FILTER...: what comes there, until the end
     local place=$1 interface=$2 file=$3; shift 3
-    at "$place" timeout 300 tcpdump -U --immediate-mode -l -n -e -i "$interface" "$@" >"$file" 2>"$file.err" &
+    at "$place" timeout 900 tcpdump -U --immediate-mode -l -n -e -i "$interface" "$@" >"$file" 2>"$file.err" &
     says "$file.err" 'listening on' || fail "tcpdump at $place: $(cat "$file.err")"
 }
 capture acme/fw/inside eth0 "$work/inside"
