@@ -116,8 +116,8 @@ seen at h4 ip route show 10.0.1.0/24 'via 192.0.2.[12] '
 for vm in vm1 vm2; do ping_ok acme/app/$vm 172.20.0.1; done
 at acme/app/vm2 traceroute -n -I -w 1 -q 1 -m 5 172.20.0.1 >"$work/out" 2>&1; grep -q '100\.64\.9\.[26]' "$work/out" || fail "the way does not lead by the network of routers"
 
-at acme/app/vm2 timeout 300 ping -i 0.01 10.0.1.54 >"$work/ping.1" 2>&1 & one=$!
-at acme/app/vm2 timeout 300 ping -i 0.01 172.20.0.1 >"$work/ping.2" 2>&1 & two=$!
+at acme/app/vm2 timeout 900 ping -i 0.01 10.0.1.54 >"$work/ping.1" 2>&1 & one=$!
+at acme/app/vm2 timeout 900 ping -i 0.01 172.20.0.1 >"$work/ping.2" 2>&1 & two=$!
 for n in 1 2; do says "$work/ping.$n" "icmp_seq=50 " || fail "ping $n is not answered"; done
 goes_on() {
     local n seen
