@@ -54,8 +54,8 @@ sleep 0.5
 [ "$(grep -c "who-has 10.0.1.99 " "$work/heard")" = 1 ] || { cp "$work/heard" "$work/out"; fail "the question comes more than once"; }
 kill $sniffer 2>/dev/null
 
-at acme/app/vm2 ping -i 0.01 -w 900 10.0.1.54 >"$work/ping.1" 2>&1 & one=$!
-at h5 ping -i 0.01 -w 900 10.0.1.11 >"$work/ping.2" 2>&1 & two=$!
+at acme/app/vm2 ping -i 0.01 10.0.1.54 >"$work/ping.1" 2>&1 & one=$!
+at h5 ping -i 0.01 10.0.1.11 >"$work/ping.2" 2>&1 & two=$!
 for n in 1 2; do says "$work/ping.$n" "icmp_seq=50 " || fail "ping $n is not answered"; done
 goes_on() {
     local n seen
