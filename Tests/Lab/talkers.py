@@ -1,8 +1,8 @@
 """Echoes over many TCP connections at once, to see that all of them go on, and of datagrams, to see for how long nothing went.
 talkers.py serve PORT | talkers.py talk ADDRESS PORT COUNT [ADDRESS PORT of the datagrams, as many flows]
 The talker says what it is told: a line on its input ends a stretch, of which it prints the longest silence of any connection,
-and of any flow of datagrams. A connection is silent for longer than its network, up to three times as long: TCP asks again after
-a pause, and then after twice that. Each is asked every EVERY milliseconds (10)."""
+and of any flow of datagrams. A connection is silent for longer than its network, for up to two gaps and a pause: TCP asks again
+after a pause, and then after twice that. Each is asked every EVERY milliseconds (10)."""
 import os
 import selectors
 import socket
