@@ -13,8 +13,8 @@ public final class UplinkDaemon: Sendable {
     /// Takes destinations that the daemon knows otherwise than before.
     public typealias Report = @Sendable ([(prefix: Prefix, route: UplinkRoute)]) -> Void
 
-    /// Destinations that everybody takes to be reached by the uplink.
-    public typealias Known = @Sendable () -> Set<Prefix>
+    /// Destinations that everybody takes to be reached by the uplink, and how.
+    public typealias Known = @Sendable () -> [Prefix: UplinkRoute]
 
     /// How it is.
     public struct Status: Sendable {
@@ -62,11 +62,12 @@ public final class UplinkDaemon: Sendable {
     /// - Parameters:
     ///   - directory: where its files are to be.
     ///   - saysFarewell: whether its neighbors are to hear of it when this process is killed (``Farewell``).
-    ///   - known: an earlier one may have led there: what this one does not know after a while is reported as gone.
+    ///   - known: an earlier one may have led there: that is reported as doubtful, and as gone where this one does not know it after
+    ///     a while.
     ///   - report: called on a thread of the daemon's.
     ///   - say: takes what operators are to know.
     public init(
-        _ plan: UplinkPlan, directory: String, saysFarewell: Bool = false, known: @escaping Known = { [] },
+        _ plan: UplinkPlan, directory: String, saysFarewell: Bool = false, known: @escaping Known = { [:] },
         report: @escaping Report, say: @escaping @Sendable (String) -> Void
     ) throws {
         path = plan.path

@@ -80,16 +80,21 @@ struct UplinkRun {
         let number = Glibc.open(files + ".log", O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0o600)
         if number < 0 { throw SystemError(errno, "open \(files).log") }
         log = Descriptor(number)
+        // What one before it told may have changed since it ended, and nobody says so: neighbors tell the new one what is, and not what
+        // is no more.
+        let left = known()
+        let doubts = left.map { ($0.key, $0.value.doubtful) }
+        if !doubts.isEmpty { report(doubts) }
         // What one says last that an earlier run of the node left goes by an interface of the same name, and its files are the same.
         EarlierDaemons.awaitEnd([files + ".", FRRPlace(files: files).directory + "/"])
         namespace = try DaemonNamespace(plan)
         (announced, hasCarrier, mtu, configured, stale) = ([], true, nil, nil, nil)
         routes = NamespaceRoutes()
-        // What one before it told is so until this one had its time.
+        // It stands until this one had its time.
         renews = min(renews, monotonicNanoseconds() + Self.grace)
         (lookAgain, configures, due) = (0, 0, 0)
         // Neighbors are asked to keep what they know of one that was there a moment ago.
-        isRecovering = !known().isEmpty
+        isRecovering = !left.isEmpty
     }
 
     mutating func end() {
@@ -211,7 +216,7 @@ struct UplinkRun {
         guard now >= renews else { return }
         renews = now + Self.renewal
         let all = routes.prefixes.map { ($0, routes[$0]) }
-        let gone = known().filter { routes[$0].gateways.isEmpty }.map { ($0, UplinkRoute.withdrawn) }
+        let gone = known().keys.filter { routes[$0].gateways.isEmpty }.map { ($0, UplinkRoute.withdrawn) }
         if !all.isEmpty || !gone.isEmpty { report(all + gone) }
     }
 

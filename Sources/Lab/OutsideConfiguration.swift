@@ -115,13 +115,22 @@ struct OutsideConfiguration {
         return list
     }
 
+    /// From one BFD packet to the next, milliseconds: as the quickest uplink has it, so that a lab on a slow machine
+    /// says it in one place.
+    private var watching: UInt32 {
+        topology.ports.uplinks.compactMap { topology.ports[$0]?.uplink?.peers }.joined()
+            .compactMap(\.liveness?.interval).min() ?? Self.usualWatching
+    }
+    /// The same where no uplink says it.
+    static let usualWatching: UInt32 = 75
+
     // MARK: - BIRD
 
     /// - Parameter sources: addresses that what begins here is to have.
     private func birdHead(_ identifier: IPAddress, sources: [IPAddress] = []) -> [String] {
         var lines = [
             "log stderr all;", "router id \(identifier);", "protocol device { scan time 5; }",
-            "protocol bfd { interface \"*\" { interval 75 ms; multiplier 3; }; }",
+            "protocol bfd { interface \"*\" { interval \(watching) ms; multiplier 3; }; }",
         ]
         for family in [AddressFamily.ipv4, .ipv6] {
             let name = family == .ipv4 ? "ipv4" : "ipv6"
@@ -176,7 +185,7 @@ struct OutsideConfiguration {
             }
             lines.append(" exit-address-family")
         }
-        return Program.frr(lines, files: files)
+        return Program.frr(lines, files: files, watching: watching)
     }
 
     // MARK: - GoBGP
@@ -233,8 +242,10 @@ struct OutsideConfiguration {
 }
 
 extension OutsideConfiguration.Program {
-    /// FRRouting's daemons of a router that speaks BGP, watched by BFD each 75 ms where it says `bfd profile quick`.
-    static func frr(_ lines: [String], files: String) -> [Self] {
+    /// FRRouting's daemons of a router that speaks BGP, watched by BFD each `watching` milliseconds where it says `bfd profile quick`.
+    static func frr(
+        _ lines: [String], files: String, watching: UInt32 = OutsideConfiguration.usualWatching
+    ) -> [Self] {
         func program(_ name: String, _ text: String, _ more: [String] = [], socket: String? = nil) -> Self {
             Self(
                 arguments: [
@@ -243,10 +254,11 @@ extension OutsideConfiguration.Program {
                     "stdout",
                 ] + more, files: ["\(files)/\(name).conf": text], socket: socket, package: "frr")
         }
-        let watching = "bfd\n profile quick\n  transmit-interval 75\n  receive-interval 75\n exit\nexit\n"
+        let profile =
+            "bfd\n profile quick\n  transmit-interval \(watching)\n  receive-interval \(watching)\n exit\nexit\n"
         return [
             program("zebra", "", socket: "\(files)/zserv.api"),
-            program("bfdd", watching, ["--bfdctl", "\(files)/bfdd.sock"], socket: "\(files)/bfdd.sock"),
+            program("bfdd", profile, ["--bfdctl", "\(files)/bfdd.sock"], socket: "\(files)/bfdd.sock"),
             program("bgpd", lines.joined(separator: "\n") + "\n"),
         ]
     }

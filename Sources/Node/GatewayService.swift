@@ -132,7 +132,7 @@ final class GatewayService: Sendable {
                 plan, directory: node.configuration.directory.path + "/uplinks",
                 // The kernel's engine carries on without a node.
                 saysFarewell: node.agent.datapath.kind == .userspace,
-                known: { [weak self] in self?.known(port) ?? [] },
+                known: { [weak self] in self?.known(port) ?? [:] },
                 report: { [weak self] in self?.report($0, port) }, say: node.say)
             running.withLock { running in
                 (running.daemons[path], running.plans[path]) = (daemon, plan)
@@ -188,18 +188,19 @@ final class GatewayService: Sendable {
         }
     }
 
-    /// Destinations that are taken to be reached by an uplink.
-    private func known(_ port: Simulation.Tag) -> Set<Prefix> {
-        guard let node else { return [] }
-        return Set(
+    /// Destinations that are taken to be reached by an uplink, and how.
+    private func known(_ port: Simulation.Tag) -> [Prefix: UplinkRoute] {
+        guard let node else { return [:] }
+        return Dictionary(
             node.agent.state.allRoutes.lazy.filter { $0.key.port == port && !$0.route.gateways.isEmpty }
-                .map(\.key.prefix))
+                .map { ($0.key.prefix, $0.route) },
+            uniquingKeysWith: { a, _ in a })
     }
 
     private func withdraw(_ path: PortPath) {
         let port = Simulation.Tag.port(path)
         let all = known(port)
-        if !all.isEmpty { report(all.map { ($0, .withdrawn) }, port) }
+        if !all.isEmpty { report(all.map { ($0.key, .withdrawn) }, port) }
     }
 
     // MARK: - Announcing

@@ -27,8 +27,8 @@ OFFERED=6 LIMIT=2 run bash ../Lab/mirrors.sh "$SELVAGE"
 LEAST=2400 run bash ../Lab/records.sh "$SELVAGE"
 RATE=8 PROMISED=4 run bash ../Lab/promises.sh "$SELVAGE"
 EGRESS=6 INGRESS=4 OFFERED=12 FREE=8 CHANGED=9 run bash ../Lab/qos.sh "$SELVAGE"
-# A guest that stands still does so for longer than BFD waits.
-STILL=1000 QUICK=3000 SLOW=4000 EVERY=20 CONNECTIONS=4 run bash ../Lab/gateways.sh "$SELVAGE"
+# A guest that stands still, as when a node starts, does so for longer than neighbors wait who ask every 75 ms.
+BFD=250 HOLD=9 STILL=1000 QUICK=3000 SLOW=4000 EVERY=20 CONNECTIONS=4 run bash ../Lab/gateways.sh "$SELVAGE"
 MOST=250 run bash ../Lab/segments.sh "$SELVAGE"
 MOST=250 run bash ../Lab/vteps.sh "$SELVAGE"
 MOST=400 SLOW=1000 run bash ../Lab/evpn.sh "$SELVAGE"

@@ -1,11 +1,12 @@
 #!/bin/bash
 # Two hosts with uplinks to two providers (FRRouting, GoBGP): to them it is one router, and connections through it live on while
 # a provider, an uplink, a node, a host's way to the others or a daemon is gone, and when it is there again.
-#   gateways.sh BINARY    in the environment: CONNECTIONS (12 each way), DAEMON (bird: of the uplinks); milliseconds: STILL QUICK SLOW
+#   gateways.sh BINARY    in the environment: CONNECTIONS (12 each way), DAEMON (bird: of the uplinks), BFD (75) and HOLD (3) of uplinks;
+#                         milliseconds: STILL QUICK SLOW
 lab=test-gateways; . "$(dirname "$0")/lib.sh"
 connections=${CONNECTIONS:-12}
 sed -e '/^  expect:/,$d' "$here/../../cluster-examples/multihomed.yaml" >"$work/net.yaml"
-sed -i "s/^\( *\)interface: isp.$/&\n\1daemon: ${DAEMON:-bird}/" "$work/net.yaml"
+sed -i "s/^\( *\)interface: isp.$/&\n\1daemon: ${DAEMON:-bird}/; s/\[75, 3\]/[${BFD:-75}, 3]/; s/hold: 3,/hold: ${HOLD:-3},/" "$work/net.yaml"
 # One more machine, on the host without uplinks, asks from there.
 status() { "$selvage" bgp status --lab $lab "$@"; }
 # sessions COUNT [TENTHS]: waits until so many are established.
@@ -13,6 +14,17 @@ sessions() {
     local _
     for _ in $(seq "${2:-300}"); do [ "$(status 2>/dev/null | grep -c ' established ')" = "$1" ] && return 0; sleep 0.1; done
     status >"$work/out" 2>&1; return 1
+}
+# isp1_serves yes|no: whether that provider has a way to the server's network; it lives on without.
+isp1_serves() {
+    local _ no=""
+    [ "$1" = yes ] && no="no "
+    quietly at isp1 vtysh --vty_socket $files/isp1 -c 'configure terminal' -c 'router bgp 65100' -c "${no}neighbor 100.127.0.254 shutdown"
+    for _ in $(seq 300); do
+        if at isp1 ip route show 198.51.100.0/24 | grep -q .; then [ "$1" = no ] || return 0; else [ "$1" = yes ] || return 0; fi
+        sleep 0.1
+    done
+    return 1
 }
 began=$(now)
 up
@@ -154,10 +166,16 @@ stretch "it is connected again" 1000
 quietly "$selvage" lab kill h1 --lab $lab || fail "lab kill h1"
 sleep 7
 stretch "a node with uplinks is killed" $slow
+# What one of its uplinks led to is not reached by it any more, and nobody is there to hear that.
+isp1_serves no || fail "isp1 does not let go of the server"
+sleep 1
 quietly "$selvage" lab start h1 --lab $lab || fail "lab start h1"
 sessions 4 || fail "the node's sessions are not there again"
 sleep 3
-stretch "it is there again" 1000
+stretch "it is there again, and a provider has lost its way meanwhile" $slow
+isp1_serves yes || fail "isp1 does not reach the server again"
+sleep 3
+stretch "that has its way again" $slow
 # It comes back while its last words are still being said.
 quietly "$selvage" lab kill h1 --lab $lab && quietly "$selvage" lab start h1 --lab $lab || fail "lab start h1"
 sessions 4 || fail "the node's sessions are not there again at once"

@@ -198,6 +198,20 @@ import Wire
         #expect(host.outputs(send(host, "8.8.8.8")) == ["t/gw/one"])
     }
 
+    @Test func `a way that nobody answers for just now is gone by where there is no other`() throws {
+        let route = UplinkRoute(gateways: [address("100.64.2.1")], metric: 10)
+        #expect(route.doubtful.gateways == route.gateways)
+        for other in [10, 1 << 31] as [UInt32] {
+            let host = try Self.host([
+                ("0.0.0.0/0", "two", ["100.64.2.1"], route.doubtful.metric),
+                ("0.0.0.0/0", "one", ["100.64.1.1"], other),
+            ])
+            #expect(host.outputs(send(host, "8.8.8.8")) == ["t/gw/one"])
+        }
+        let alone = try Self.host([("0.0.0.0/0", "two", ["100.64.2.1"], route.doubtful.metric)])
+        #expect(alone.outputs(send(alone, "8.8.8.8")) == ["h2 t/gw/two"])
+    }
+
     @Test func `a flow has a tag of the routes that it was decided by, or without`() throws {
         let seed = SeededRandom.seed
         var random = SeededRandom(seed: seed)
