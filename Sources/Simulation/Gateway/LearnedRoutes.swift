@@ -12,7 +12,7 @@ public struct UplinkRoute: Sendable, Hashable {
 
     /// A destination that is not reached.
     public static let withdrawn = UplinkRoute(gateways: [], metric: 0)
-    /// The same, where nobody answers for it just now: it is gone by where there is no other way to the destination.
+    /// This one while nobody answers for it: it is gone by where there is no other way to the destination.
     public var doubtful: UplinkRoute { UplinkRoute(gateways: gateways, metric: Self.doubtfulMetric) }
     /// More than any daemon says.
     private static let doubtfulMetric = UInt32.max
