@@ -181,6 +181,22 @@ int cl_udp_socket(uint32_t local_ipv4, uint16_t port, int buffer_size)
     return fd;
 }
 
+int cl_udp_sender(uint32_t local_ipv4, int buffer_size)
+{
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) return -errno;
+    set_buffers(fd, buffer_size);
+    int discover = IP_PMTUDISC_DONT;
+    setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &discover, sizeof discover);
+    // Nobody reads what comes to the port.
+    struct sock_filter none = BPF_STMT(BPF_RET | BPF_K, 0);
+    struct sock_fprog program = {.len = 1, .filter = &none};
+    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0) return fail(fd);
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(local_ipv4)};
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0) return fail(fd);
+    return fd;
+}
+
 int cl_receive(int fd, struct cl_message *messages, unsigned count)
 {
     int n = recvmmsg(fd, (struct mmsghdr *)messages, count, MSG_DONTWAIT, NULL);

@@ -68,6 +68,19 @@ extension FlowKey: Hashable {
         }
         return hash
     }
+
+    /// Well-mixed bits that are the same for all packets of a flow: of its MACs, addresses, protocol and ports, and of no
+    /// ports where packets are fragments, most of which have none (RFC 6438).
+    @inlinable
+    public var flowEntropy: UInt64 {
+        let stations: UInt64 = (1 << 48) - 1
+        let isWhole = ipFragment == FragmentKind.none
+        var hash = mix(words[7] & stations ^ 0x9e37_79b9_7f4a_7c15, words[8] & stations ^ 0xe703_7ed1_a0b4_28db)
+        hash = mix(hash ^ words[11], words[13] ^ 0xe703_7ed1_a0b4_28db)
+        hash = mix(hash ^ words[12], words[14] ^ 0xe703_7ed1_a0b4_28db)
+        let ports = isWhole ? words[15] & 0xffff_ffff : 0
+        return mix(hash ^ ports, UInt64(ipProtocol) ^ 0xe703_7ed1_a0b4_28db)
+    }
 }
 
 /// Multiplies to 128 bits and folds the halves: the mixing step of the wyhash family.

@@ -10,7 +10,9 @@ for pair in $pairs; do
         <"$work/in.$pair" >"$work/talk.$pair" 2>&1 &
 done
 exec {a}>"$work/in.app1:12" {b}>"$work/in.app1:13" {c}>"$work/in.app2:11" {d}>"$work/in.app2:13" {e}>"$work/in.app3:11" {f}>"$work/in.app3:12"
-for pair in $pairs; do says "$work/talk.$pair" connected || fail "$pair is not connected"; done
+for pair in $pairs; do
+    says "$work/talk.$pair" connected || { cp "$work/talk.$pair" "$work/out"; fail "$pair is not connected"; }
+done
 
 # stretch WORDS: how long nothing went since the last one, and for how long a connection was silent: TCP asks again after 200 ms or
 # somewhat more, then after twice that.

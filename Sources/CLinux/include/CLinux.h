@@ -70,6 +70,8 @@ int cl_raw_socket(int ip_protocol, uint32_t local_ipv4, int buffer_size);
 // Hears from that host only.
 int cl_connect_ipv4(int fd, uint32_t remote_ipv4);
 int cl_udp_socket(uint32_t local_ipv4, uint16_t port, int buffer_size);
+// Sends from a port that the kernel chooses, and hears nothing.
+int cl_udp_sender(uint32_t local_ipv4, int buffer_size);
 int cl_receive(int fd, struct cl_message *messages, unsigned count);
 int cl_send(int fd, struct cl_message *messages, unsigned count);
 // The VLAN tag that a packet socket took off a frame: tpid << 16 | tci, or -1.

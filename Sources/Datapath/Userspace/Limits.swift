@@ -12,6 +12,9 @@ enum UserspaceLimits {
     static let stride = (headroom + frameSize + 63) / 64 * 64 + 64
     /// Socket buffers, bytes: about 60 frames of 64 KiB.
     static let socketBuffer = 4 << 20
+    /// UDP ports that a VXLAN port sends from. A card of two gets 8 of 16 by chance, give or take 2; a burst of as many flows
+    /// takes as many calls to send.
+    static let sourcePorts = 16
     /// Bytes of a slot of a port's ring: a frame of 1,500 bytes, tags, and what the kernel notes before it.
     static let slotSize = 2048
     /// Slots of a port's ring: 512 KiB a port.

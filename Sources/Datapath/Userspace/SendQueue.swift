@@ -10,7 +10,7 @@ struct SendQueue {
         case none
         /// A raw socket of protocol 47.
         case gre
-        /// A UDP socket.
+        /// UDP sockets.
         case vxlan
         /// A raw socket of protocol 47, to a host outside that looks at copies.
         case greCollector
@@ -21,7 +21,15 @@ struct SendQueue {
 
     static let capacity = UserspaceLimits.burst
 
+    /// The sockets that frames leave by: flows share them, and all packets of one flow leave by one.
+    private let senders: UnsafeMutableBufferPointer<Int32>
+    /// The place in ``senders`` of each frame's socket, and a bit for each place that has frames.
+    private let ways: UnsafeMutablePointer<UInt8>
+    private var used: UInt64 = 0
+
     private let messages: UnsafeMutablePointer<cl_message>
+    /// Room for those messages that leave by one socket, where there are some.
+    private let chosen: UnsafeMutablePointer<cl_message>
     private let pieces: UnsafeMutablePointer<iovec>
     /// A virtio header or an outer header for each frame.
     private let heads: UnsafeMutableRawPointer
@@ -36,9 +44,15 @@ struct SendQueue {
     private static let nameSize = 16
     private static let controlSize = 48
 
-    init() {
+    /// A queue whose frames leave by some of the sockets, 1 to 64; they stay the caller's.
+    init(senders: [Int32]) {
+        precondition((1...64).contains(senders.count), "a send queue needs a socket, and has room for 64")
+        self.senders = .allocate(capacity: senders.count)
+        _ = self.senders.initialize(from: senders)
         let n = SendQueue.capacity
+        ways = .allocate(capacity: n)
         messages = .allocate(capacity: n)
+        chosen = .allocate(capacity: n)
         pieces = .allocate(capacity: 2 * n)
         heads = .allocate(byteCount: n * SendQueue.headSize, alignment: 16)
         names = .allocate(byteCount: n * SendQueue.nameSize, alignment: 16)
@@ -54,7 +68,10 @@ struct SendQueue {
     }
 
     func free() {
+        senders.deallocate()
+        ways.deallocate()
         messages.deallocate()
+        chosen.deallocate()
         pieces.deallocate()
         heads.deallocate()
         names.deallocate()
@@ -83,14 +100,16 @@ struct SendQueue {
             piece[1] = iovec(iov_base: start, iov_len: length)
         }
         messages[count].iov_count = isOnePiece ? 1 : 2
+        used = 1
         bytes += length
         count += 1
     }
 
-    /// Queues a frame for a tunnel socket.
+    /// Queues a frame for a tunnel's sockets; by which of them it leaves is in the entropy of its flow.
     mutating func add(
         _ start: UnsafeMutableRawPointer, _ length: Int, _ encapsulation: Encapsulation, id: UInt32,
-        destination: UInt32, port: UInt16, tos: UInt8, priority: UInt32, sequence: UInt32, isCut: Bool
+        destination: UInt32, port: UInt16, tos: UInt8, priority: UInt32, sequence: UInt32, isCut: Bool,
+        entropy: UInt64
     ) {
         let size = encapsulation == .erspanCollector ? ERSPAN.headerLength : 8
         let head = UnsafeMutableRawBufferPointer(start: heads + count * SendQueue.headSize, count: size)
@@ -114,30 +133,55 @@ struct SendQueue {
         pieces[2 * count] = iovec(iov_base: head.baseAddress, iov_len: size)
         pieces[2 * count + 1] = iovec(iov_base: start, iov_len: length)
         messages[count].iov_count = 2
+        let way = UInt8(truncatingIfNeeded: entropy.multipliedFullWidth(by: UInt64(senders.count)).high)
+        ways[count] = way
+        used |= 1 << UInt64(way)
         bytes += length
         count += 1
     }
 
     /// Sends all; returns how many frames and bytes went out and how many did not.
-    mutating func flush(_ descriptor: Int32) -> (sent: Int, bytes: Int, failed: Int) {
-        var at = 0
+    mutating func flush() -> (sent: Int, bytes: Int, failed: Int) {
         var failed = 0
-        while at < count {
-            let result = Int(cl_send(descriptor, messages + at, UInt32(count - at)))
-            if result > 0 {
-                at += result
-            } else {
-                // One frame that the kernel does not take, as when the interface is down, must not hold the others.
-                failed += 1
-                for piece in 0..<Int(messages[at].iov_count) { bytes -= pieces[2 * at + piece].iov_len }
-                // Its head was not counted.
-                bytes += messages[at].name == nil ? SendQueue.offloadSize : pieces[2 * at].iov_len
-                at += 1
+        if used & (used &- 1) == 0 {
+            if used != 0 { failed = send(messages, count, by: senders[used.trailingZeroBitCount]) }
+        } else {
+            while used != 0 {
+                let way = used.trailingZeroBitCount
+                used &= used &- 1
+                var some = 0
+                for index in 0..<count where Int(ways[index]) == way {
+                    chosen[some] = messages[index]
+                    some += 1
+                }
+                failed += send(chosen, some, by: senders[way])
             }
         }
         let result = (count - failed, bytes, failed)
         count = 0
         bytes = 0
+        used = 0
         return result
+    }
+
+    /// Sends messages by one socket; returns how many did not go, whose bytes are taken from those of all.
+    private mutating func send(_ messages: UnsafeMutablePointer<cl_message>, _ count: Int, by sender: Int32) -> Int {
+        var at = 0
+        var failed = 0
+        while at < count {
+            let result = Int(cl_send(sender, messages + at, UInt32(count - at)))
+            if result > 0 {
+                at += result
+            } else {
+                // One frame that the kernel does not take, as when the interface is down, must not hold the others.
+                failed += 1
+                let message = messages[at]
+                for piece in 0..<Int(message.iov_count) { bytes -= message.iov[piece].iov_len }
+                // Its head was not counted.
+                bytes += message.name == nil ? SendQueue.offloadSize : message.iov[0].iov_len
+                at += 1
+            }
+        }
+        return failed
     }
 }

@@ -5,7 +5,7 @@ import Netlink
 import Synchronization
 import Wire
 
-/// The userspace engine: packet sockets on interfaces, a raw socket for GRE, a UDP socket for VXLAN.
+/// The userspace engine: packet sockets on interfaces, a raw socket for GRE, UDP sockets for VXLAN.
 public final class UserspaceDatapath: Datapath {
     /// Userspace.
     public var kind: DatapathKind { .userspace }
@@ -100,6 +100,8 @@ public final class UserspaceDatapath: Datapath {
     private struct OpenPort: Sendable {
         var specification: PortSpecification
         var record: UncheckedBox<WorkerPort>
+        /// Of ``descriptors``, those that it sends by.
+        var senders: [Int32]
         var descriptors: [Descriptor]
         var warning: String?
     }
@@ -110,6 +112,7 @@ public final class UserspaceDatapath: Datapath {
 
     private func open(_ specification: PortSpecification) throws -> OpenPort {
         var record = WorkerPort()
+        var senders: [Int32] = []
         var descriptors: [Descriptor] = []
         var warning: String?
         switch specification {
@@ -119,9 +122,11 @@ public final class UserspaceDatapath: Datapath {
             record.descriptor = try SystemError.check(
                 cl_packet_socket(index, Int32(UserspaceLimits.socketBuffer)), "open a packet socket on \(name)")
             descriptors.append(Descriptor(record.descriptor))
-            record.sender = try SystemError.check(
-                cl_packet_sender(index, Int32(UserspaceLimits.socketBuffer)), "open a packet socket on \(name)")
-            descriptors.append(Descriptor(record.sender))
+            senders = [
+                try SystemError.check(
+                    cl_packet_sender(index, Int32(UserspaceLimits.socketBuffer)), "open a packet socket on \(name)")
+            ]
+            descriptors.append(Descriptor(senders[0]))
             _ = cl_interface_promiscuous(record.descriptor, index)
             var ring = cl_ring()
             try SystemError.check(
@@ -161,13 +166,22 @@ public final class UserspaceDatapath: Datapath {
             record.descriptor = try SystemError.check(
                 cl_udp_socket(local.bits, port, Int32(UserspaceLimits.socketBuffer)),
                 "open UDP port \(port) for VXLAN on \(local)")
-        }
-        if record.sender < 0 {
             descriptors.append(Descriptor(record.descriptor))
-            record.sender = record.descriptor
+            for _ in 0..<UserspaceLimits.sourcePorts {
+                let sender = try SystemError.check(
+                    cl_udp_sender(local.bits, Int32(UserspaceLimits.socketBuffer)),
+                    "open a UDP port to send VXLAN from on \(local)")
+                senders.append(sender)
+                descriptors.append(Descriptor(sender))
+            }
+        }
+        if senders.isEmpty {
+            descriptors.append(Descriptor(record.descriptor))
+            senders = [record.descriptor]
         }
         return OpenPort(
-            specification: specification, record: UncheckedBox(record), descriptors: descriptors, warning: warning)
+            specification: specification, record: UncheckedBox(record), senders: senders, descriptors: descriptors,
+            warning: warning)
     }
 
     private func register(_ port: OpenPort) throws -> PortNumber {
@@ -195,6 +209,7 @@ public final class UserspaceDatapath: Datapath {
             throw error
         }
         let reader = Int(number.value) % workers.count
+        let senders = port.senders
         // The ring goes to the worker that reads it, which frees it.
         let read = port.record
         var without = port.record.value
@@ -204,7 +219,8 @@ public final class UserspaceDatapath: Datapath {
             let result = perform(on: worker) { worker in
                 do throws(SystemError) {
                     let isReader = index == reader && !read.value.encapsulation.isCollector
-                    try worker.addPort(number, index == reader ? read.value : written.value, reads: isReader)
+                    try worker.addPort(
+                        number, index == reader ? read.value : written.value, senders: senders, reads: isReader)
                     return nil as SystemError?
                 } catch { return error }
             }

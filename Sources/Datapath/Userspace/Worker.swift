@@ -24,8 +24,6 @@ struct FrameInHand {
 /// What a worker knows of a port.
 struct WorkerPort {
     var descriptor: Int32 = -1
-    /// Where to send; for a tunnel the same.
-    var sender: Int32 = -1
     var encapsulation = SendQueue.Encapsulation.none
     /// UDP port of a VXLAN port.
     var udpPort: UInt16 = 0
@@ -102,10 +100,13 @@ final class Worker: DatapathThread, @unchecked Sendable {  // only mailbox, wake
 
     // MARK: - Ports
 
-    func addPort(_ number: PortNumber, _ port: WorkerPort, reads: Bool) throws(SystemError) {
+    /// Adds a port whose frames leave by the sockets `senders`.
+    func addPort(
+        _ number: PortNumber, _ port: WorkerPort, senders: [Int32], reads: Bool
+    ) throws(SystemError) {
         var port = port
         let queue = UnsafeMutablePointer<SendQueue>.allocate(capacity: 1)
-        queue.initialize(to: SendQueue())
+        queue.initialize(to: SendQueue(senders: senders))
         port.queue = queue
         port.isRead = reads
         ports[Int(number.value)] = port
@@ -372,12 +373,15 @@ final class Worker: DatapathThread, @unchecked Sendable {  // only mailbox, wake
         _ length: Int
     ) {
         guard let queue = port.pointee.queue else { return }
+        // Between two hosts an underlay shares flows among its ways, and cards among their queues, by source ports
+        // (RFC 7348, section 5).
+        let entropy = port.pointee.encapsulation == .vxlan ? frame.key.flowEntropy : 0
         func add(_ start: UnsafeMutableRawPointer, _ count: Int) {
             if queue.pointee.isFull { flush(number) }
             queue.pointee.add(
                 start, min(count, length), port.pointee.encapsulation, id: tunnel.id,
                 destination: tunnel.destination, port: port.pointee.udpPort, tos: tunnel.tos,
-                priority: tunnel.priority, sequence: port.pointee.sequence, isCut: count > length)
+                priority: tunnel.priority, sequence: port.pointee.sequence, isCut: count > length, entropy: entropy)
             if port.pointee.encapsulation.isCollector { port.pointee.sequence &+= 1 }
         }
         if frame.offload.segmentation & 0x7f == 0 {
@@ -435,7 +439,7 @@ final class Worker: DatapathThread, @unchecked Sendable {  // only mailbox, wake
     private func flush(_ number: UInt32) {
         let port = ports + Int(number)
         guard let queue = port.pointee.queue, queue.pointee.count > 0 else { return }
-        let (sent, bytes, failed) = queue.pointee.flush(port.pointee.sender)
+        let (sent, bytes, failed) = queue.pointee.flush()
         port.pointee.sentPackets &+= UInt64(sent)
         port.pointee.sentBytes &+= UInt64(bytes)
         port.pointee.sendErrors &+= UInt64(failed)
