@@ -12,7 +12,7 @@ tenants:
   acme:
     bridges:
       app:
-        subnet: 10.0.1.0/24
+        subnet: [10.0.1.0/24, "2001:db8:1::/64"]
         ports:
           vm1: {}
           vm2: {}
@@ -20,16 +20,24 @@ tenants:
           rack2: { host: h2, segment: rack, vxlan: { vni: 5000, as: 65000, peers: [192.0.2.4 as 65004] } }
     routers:
       gw:
-        bgp: { as: 65001, announce: [10.0.1.0/24] }
-        links: [{ bridge: app, address: 10.0.1.1/24 }]
+        bgp: { as: 65001, announce: [10.0.1.0/24, "2001:db8:1::/64"] }
+        links: [{ bridge: app, address: [10.0.1.1/24, "2001:db8:1::1/64"] }]
         ports:
-          wan1: { host: h1, address: 100.64.9.1/30, vxlan: { vni: 9000, as: 65000, peers: [192.0.2.4 as 65004] }, peers: [{ address: 100.64.9.2, as: 65000 }] }
-          wan2: { host: h2, address: 100.64.9.5/30, vxlan: { vni: 9000, as: 65000, peers: [192.0.2.4 as 65004] }, peers: [{ address: 100.64.9.6, as: 65000 }] }
+          wan1:
+            host: h1
+            address: [100.64.9.1/30, "2001:db8:9:1::1/64"]
+            vxlan: { vni: 9000, as: 65000, peers: [192.0.2.4 as 65004] }
+            peers: [{ address: 100.64.9.2, as: 65000 }, { address: "2001:db8:9:1::2", as: 65000 }]
+          wan2:
+            host: h2
+            address: [100.64.9.5/30, "2001:db8:9:2::1/64"]
+            vxlan: { vni: 9000, as: 65000, peers: [192.0.2.4 as 65004] }
+            peers: [{ address: 100.64.9.6, as: 65000 }, { address: "2001:db8:9:2::2", as: 65000 }]
 lab:
   hosts: [h1, h2, h3, h4]
   machines:
-    acme/app/vm1: { host: h2, address: 10.0.1.11/24 }
-    acme/app/vm2: { host: h3, address: 10.0.1.12/24 }
+    acme/app/vm1: { host: h2, address: [10.0.1.11/24, "2001:db8:1::11/64"] }
+    acme/app/vm2: { host: h3, address: [10.0.1.12/24, "2001:db8:1::12/64"] }
 YAML
 up
 files=/run/selvage-labs/$lab/leaf; mkdir -p "$files"
@@ -39,12 +47,16 @@ quietly at h4 sh -e -c "
     ip link add vx9000 type vxlan id 9000 local 192.0.2.4 dstport 4789 nolearning
     for vni in 5000 9000; do
         ip link add br\$vni type bridge; ip link set vx\$vni mtu 1450 master br\$vni; ip link set br\$vni mtu 1450
-        for link in vx br; do echo 1 >/proc/sys/net/ipv6/conf/\$link\$vni/disable_ipv6; ip link set \$link\$vni up; done
+        for link in vx br; do
+            # What is routed to others goes by the bridge of routers, in both families.
+            [ \$link\$vni = br9000 ] || echo 1 >/proc/sys/net/ipv6/conf/\$link\$vni/disable_ipv6
+            ip link set \$link\$vni up
+        done
     done
     ip link add plug type veth peer name station; ip link set plug master br5000 up
     ip link set station mtu 1450 up
-    ip link add stub type bridge; ip link set stub up; ip addr add 172.20.0.1/24 dev stub
-    echo 1 >/proc/sys/net/ipv4/ip_forward" || fail "the switch"
+    ip link add stub type bridge; ip link set stub up; ip addr add 172.20.0.1/24 dev stub; ip addr add 2001:db8:20::1/64 dev stub nodad
+    for all in ipv4/ip_forward ipv6/conf/all/forwarding; do echo 1 >/proc/sys/net/\$all; done" || fail "the switch"
 station() { at h4 nsenter --net="$files/station" "$@"; }
 quietly at h4 sh -e -c "
     : >$files/station; unshare --net=$files/station true; ip link set station netns $files/station
@@ -67,11 +79,16 @@ router bgp 65004
   network 172.20.0.0/24
   maximum-paths 1
  exit-address-family
+ address-family ipv6 unicast
+  network 2001:db8:20::/64
+  maximum-paths 1
+ exit-address-family
  address-family l2vpn evpn
   neighbor 192.0.2.1 activate
   neighbor 192.0.2.2 activate
   advertise-all-vni
   advertise ipv4 unicast
+  advertise ipv6 unicast
  exit-address-family
 exit
 C
@@ -110,10 +127,12 @@ station ping -c 3 -i 0.2 -w 5 10.0.1.12 >"$work/out" 2>&1 || fail "the station d
 at acme/app/vm2 ping -c 2 -i 0.2 -w 3 -M do -s 1400 10.0.1.54 >"$work/out" 2>&1 || fail "large packets do not come"
 # Networks of routers (type 5), both ways, by both hosts.
 seen "$selvage" trace acme/app/vm2 'icmp to 172.20.0.1' --lab $lab '172.20.0.0/24 via 100.64.9'
+seen "$selvage" trace acme/app/vm2 'icmp to 2001:db8:20::1' --lab $lab '2001:db8:20::/64 via 2001:db8:9:'
 # (FRRouting 8.4 loses the far router's MAC where one of several ways goes: it goes by one of the two.)
 for host in 1 2; do seen leaf -c 'show bgp l2vpn evpn route type prefix' "^  *192.0.2.$host .* 65000 65001 i"; done
 seen at h4 ip route show 10.0.1.0/24 'via 192.0.2.[12] '
-for vm in vm1 vm2; do ping_ok acme/app/$vm 172.20.0.1; done
+seen at h4 ip -6 route show 2001:db8:1::/64 'via ::ffff:192.0.2.[12] '
+for vm in vm1 vm2; do for far in 172.20.0.1 2001:db8:20::1; do ping_ok acme/app/$vm $far; done; done
 at acme/app/vm2 traceroute -n -I -w 1 -q 1 -m 5 172.20.0.1 >"$work/out" 2>&1; grep -q '100\.64\.9\.[26]' "$work/out" || fail "the way does not lead by the network of routers"
 
 at acme/app/vm2 timeout 900 ping -i 0.01 10.0.1.54 >"$work/ping.1" 2>&1 & one=$!
@@ -174,7 +193,7 @@ kill $one $two 2>/dev/null; wait
 # The network of routers is at another address, and all is as before.
 "$selvage" export --lab $lab | sed 's/"100.64.9.1\/30"/"100.64.9.9\/30"/; s/"100.64.9.2"/"100.64.9.10"/' >"$work/other.yaml"; quietly "$selvage" apply "$work/other.yaml" --lab $lab || fail apply
 seen "$selvage" bgp status --lab $lab '^100.64.9.10 *65000 *established'
-for vm in vm1 vm2; do ping_ok acme/app/$vm 172.20.0.1; done
+for vm in vm1 vm2; do for far in 172.20.0.1 2001:db8:20::1; do ping_ok acme/app/$vm $far; done; done
 
 # Bad input is refused, and the place is told.
 "$selvage" export --lab $lab | sed '0,/as: \["65000"\], peers/s//as: ["65009"], peers/' >"$work/bad.yaml"
