@@ -12,11 +12,11 @@ trap 'rm -rf "$work"' EXIT
 cp "$binary" "$work/selvage"; cp -r "$here/cluster-examples" "$here/Tests/Lab/clients.sh" "$work/"; chmod -R a+rX "$work"
 
 run() {     # run NAME COMMAND...
-    local name=$1; shift
+    local name=$1 began=$SECONDS; shift
     if "$@" >"$work/out" 2>&1; then
-        passed=$((passed + 1)); echo "ok      $name"
+        passed=$((passed + 1)); echo "ok      $name ($((SECONDS - began)) s)"
     else
-        failed=$((failed + 1)); echo "FAILED  $name"; sed 's/^/        /' "$work/out" | tail -n 40
+        failed=$((failed + 1)); echo "FAILED  $name ($((SECONDS - began)) s)"; sed 's/^/        /' "$work/out" | tail -n 40
     fi
 }
 
