@@ -14,10 +14,11 @@ FUZZER = $(firstword $(wildcard $(dir $(realpath $(shell command -v swift)))../l
 	$(wildcard $(dir $(realpath $(shell command -v swift)))../lib/clang/*/lib/x86_64-unknown-linux-gnu/libclang_rt.fuzzer_no_main.a))
 LAB ?= cluster-examples/two-tenants.yaml
 
-.PHONY: build help lab test unit lint sim cluster examples kernel bench fuzz install clean setup-build setup-test
+.PHONY: build help lab test tests unit lint sim cluster examples kernel bench fuzz install clean setup-build setup-test
 
 build: setup-build   ## build the binary (CONFIG=debug for a debug one)
-	swift build $(BUILD_FLAGS) --product selvage
+	@# BUILT=1: it is there, and what else is being built shall not be waited for.
+	$(if $(BUILT),@true,swift build $(BUILD_FLAGS) --product selvage)
 
 help:                ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /  \1: /p' $(MAKEFILE_LIST) | sed 's/: /\t/' | column -t -s "$$(printf '\t')"
@@ -26,7 +27,11 @@ lab: build           ## start the two-tenants lab and check it (LAB=FILE for ano
 	@$(BIN) lab down --lab $(basename $(notdir $(LAB))) >/dev/null 2>&1 || true
 	$(BIN) lab up $(LAB)
 
-test: setup-test lint unit sim cluster examples kernel   ## everything that CI runs
+test: setup-test     ## everything that CI runs: lint, unit, sim, cluster, examples, kernel
+	@.ci/test
+
+tests: setup-build
+	swift build --build-tests
 
 unit: setup-build    ## the tests of the rooms
 	@# As root of a user namespace where we are not root anyway: the conformance suite makes network namespaces.
