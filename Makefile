@@ -1,5 +1,7 @@
 # Selvage. `make help` lists what there is.
 
+MAKEFLAGS += --no-print-directory
+
 CONFIG ?= release
 BUILD_FLAGS_release = -c release --static-swift-stdlib
 BUILD_FLAGS_debug = -c debug
@@ -41,7 +43,7 @@ lint:                ## formatting and file rules
 	swift format lint --strict --recursive --parallel --configuration .swift-format Package.swift Sources Tests
 
 examples: build setup-test   ## every example in a lab, with real clients, as this user and as an unprivileged one
-	Tests/Lab/run.sh $(abspath $(BIN))
+	Tests/Lab/run.sh $(abspath $(BIN)) $(PART)
 
 sim: setup-build     ## SEEDS (2000) and FLOW_SEEDS (100) lives of simulated clusters, and what they find of known bugs
 	swift build $(BUILD_FLAGS) --product selvage-sim

@@ -14,7 +14,8 @@ package struct Probe: Sendable {
 }
 
 /// Finds out whether the tunnels to the other hosts work: by BFD packets (RFC 5880, in UDP as RFC 5881 has it) that go through
-/// the tunnels themselves under a key of their own, so that what is seen to work is the way that tenants' packets take.
+/// the tunnels themselves under a key of their own, so that what is seen to work is the way that tenants' packets take. Where the
+/// underlay shares flows among several, it is one of them.
 package final class PathProber: Sendable {
     private struct Target: Sendable {
         var host: String
