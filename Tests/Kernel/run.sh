@@ -54,6 +54,6 @@ wait
 at_once=1
 EVERY=50 CONNECTIONS=1 MOST=2500 run bash ../Lab/underlay.sh "$SELVAGE"
 # Where it takes longer than BFD to start a host's routing daemon again, its sessions begin anew.
-EVERY=50 CONNECTIONS=2 MOST=4000 SHORT=1 run bash ../Lab/fabric.sh "$SELVAGE"
+EVERY=50 CONNECTIONS=1 MOST=2500 AGAIN=6000 SHORT=1 run bash ../Lab/fabric.sh "$SELVAGE"
 wait
 [ ! -e "$work/failed" ]
