@@ -59,9 +59,8 @@ cluster: build setup-test    ## real nodes; founding, failing, strangers, recove
 	/usr/bin/python3 Tests/Cluster/upgrade.py $(abspath $(BIN))
 	/usr/bin/python3 Tests/Cluster/kill.py $(abspath $(BIN)) --writes $(WRITES)
 
-kernel: build setup-test     ## the kernel lane: openvswitch under User-Mode Linux
+kernel: build setup-test tests   ## the kernel lane: openvswitch under User-Mode Linux
 	@[ "$$(id -u)" = 0 ] || { echo "the kernel lane works on this machine's files and needs root: sudo make kernel"; exit 1; }
-	swift build --build-tests
 	SELVAGE=$(abspath $(BIN)) SELVAGE_TESTS=$(abspath .build/debug/selvagePackageTests.xctest) Tests/Kernel/run.sh
 
 bench: build         ## figures against peers in the same run: a table, and bench.json

@@ -145,17 +145,29 @@ uint32_t cl_socket_drops(int fd, int is_packet_socket)
     return getsockopt(fd, SOL_SOCKET, SO_MEMINFO, memory, &size) < 0 ? 0 : memory[SK_MEMINFO_DROPS];
 }
 
-int cl_raw_socket(int ip_protocol, uint32_t local_ipv4, int buffer_size)
+static int tunnel_socket(int type, int ip_protocol, int buffer_size)
 {
-    int fd = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, ip_protocol);
+    int fd = socket(AF_INET, type | SOCK_CLOEXEC | SOCK_NONBLOCK, ip_protocol);
     if (fd < 0) return -errno;
     set_buffers(fd, buffer_size);
     // Outer packets may be fragmented: what is too big for the path is told to the sender before it comes here.
     int discover = IP_PMTUDISC_DONT;
     setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &discover, sizeof discover);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(local_ipv4)};
+    return fd;
+}
+
+static int bound(int fd, uint32_t local_ipv4, uint16_t port)
+{
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(local_ipv4)};
     if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0) return fail(fd);
     return fd;
+}
+
+int cl_raw_socket(int ip_protocol, uint32_t local_ipv4, int buffer_size)
+{
+    int fd = tunnel_socket(SOCK_RAW, ip_protocol, buffer_size);
+    return fd < 0 ? fd : bound(fd, local_ipv4, 0);
 }
 
 int cl_connect_ipv4(int fd, uint32_t remote_ipv4)
@@ -169,32 +181,22 @@ int cl_connect_ipv4(int fd, uint32_t remote_ipv4)
 
 int cl_udp_socket(uint32_t local_ipv4, uint16_t port, int buffer_size)
 {
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) return -errno;
-    set_buffers(fd, buffer_size);
-    int one = 1, discover = IP_PMTUDISC_DONT;
-    setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &discover, sizeof discover);
+    int fd = tunnel_socket(SOCK_DGRAM, 0, buffer_size);
+    if (fd < 0) return fd;
+    int one = 1;
     setsockopt(fd, IPPROTO_UDP, UDP_GRO, &one, sizeof one);
-    struct sockaddr_in address = {
-        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(local_ipv4)};
-    if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0) return fail(fd);
-    return fd;
+    return bound(fd, local_ipv4, port);
 }
 
 int cl_udp_sender(uint32_t local_ipv4, int buffer_size)
 {
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) return -errno;
-    set_buffers(fd, buffer_size);
-    int discover = IP_PMTUDISC_DONT;
-    setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &discover, sizeof discover);
+    int fd = tunnel_socket(SOCK_DGRAM, 0, buffer_size);
+    if (fd < 0) return fd;
     // Nobody reads what comes to the port.
     struct sock_filter none = BPF_STMT(BPF_RET | BPF_K, 0);
     struct sock_fprog program = {.len = 1, .filter = &none};
     if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0) return fail(fd);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(local_ipv4)};
-    if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0) return fail(fd);
-    return fd;
+    return bound(fd, local_ipv4, 0);
 }
 
 int cl_receive(int fd, struct cl_message *messages, unsigned count)

@@ -49,7 +49,6 @@ run bash ../Lab/multicast.sh "$SELVAGE"
 MOST=100 run bash ../Lab/services.sh "$SELVAGE"
 OFFERED=6 LIMIT=2 run bash ../Lab/mirrors.sh "$SELVAGE"
 LEAST=200 run bash ../Lab/balance.sh "$SELVAGE"
-wait
 
 at_once=1
 EVERY=50 CONNECTIONS=1 MOST=2500 run bash ../Lab/underlay.sh "$SELVAGE"
